@@ -1,0 +1,137 @@
+//! One word that ends everybody: why the run is over.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Shared by all that belongs to one rank or, with threads, to one world.
+///
+/// Raised once, with the cause in one sentence; whoever waits for another rank looks at it and
+/// gives up. Cloning gives another handle of the same.
+#[derive(Clone, Default)]
+pub struct Abort(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+    raised: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    cause: Option<String>,
+    wakers: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Abort {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the run. The first cause wins: what follows it is mostly its consequence.
+    pub fn raise(&self, cause: impl Into<String>) {
+        let wakers = {
+            let mut state = self.lock();
+            if state.cause.is_some() {
+                return;
+            }
+            state.cause = Some(cause.into());
+            std::mem::take(&mut state.wakers)
+        };
+        self.0.raised.notify_all();
+        // Outside the lock, for a waker may look at the cause.
+        for wake in wakers {
+            wake();
+        }
+    }
+
+    /// Why the run is over, or `None` while it goes on.
+    pub fn cause(&self) -> Option<String> {
+        self.lock().cause.clone()
+    }
+
+    /// True once raised; cheaper than [`cause`](Self::cause).
+    pub fn is_raised(&self) -> bool {
+        self.lock().cause.is_some()
+    }
+
+    /// Calls `wake` when the run ends, or at once if it has: for those who sleep on something
+    /// that is not this object, such as a queue or a socket.
+    pub fn on_raise(&self, wake: impl FnOnce() + Send + 'static) {
+        let mut state = self.lock();
+        if state.cause.is_none() {
+            state.wakers.push(Box::new(wake));
+            return;
+        }
+        drop(state);
+        wake();
+    }
+
+    /// Sleeps until the run ends, at most `limit`; returns the cause, or `None` at the limit.
+    pub fn wait(&self, limit: Duration) -> Option<String> {
+        let end = Instant::now() + limit;
+        let mut state = self.lock();
+        while state.cause.is_none() {
+            let left = end.checked_duration_since(Instant::now())?;
+            state = self
+                .0
+                .raised
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        state.cause.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing is ever half-written under this lock, so a panic elsewhere does no harm.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn the_first_cause_wins_and_is_seen_by_every_handle() {
+        let abort = Abort::new();
+        let other = abort.clone();
+        assert_eq!(other.cause(), None);
+        abort.raise("first");
+        other.raise("second");
+        assert_eq!(other.cause().as_deref(), Some("first"));
+        assert!(abort.is_raised());
+    }
+
+    #[test]
+    fn wakers_run_once_whether_they_come_before_or_after() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let abort = Abort::new();
+        let bump = |count: &Arc<AtomicUsize>| {
+            let count = count.clone();
+            move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        abort.on_raise(bump(&count));
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+        abort.raise("x");
+        abort.raise("y");
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        abort.on_raise(bump(&count));
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_sleeper_is_woken() {
+        let abort = Abort::new();
+        assert_eq!(abort.wait(Duration::from_millis(1)), None);
+        let sleeper = std::thread::spawn({
+            let abort = abort.clone();
+            move || abort.wait(Duration::from_secs(600))
+        });
+        abort.raise("enough");
+        assert_eq!(sleeper.join().unwrap().as_deref(), Some("enough"));
+    }
+}
