@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# `make setup`: sees that the machine has what a build needs, and puts libtorch into .libtorch.
+#
+# It can be run again at any time: what is there already is left alone. Nothing outside the
+# checkout is changed.
+set -euo pipefail
+# shellcheck source=checks.sh
+. "$(dirname "${BASH_SOURCE[0]}")/checks.sh"
+cd "$root"
+
+need() {
+    local line
+    if ! line=$("$@"); then
+        echo "setup: $line" >&2
+        exit 1
+    fi
+}
+
+need check_rust
+need check_cxx
+
+home=.libtorch
+
+# A libtorch of the user's own: the build takes it from LIBTORCH, and running binaries find it
+# through this link, since their run path names .libtorch.
+if [ -n "${LIBTORCH:-}" ]; then
+    need check_libtorch "$LIBTORCH"
+    target=$(cd "$LIBTORCH" && pwd -P)
+    if [ "$(readlink -f "$home/torch" || true)" != "$target" ]; then
+        rm -rf "$home.tmp" "$home"
+        mkdir "$home.tmp"
+        ln -s "$target" "$home.tmp/torch"
+        mv "$home.tmp" "$home"
+        echo "setup: using libtorch $torch_version from $target"
+    fi
+    exit 0
+fi
+
+# The CUDA libraries beside libtorch: needed where there is a GPU, and 2 GB of dead weight where not.
+wanted() {
+    check_libtorch "$home/torch" >/dev/null || return 1
+    [ ! -L "$home/torch" ] || return 0
+    ! has_gpu || [ -d "$home/nvidia/cudnn" ]
+}
+if wanted; then
+    exit 0
+fi
+
+if [ "$(uname -sm)" != "Linux x86_64" ]; then
+    echo "setup: no libtorch is known for $(uname -sm): unpack libtorch $torch_version yourself and set LIBTORCH to its directory." >&2
+    exit 1
+fi
+need check_python
+need check_pip
+
+if has_gpu; then
+    echo "setup: fetching libtorch $torch_version with CUDA, about 2.5 GB, once"
+    packages=("torch==$torch_version")
+else
+    echo "setup: fetching libtorch $torch_version, about 540 MB, once"
+    # The wheel's CPU half is linked against these two small libraries and no other.
+    packages=(--no-deps "torch==$torch_version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+fi
+
+# Only the C++ half of the wheel is used, so where the running Python is one that the wheel is not
+# made for, that of another Python serves as well.
+minor=$(python3 -c 'import sys; print(sys.version_info[1])')
+if [ "$minor" -lt 10 ] || [ "$minor" -gt 14 ]; then
+    packages+=(--only-binary=:all: --python-version 3.12 --implementation cp
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64)
+fi
+[ -t 1 ] || packages+=(--quiet)
+
+# Installed beside and renamed when whole, so an interrupted fetch is never taken for a libtorch.
+rm -rf "$home.tmp"
+trap 'rm -rf "$home.tmp"' EXIT
+# A user's pip settings (--user by default, a virtual environment required) must not reach
+# --target; with --target, pip needs no leave from an externally managed Python.
+if ! PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
+    python3 -m pip install --no-warn-conflicts --target "$home.tmp" "${packages[@]}"; then
+    echo "setup: pip could not fetch libtorch: see its message above; check the network, or set LIBTORCH to a libtorch $torch_version." >&2
+    exit 1
+fi
+need check_libtorch "$home.tmp/torch"
+rm -rf "$home"
+mv "$home.tmp" "$home"
+echo "setup: libtorch $torch_version is in $home"
