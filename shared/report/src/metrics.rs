@@ -1,0 +1,177 @@
+//! The metrics file: one JSON object per optimiser step.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Bytes that a rank has sent in one step, by dimension.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommBytes {
+    pub dp: u64,
+    pub tp: u64,
+    pub pp: u64,
+    pub cp: u64,
+}
+
+/// What one optimiser step is known by. Every rank has the same, except for `comm_bytes`.
+#[derive(Clone, Copy, Debug)]
+pub struct StepStats {
+    /// Counted from 1.
+    pub step: usize,
+    /// Mean cross-entropy per token of the global batch, in nats, before the update.
+    pub loss: f64,
+    /// Norm of the whole gradient, before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of this update.
+    pub lr: f64,
+    /// What this rank sent during the step.
+    pub comm_bytes: CommBytes,
+}
+
+/// One line of the file; its fields are written in this order.
+#[derive(Serialize)]
+pub(crate) struct Line {
+    pub step: usize,
+    pub loss: f64,
+    pub grad_norm: f64,
+    pub lr: f64,
+    pub tokens: u64,
+    pub tokens_per_second: f64,
+    pub mfu: Option<f64>,
+    pub comm_bytes: CommBytes,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+pub(crate) struct MetricsFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsFile {
+    /// Creates the file, or replaces it. A run that resumes after `start` steps keeps the lines of
+    /// those steps and drops later ones, so that the file reads as if nothing had interrupted it.
+    pub fn create(path: &Path, start: usize) -> Result<Self> {
+        let kept = match std::fs::read_to_string(path) {
+            Ok(text) if start > 0 => lines_up_to(&text, start),
+            _ => String::new(),
+        };
+        let cannot = || format!("cannot write the metrics file {}", path.display());
+        let mut file = File::create(path).with_context(cannot)?;
+        file.write_all(kept.as_bytes()).with_context(cannot)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Appends one line. It reaches the system in one write, so a reader never meets half of it.
+    pub fn write(&mut self, line: &Line) -> Result<()> {
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        self.file
+            .write_all(text.as_bytes())
+            .with_context(|| format!("cannot write the metrics file {}", self.path.display()))
+    }
+}
+
+fn lines_up_to(text: &str, start: usize) -> String {
+    #[derive(Deserialize)]
+    struct Step {
+        step: usize,
+    }
+    let done = |line: &&str| serde_json::from_str::<Step>(line).is_ok_and(|l| l.step <= start);
+    text.lines()
+        .filter(done)
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: usize, loss: f64) -> Line {
+        Line {
+            step,
+            loss,
+            grad_norm: 0.1 + 0.2,
+            lr: 3e-4 / 7.0,
+            tokens: 4096,
+            tokens_per_second: 1e5 / 3.0,
+            mfu: None,
+            comm_bytes: CommBytes {
+                dp: 1,
+                tp: 2,
+                pp: 3,
+                cp: u64::MAX,
+            },
+            peak_memory_bytes: Some(1 << 33),
+        }
+    }
+
+    #[test]
+    fn keys_stand_in_the_promised_order() {
+        let text = serde_json::to_string(&Line {
+            lr: 0.5,
+            loss: 2.0,
+            ..line(1, 2.0)
+        })
+        .unwrap();
+        assert_eq!(
+            text,
+            "{\"step\":1,\"loss\":2.0,\"grad_norm\":0.30000000000000004,\"lr\":0.5,\"tokens\":4096,\
+             \"tokens_per_second\":33333.333333333336,\"mfu\":null,\
+             \"comm_bytes\":{\"dp\":1,\"tp\":2,\"pp\":3,\"cp\":18446744073709551615},\
+             \"peak_memory_bytes\":8589934592}"
+        );
+    }
+
+    #[test]
+    fn every_f64_comes_back_bit_for_bit() {
+        // Neighbours of one number, and the awkward ends of the range.
+        let near = (0..1000).map(|i| f64::from_bits(2.345678f64.to_bits() + i));
+        let ends = [
+            f64::MIN_POSITIVE,
+            f64::MAX,
+            5e-324,
+            1.0 / 3.0,
+            0.1,
+            9007199254740993.0,
+        ];
+        for loss in near.chain(ends) {
+            let text = serde_json::to_string(&line(1, loss)).unwrap();
+            let back: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                back["loss"].as_f64().unwrap().to_bits(),
+                loss.to_bits(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_continues_the_file_where_its_checkpoint_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.jsonl");
+        let mut file = MetricsFile::create(&path, 0).unwrap();
+        (1..=5).for_each(|s| file.write(&line(s, 1.0)).unwrap());
+        let mut file = MetricsFile::create(&path, 3).unwrap();
+        file.write(&line(4, 2.0)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let steps: Vec<_> = text.lines().map(|l| &l[..9]).collect();
+        assert_eq!(
+            steps,
+            ["{\"step\":1", "{\"step\":2", "{\"step\":3", "{\"step\":4"]
+        );
+        assert!(text.ends_with("}\n"));
+
+        MetricsFile::create(&path, 0).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "",
+            "a fresh run starts a fresh file"
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! Times the steps, and hands them to the display and the metrics file.
+
+use crate::display::{Display, thousands};
+use crate::metrics::{Line, MetricsFile};
+use crate::{StepStats, mfu, peak_memory_bytes};
+use anyhow::Result;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// One rank of the world shows the run and writes its metrics.
+    pub leader: bool,
+    /// Optimiser steps of the whole run.
+    pub steps: usize,
+    /// Steps that an earlier run had done, where this one resumes it; 0 for a fresh run.
+    pub start: usize,
+    /// Target tokens of one global batch.
+    pub tokens_per_step: usize,
+    /// See [`crate::flops_per_token`].
+    pub flops_per_token: f64,
+    /// Operations per second of all devices together, where known.
+    pub peak_flops: Option<f64>,
+    /// Where to write one JSON object per step.
+    pub metrics: Option<PathBuf>,
+}
+
+/// One per rank, made just before the first step: the first step is timed from here.
+pub struct Reporter {
+    options: Options,
+    display: Display,
+    metrics: Option<MetricsFile>,
+    last: Instant,
+    durations: Vec<Duration>,
+    losses: Option<(f64, f64)>,
+}
+
+impl Reporter {
+    /// # Errors
+    /// Where the metrics file cannot be created.
+    pub fn new(options: Options) -> Result<Self> {
+        let metrics = match &options.metrics {
+            Some(path) if options.leader => Some(MetricsFile::create(path, options.start)?),
+            _ => None,
+        };
+        Ok(Self {
+            display: Display::new(options.leader, options.steps, options.start)?,
+            metrics,
+            last: Instant::now(),
+            durations: Vec::new(),
+            losses: None,
+            options,
+        })
+    }
+
+    /// Called once after each optimiser step; the time since the call before is that step's.
+    pub fn step(&mut self, stats: &StepStats) -> Result<()> {
+        let duration = self.last.elapsed();
+        self.last += duration;
+        self.durations.push(duration);
+        self.losses = Some((
+            self.losses.map_or(stats.loss, |(first, _)| first),
+            stats.loss,
+        ));
+
+        let tokens_per_second = self.options.tokens_per_step as f64 / duration.as_secs_f64();
+        self.display
+            .step(stats, self.options.steps, tokens_per_second)?;
+        if let Some(file) = &mut self.metrics {
+            file.write(&Line {
+                step: stats.step,
+                loss: stats.loss,
+                grad_norm: stats.grad_norm,
+                lr: stats.lr,
+                tokens: (stats.step * self.options.tokens_per_step) as u64,
+                tokens_per_second,
+                mfu: utilisation(&self.options, tokens_per_second),
+                comm_bytes: stats.comm_bytes,
+                peak_memory_bytes: peak_memory_bytes(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends the display with one line that sums the run up.
+    pub fn finish(self) -> Result<Summary> {
+        let late = &self.durations[self.durations.len() / 2..];
+        let tokens = (late.len() * self.options.tokens_per_step) as f64;
+        let seconds: f64 = late.iter().map(Duration::as_secs_f64).sum();
+        let tokens_per_second = if late.is_empty() {
+            0.0
+        } else {
+            tokens / seconds
+        };
+        let summary = Summary {
+            steps: self.durations.len(),
+            seconds: self.durations.iter().map(Duration::as_secs_f64).sum(),
+            losses: self.losses,
+            tokens_per_second,
+            mfu: utilisation(&self.options, tokens_per_second),
+            peak_memory_bytes: peak_memory_bytes(),
+        };
+        self.display.finish(&summary)?;
+        Ok(summary)
+    }
+}
+
+fn utilisation(options: &Options, tokens_per_second: f64) -> Option<f64> {
+    options
+        .peak_flops
+        .map(|peak| mfu(tokens_per_second, options.flops_per_token, peak))
+}
+
+/// A run in one line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// Steps of this run; those of a run that it resumed are not counted.
+    pub steps: usize,
+    pub seconds: f64,
+    /// Loss of the first step and of the last; `None` if there was no step.
+    pub losses: Option<(f64, f64)>,
+    /// Mean over the last half of the steps, which leaves out the warm-up of caches and allocators.
+    pub tokens_per_second: f64,
+    /// From `tokens_per_second`.
+    pub mfu: Option<f64>,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Some((first, last)) = self.losses else {
+            return write!(f, "no steps");
+        };
+        let plural = if self.steps == 1 { "" } else { "s" };
+        write!(f, "{} step{plural} in {:.1} s", self.steps, self.seconds)?;
+        write!(f, "  loss {first:.4} -> {last:.4}")?;
+        write!(
+            f,
+            "  {} tokens/s over the last half",
+            thousands(self.tokens_per_second)
+        )?;
+        if let Some(mfu) = self.mfu {
+            write!(f, "  MFU {:.1}%", 100.0 * mfu)?;
+        }
+        if let Some(bytes) = self.peak_memory_bytes {
+            write!(
+                f,
+                "  peak memory {} MiB",
+                thousands(bytes as f64 / f64::from(1 << 20))
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CommBytes;
+
+    fn stats(step: usize, loss: f64) -> StepStats {
+        let comm_bytes = CommBytes {
+            dp: 7,
+            ..Default::default()
+        };
+        StepStats {
+            step,
+            loss,
+            grad_norm: 1.5,
+            lr: 1e-3,
+            comm_bytes,
+        }
+    }
+
+    #[test]
+    fn the_leader_alone_writes_metrics() {
+        let dir = tempfile::tempdir().unwrap();
+        for leader in [false, true] {
+            let path = dir.path().join(format!("{leader}.jsonl"));
+            let metrics = Some(path.clone());
+            let peak_flops = Some(1e12);
+            let options = Options {
+                leader,
+                steps: 2,
+                tokens_per_step: 64,
+                flops_per_token: 1e3,
+                peak_flops,
+                metrics,
+                ..Options::default()
+            };
+            let mut reporter = Reporter::new(options).unwrap();
+            reporter.step(&stats(1, 2.0)).unwrap();
+            reporter.step(&stats(2, 1.0)).unwrap();
+            let summary = reporter.finish().unwrap();
+            assert_eq!((summary.steps, summary.losses), (2, Some((2.0, 1.0))));
+            assert_eq!(path.exists(), leader);
+            if leader {
+                let text = std::fs::read_to_string(path).unwrap();
+                let line: serde_json::Value =
+                    serde_json::from_str(text.lines().last().unwrap()).unwrap();
+                assert_eq!((&line["step"], &line["tokens"]), (&2.into(), &128.into()));
+                let speed = line["tokens_per_second"].as_f64().unwrap();
+                assert_eq!(line["mfu"].as_f64().unwrap(), mfu(speed, 1e3, 1e12));
+                assert_eq!(text.lines().count(), 2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_metrics_path_that_cannot_be_made_is_named_at_once() {
+        let metrics = Some("/nowhere/m.jsonl".into());
+        let refused = Reporter::new(Options {
+            leader: true,
+            metrics,
+            ..Options::default()
+        });
+        let error = format!("{:#}", refused.err().unwrap());
+        assert!(
+            error.starts_with("cannot write the metrics file /nowhere/m.jsonl: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_summary_is_one_line() {
+        let summary = Summary {
+            steps: 100,
+            seconds: 23.44,
+            losses: Some((5.5432, 2.3456)),
+            tokens_per_second: 12345.0,
+            mfu: Some(0.4567),
+            peak_memory_bytes: Some(512 << 20),
+        };
+        assert_eq!(
+            summary.to_string(),
+            "100 steps in 23.4 s  loss 5.5432 -> 2.3456  12,345 tokens/s over the last half  \
+             MFU 45.7%  peak memory 512 MiB"
+        );
+    }
+}
