@@ -1,0 +1,151 @@
+//! What tch leaves out of libtorch's autograd: backward functions written in Rust, a call when a gradient
+//! is ready, and the fused kernels of the optimiser.
+
+mod ffi;
+
+use anyhow::{Result, bail, ensure};
+use ffi::{Backward, GradHook, check, pointers};
+use std::ptr::null_mut;
+use tch::Tensor;
+
+/// Puts a backward function of your own behind `output`.
+///
+/// `output` is what the forward pass computed from `inputs`, without history (inside [`tch::no_grad`]).
+/// The result holds the same numbers; when a loss is differentiated, `backward` receives the gradient of
+/// the output and returns one gradient for each input, in their order, each of its input's shape. It runs
+/// on the thread that called `backward()` (on CPU), without recording history, once for each backward pass
+/// that reaches it.
+///
+/// What `backward` captures is freed after the backward pass. It may capture the inputs and the bare
+/// `output`, but not the tensor that `custom` returns: that one owns the closure, and would never be freed.
+///
+/// An error or a panic inside `backward` ends the backward pass with its message.
+pub fn custom<const N: usize>(
+    inputs: [&Tensor; N],
+    output: &Tensor,
+    backward: impl Fn(&Tensor) -> Result<[Tensor; N]> + Send + 'static,
+) -> Result<Tensor> {
+    let closure: Backward = Box::new(move |grad| backward(grad).map(Vec::from));
+    let mut result = null_mut();
+    let inputs = pointers(inputs);
+    // SAFETY: all pointers are to live tensors; the shim takes ownership of the closure, also when it fails.
+    check(unsafe {
+        ffi::ferrotron_custom(
+            inputs.as_ptr(),
+            N,
+            output.as_ptr(),
+            Box::into_raw(Box::new(closure)).cast(),
+            &mut result,
+        )
+    })?;
+    // SAFETY: without an error the shim has stored a new tensor, which is ours.
+    Ok(unsafe { Tensor::from_ptr(result) })
+}
+
+/// A hook on a parameter's gradient; dropping it removes the hook (not to be done from inside the hook).
+#[must_use = "dropping the handle removes the hook"]
+pub struct Hook {
+    param: Tensor,
+}
+
+/// Calls `hook` whenever a backward pass has finished adding to `param.grad()`: once a pass, however often
+/// the parameter is used. One hook a parameter; `param` must be a leaf that requires a gradient.
+///
+/// An error or a panic inside the hook ends the backward pass with its message.
+pub fn on_grad_ready(
+    param: &Tensor,
+    hook: impl FnMut() -> Result<()> + Send + 'static,
+) -> Result<Hook> {
+    ensure!(
+        param.requires_grad() && param.is_leaf(),
+        "a gradient hook needs a leaf tensor that requires a gradient"
+    );
+    let closure: GradHook = Box::new(hook);
+    // SAFETY: the tensor is alive; the shim owns the closure until the hook is replaced or the tensor dies.
+    check(unsafe {
+        ffi::ferrotron_set_hook(param.as_ptr(), Box::into_raw(Box::new(closure)).cast())
+    })?;
+    Ok(Hook { param: param.shallow_clone() })
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        // SAFETY: the tensor is alive, and a null closure removes the hook. Removing cannot fail.
+        let _ = check(unsafe { ffi::ferrotron_set_hook(self.param.as_ptr(), null_mut()) });
+    }
+}
+
+/// Makes `grad` the tensor that backward passes add to (`param.grad = grad`), for instance a view into a
+/// communication bucket. Shape, dtype and device must be the parameter's.
+pub fn set_grad(param: &Tensor, grad: &Tensor) -> Result<()> {
+    if param.size() != grad.size() || param.kind() != grad.kind() || param.device() != grad.device()
+    {
+        bail!("a gradient must have its parameter's shape, dtype and device: {param:?}, {grad:?}");
+    }
+    // SAFETY: both tensors are alive; the parameter takes a reference of its own.
+    check(unsafe { ffi::ferrotron_set_grad(param.as_ptr(), grad.as_ptr()) })
+}
+
+/// The 2-norm of every tensor: `[tensors.len()]`, in their dtype.
+pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
+    let mut result = null_mut();
+    let list = pointers(tensors);
+    // SAFETY: `list` points at live tensors; without an error the shim stores a new tensor, which is ours.
+    check(unsafe { ffi::ferrotron_norms(list.as_ptr(), list.len(), &mut result) })?;
+    Ok(unsafe { Tensor::from_ptr(result) })
+}
+
+/// Multiplies every tensor by the scalar tensor `factor`, in place.
+pub fn scale(tensors: &[Tensor], factor: &Tensor) -> Result<()> {
+    let list = pointers(tensors);
+    // SAFETY: all pointers are to live tensors.
+    check(unsafe { ffi::ferrotron_scale(list.as_ptr(), list.len(), factor.as_ptr()) })
+}
+
+/// The constants of one AdamW update.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    pub lr: f64,
+    pub betas: (f64, f64),
+    pub weight_decay: f64,
+    pub eps: f64,
+}
+
+/// One update of AdamW (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*) in one fused kernel,
+/// as `torch.optim.AdamW(fused=True)` does it. `step` counts from 1. The four lists run in parallel:
+/// parameter, gradient, first and second moment, alike in shape and dtype.
+pub fn fused_adamw(
+    params: &[Tensor],
+    grads: &[Tensor],
+    exp_avgs: &[Tensor],
+    exp_avg_sqs: &[Tensor],
+    step: i64,
+    options: AdamW,
+) -> Result<()> {
+    let n = params.len();
+    ensure!(
+        [grads.len(), exp_avgs.len(), exp_avg_sqs.len()] == [n; 3],
+        "AdamW needs one gradient and two moments for each parameter"
+    );
+    if n == 0 {
+        return Ok(());
+    }
+    let [p, g, m, v] = [params, grads, exp_avgs, exp_avg_sqs].map(pointers);
+    let AdamW { lr, betas, weight_decay, eps } = options;
+    // SAFETY: four lists of `n` live tensors each; the kernel checks shapes and dtypes itself.
+    check(unsafe {
+        ffi::ferrotron_adamw(
+            p.as_ptr(),
+            g.as_ptr(),
+            m.as_ptr(),
+            v.as_ptr(),
+            n,
+            step,
+            lr,
+            betas.0,
+            betas.1,
+            weight_decay,
+            eps,
+        )
+    })
+}
