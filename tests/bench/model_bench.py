@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Training speed of step01 beside transformers' Llama: same shape, same machine, same minutes.
+
+Each contender runs in a process of its own, in turn, for several rounds, so that a machine that
+slows down slows all of them. A round's result is the median over its timed steps; the table shows
+the median over rounds. The ceiling is a 1024 x 1024 x 1024 product of f32 matrices, in each round.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SHAPE = {
+    "vocab_size": 4096,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+}
+BATCH, SEQ = 8, 256
+WARM = 3  # steps before the clock starts: allocations, thread pools, page faults
+CORES = len(os.sched_getaffinity(0))
+
+
+def parameters() -> int:
+    hidden, layers = SHAPE["hidden_size"], SHAPE["num_hidden_layers"]
+    kv = hidden * SHAPE["num_key_value_heads"] // SHAPE["num_attention_heads"]
+    layer = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * SHAPE["intermediate_size"] + 2 * hidden
+    return SHAPE["vocab_size"] * hidden + layers * layer + hidden
+
+
+def flops_per_token() -> int:
+    """Forward and backward: 6 per parameter, 12 * layers * hidden * seq for the attention scores."""
+    return 6 * parameters() + 12 * SHAPE["num_hidden_layers"] * SHAPE["hidden_size"] * SEQ
+
+
+def transformers_llama(attention: str, steps: int) -> list[float]:
+    """Seconds of each timed step of transformers' Llama with torch's AdamW, all cores, f32."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    torch.set_num_threads(CORES)
+    shape = dict(SHAPE)
+    rope = {"rope_type": "default", "rope_theta": shape.pop("rope_theta")}
+    config = LlamaConfig(**shape, rope_parameters=rope, attn_implementation=attention)
+    model = LlamaForCausalLM(config).to(torch.float32).train()
+    assert sum(p.numel() for p in model.parameters()) == parameters()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    seconds = []
+    for _ in range(WARM + steps):
+        tokens = torch.randint(0, SHAPE["vocab_size"], (BATCH, SEQ + 1))
+        start = time.perf_counter()
+        logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()
+        seconds.append(time.perf_counter() - start)
+    return seconds[WARM:]
+
+
+def matrix_product(steps: int) -> list[float]:
+    """Seconds of each product of two 1024 x 1024 f32 matrices, all cores."""
+    import torch
+
+    torch.set_num_threads(CORES)
+    a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
+    seconds = []
+    for _ in range(WARM + 10 * steps):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    return seconds[WARM:]
+
+
+def step01(binary: str, steps: int) -> list[float]:
+    """Seconds of each timed step of step01, from its own metrics."""
+    with tempfile.TemporaryDirectory() as work:
+        data, metrics, config = (Path(work) / name for name in ("tokens.bin", "metrics.jsonl", "bench.toml"))
+        # Random tokens, little-endian u16: speed does not depend on which they are.
+        words = os.urandom(2 * (BATCH * SEQ * 8 + 1))
+        data.write_bytes(bytes(byte & 0x0F if i % 2 else byte for i, byte in enumerate(words)))
+        values = {key: str(value).lower() for key, value in SHAPE.items()}
+        config.write_text("[model]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()))
+        command = [binary, "--config", config, "--data", data, "--metrics", metrics, "--seq-len", SEQ]
+        command += ["--micro-batch", BATCH, "--global-batch", BATCH, "--steps", WARM + steps]
+        command += ["--threads-per-rank", CORES, "--dtype", "f32", "--device", "cpu", "--sample", 0]
+        subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [BATCH * SEQ / line["tokens_per_second"] for line in lines[WARM:]]
+
+
+def measure(name: str, binary: str | None, steps: int) -> list[float]:
+    if name == "step01":
+        return step01(binary, steps)
+    if name == "product":
+        return matrix_product(steps)
+    return transformers_llama(name, steps)
+
+
+def apart(name: str, arguments: argparse.Namespace) -> float:
+    """Median seconds of a contender, measured in a process of its own."""
+    command = [sys.executable, __file__, "--one", name, "--steps", str(arguments.steps)]
+    if arguments.step01:
+        command += ["--step01", arguments.step01]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    return statistics.median(json.loads(answer.stdout))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--step01", help="the binary; without it, transformers alone is measured")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8, help="timed steps a round")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, arguments.step01, arguments.steps)))
+        return
+
+    names = ["product", "eager", "sdpa"] + (["step01"] if arguments.step01 else [])
+    rounds = {name: [] for name in names}
+    for number in range(arguments.rounds):
+        for name in names:
+            rounds[name].append(apart(name, arguments))
+        print(f"round {number + 1} of {arguments.rounds} done, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+
+    ceiling = statistics.median(2 * 1024**3 / s for s in rounds["product"])
+    labels = {"eager": "transformers, eager", "sdpa": "transformers, SDPA", "step01": "step01"}
+    print(f"\n{parameters():,} parameters, {BATCH} x {SEQ} tokens a step, f32, AdamW, {CORES} cores")
+    print(f"matrix product 1024^3: {ceiling / 1e9:.0f} GFLOP/s\n")
+    print(f"{'':22}{'tokens/s':>10}{'lowest':>10}{'highest':>10}{'to eager':>10}{'of ceiling':>12}")
+    base = statistics.median(BATCH * SEQ / s for s in rounds["eager"])
+    for name in names[1:]:
+        speeds = [BATCH * SEQ / s for s in rounds[name]]
+        speed = statistics.median(speeds)
+        share = speed * flops_per_token() / ceiling
+        print(
+            f"{labels[name]:22}{speed:10,.0f}{min(speeds):10,.0f}{max(speeds):10,.0f}"
+            f"{speed / base:9.2f}x{share:11.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The model half of `make bench`: prepares .venv once, then runs model_bench.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+wants=tests/bench/requirements.txt
+if ! cmp -s "$wants" .venv/installed.txt; then
+    echo "bench: fetching PyTorch for Python and transformers into .venv, about 2.5 GB, once"
+    python3 -m venv .venv || {
+        echo 'bench: python3 cannot make a virtual environment: on Debian and Ubuntu `sudo apt-get install python3-venv`.' >&2
+        exit 1
+    }
+    PIP_USER=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$wants"
+    cp "$wants" .venv/installed.txt # last, so a broken install is done again
+fi
+
+cargo build --release -p step01
+exec .venv/bin/python tests/bench/model_bench.py --step01 "${CARGO_TARGET_DIR:-target}/release/step01" "$@"
