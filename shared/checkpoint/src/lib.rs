@@ -1,4 +1,66 @@
 //! Where weights come from: a Hugging Face directory, or a seed.
 
 mod config;
+mod safetensors_dir;
+mod seeded;
+
 pub use config::{LlamaConfig, RopeScaling};
+
+use anyhow::{Context, Result};
+use safetensors_dir::SafetensorsDir;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// The source of a model's initial weights, by Hugging Face name.
+///
+/// What a name holds depends on the source alone, never on how the model is split: a rank that asks
+/// for a slice gets exactly the numbers that stand there in the whole, and reads or draws little else.
+pub struct Weights {
+    source: Source,
+    kind: Kind,
+    device: Device,
+}
+
+enum Source {
+    Seeded { seed: u64, layers: i64 },
+    Directory(SafetensorsDir),
+}
+
+impl Weights {
+    /// Fresh weights: Normal(0, 0.02) for matrices, scaled by 1/√(2·layers) where they write to the
+    /// residual stream (GPT-2's initialisation), ones for norms.
+    pub fn seeded(seed: u64, config: &LlamaConfig, kind: Kind, device: Device) -> Self {
+        Self { source: Source::Seeded { seed, layers: config.num_hidden_layers }, kind, device }
+    }
+
+    /// The weights in `model.safetensors`, or in the shards of `model.safetensors.index.json`.
+    pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        Ok(Self { source: Source::Directory(SafetensorsDir::open(dir)?), kind, device })
+    }
+
+    /// The whole tensor `name`, which must have this shape; a leaf that requires a gradient.
+    pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        self.shard(name, shape, 0, 0, 1)
+    }
+
+    /// Part `part` of `parts` equal ones along dimension `dim` of the tensor `name`, whose whole shape
+    /// is `shape` (one or two dimensions); a leaf that requires a gradient.
+    pub fn shard(
+        &self,
+        name: &str,
+        shape: &[i64],
+        dim: usize,
+        part: usize,
+        parts: usize,
+    ) -> Result<Tensor> {
+        let length = shape[dim] / parts as i64;
+        let mut slice: Vec<_> = shape.iter().map(|&n| 0..n).collect();
+        slice[dim] = part as i64 * length..(part as i64 + 1) * length;
+        let numbers = match &self.source {
+            Source::Seeded { seed, layers } => seeded::draw(*seed, *layers, name, &slice),
+            Source::Directory(dir) => dir.read(name, shape, &slice),
+        };
+        let numbers = numbers.with_context(|| format!("weight {name}"))?;
+        Ok(numbers.to_device(self.device).to_kind(self.kind).set_requires_grad(true))
+    }
+}

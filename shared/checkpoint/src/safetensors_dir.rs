@@ -1,0 +1,114 @@
+//! Reading slices out of a directory of safetensors files.
+
+use anyhow::{Context, Result, bail, ensure};
+use memmap2::Mmap;
+use safetensors::slice::TensorIndexer;
+use safetensors::tensor::{Metadata, TensorView};
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::ops::{Bound, Range};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// The mapped files of one model, and which of them holds what.
+pub(crate) struct SafetensorsDir {
+    files: Vec<Mapped>,
+    /// Tensor name to position in `files`.
+    index: BTreeMap<String, usize>,
+}
+
+struct Mapped {
+    bytes: Mmap,
+    /// Where the tensors' bytes begin.
+    start: usize,
+    metadata: Metadata,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl SafetensorsDir {
+    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let index = dir.join("model.safetensors.index.json");
+        let mut names = vec!["model.safetensors".to_owned()];
+        let mut promised = BTreeMap::new();
+        if index.exists() && !dir.join(&names[0]).exists() {
+            let text = std::fs::read_to_string(&index)
+                .with_context(|| format!("cannot read {}", index.display()))?;
+            let parsed: Index = serde_json::from_str(&text)
+                .with_context(|| format!("{} is not an index of shards", index.display()))?;
+            promised = parsed.weight_map;
+            names = promised.values().cloned().collect();
+            names.sort();
+            names.dedup();
+        }
+        let files: Vec<Mapped> =
+            names.iter().map(|name| Mapped::open(&dir.join(name))).collect::<Result<_>>()?;
+        let mut index = BTreeMap::new();
+        for (position, file) in files.iter().enumerate() {
+            index.extend(file.metadata.tensors().into_keys().map(|name| (name, position)));
+        }
+        for (name, file) in promised {
+            if index.get(&name).is_none_or(|&position| names[position] != file) {
+                bail!("the index of {} promises {name} in {file}, which lacks it", dir.display());
+            }
+        }
+        Ok(Self { files, index })
+    }
+
+    /// Reads a slice of `name`, whose whole shape must be `shape`, in the file's dtype. Touches only the
+    /// bytes of the slice.
+    pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
+        let file = &self.files[*self.index.get(name).context("is not in the model's files")?];
+        let info = file.metadata.info(name).context("is not in the model's files")?;
+        let found: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
+        ensure!(found == shape, "has shape {found:?} where the config says {shape:?}");
+        let kind = match info.dtype {
+            Dtype::F64 => Kind::Double,
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            other => bail!("has dtype {other:?}; F64, F32, F16 and BF16 can be loaded"),
+        };
+        let (begin, end) = info.data_offsets;
+        let bytes = &file.bytes[file.start + begin..file.start + end];
+        let view = TensorView::new(info.dtype, info.shape.clone(), bytes)?;
+        let index: Vec<TensorIndexer> = slice
+            .iter()
+            .map(|range| {
+                let (start, end) = (range.start as usize, range.end as usize);
+                TensorIndexer::Narrow(
+                    Bound::Included(start),
+                    Bound::Excluded(end),
+                    NonZeroUsize::MIN,
+                )
+            })
+            .collect();
+        let pieces = view.sliced_data(&index).map_err(|e| anyhow::anyhow!("{e}"))?;
+        let mut data = Vec::with_capacity(pieces.remaining_byte_len());
+        pieces.for_each(|piece| data.extend_from_slice(piece));
+        let shape: Vec<i64> = slice.iter().map(|range| range.end - range.start).collect();
+        Ok(Tensor::from_data_size(&data, &shape, kind))
+    }
+}
+
+impl Mapped {
+    fn open(path: &Path) -> Result<Self> {
+        let file =
+            File::open(path).with_context(|| format!("cannot open weights {}", path.display()))?;
+        // SAFETY: the map is read-only, and a model's files are not rewritten while it is loaded.
+        let bytes = unsafe { Mmap::map(&file) }
+            .with_context(|| format!("cannot map {}", path.display()))?;
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| {
+            anyhow::anyhow!("{} is not a whole safetensors file: {e}", path.display())
+        })?;
+        Ok(Self { start: 8 + header, bytes, metadata })
+    }
+}

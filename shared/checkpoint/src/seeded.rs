@@ -1,0 +1,44 @@
+//! Initial weights that depend on (seed, name, row) and on nothing else.
+
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+/// Draws a slice of the tensor `name` in f64.
+///
+/// Every row has a stream of its own in a counter-based generator (ChaCha8), keyed by seed and name, so
+/// row r is drawn without the rows before it, and a rank draws just its shard of them.
+pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> Result<Tensor> {
+    let shape: Vec<i64> = slice.iter().map(|range| range.end - range.start).collect();
+    let [rows, columns] = slice else {
+        // Vectors are the gains of norms.
+        return Ok(Tensor::ones(shape, (Kind::Double, tch::Device::Cpu)));
+    };
+    let to_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+    let std = 0.02 / if to_residual { (2.0 * layers as f64).sqrt() } else { 1.0 };
+
+    let mut numbers: Vec<f64> = Vec::with_capacity((shape[0] * shape[1]) as usize);
+    let mut random = ChaCha8Rng::from_seed(key(seed, name));
+    for row in rows.clone() {
+        random.set_stream(row as u64);
+        random.set_word_pos(0);
+        // A row is drawn from its start: how many words a normal takes depends on the words.
+        let normals = (0..columns.end).map(|_| -> f64 { StandardNormal.sample(&mut random) });
+        numbers.extend(normals.skip(columns.start as usize).map(|x| x * std));
+    }
+    Ok(Tensor::from_slice(&numbers).view(&shape[..]))
+}
+
+/// A ChaCha key: the seed, then a 128-bit FNV-1a hash of the name.
+fn key(seed: u64, name: &str) -> [u8; 32] {
+    let hash = name.bytes().fold(0x6c62272e07bb014262b821756295c58d_u128, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000000001000000000000000000013b)
+    });
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..24].copy_from_slice(&hash.to_le_bytes());
+    key
+}

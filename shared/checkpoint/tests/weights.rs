@@ -1,0 +1,139 @@
+//! A slice holds what the whole holds there, whatever the source.
+
+use checkpoint::{LlamaConfig, Weights};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const CONFIG: &str = r#"{"model_type": "llama", "vocab_size": 40, "hidden_size": 24,
+    "intermediate_size": 32, "num_hidden_layers": 8, "num_attention_heads": 4}"#;
+
+fn config() -> LlamaConfig {
+    LlamaConfig::from_hf_json(CONFIG).unwrap()
+}
+
+fn seeded(seed: u64) -> Weights {
+    Weights::seeded(seed, &config(), Kind::Double, Device::Cpu)
+}
+
+/// Every way to cut `name` into 1, 2, 3 or 4 parts along either dimension puts it together again.
+fn assert_shards_make_the_whole(weights: &Weights, name: &str, shape: [i64; 2]) {
+    let whole = weights.get(name, &shape).unwrap();
+    assert_eq!(whole.size(), shape);
+    for dim in 0..2 {
+        for parts in [1, 2, 3, 4] {
+            let shard = |part| weights.shard(name, &shape, dim, part, parts).unwrap();
+            let shards: Vec<Tensor> = (0..parts).map(shard).collect();
+            assert_eq!(Tensor::cat(&shards, dim as i64), whole, "dim {dim}, {parts} parts");
+        }
+    }
+}
+
+#[test]
+fn seeded_shards_are_slices_of_the_seeded_whole() {
+    assert_shards_make_the_whole(&seeded(7), "model.layers.3.self_attn.q_proj.weight", [24, 36]);
+}
+
+#[test]
+fn seeded_numbers_depend_on_seed_name_and_row_and_on_nothing_else() {
+    let draw = |seed, name: &str| seeded(seed).get(name, &[6, 500]).unwrap();
+    let first = draw(7, "a.weight");
+    assert_eq!(first, draw(7, "a.weight"));
+    for other in [draw(8, "a.weight"), draw(7, "b.weight")] {
+        // Not one number in common: independent draws of 53 bits.
+        assert_eq!(first.eq_tensor(&other).sum(Kind::Int64).int64_value(&[]), 0);
+    }
+    let rows = first.get(0).eq_tensor(&first.get(1)).sum(Kind::Int64).int64_value(&[]);
+    assert_eq!(rows, 0, "two rows share numbers");
+    // More rows or a narrower matrix leave the common part alone.
+    let larger = seeded(7).get("a.weight", &[9, 500]).unwrap();
+    assert_eq!(larger.narrow(0, 0, 6), first);
+}
+
+#[test]
+fn seeded_matrices_have_the_stated_spread_and_norms_are_one() {
+    let std = |name: &str| {
+        let drawn = seeded(1).get(name, &[400, 500]).unwrap();
+        (drawn.mean(Kind::Double).double_value(&[]), drawn.std(true).double_value(&[]))
+    };
+    // 200,000 draws: the standard deviation is known to 0.02/√400,000 ≈ 0.2%, the mean to 0.02/447.
+    // Five of each are allowed.
+    for (name, expected) in [("q_proj.weight", 0.02), ("o_proj.weight", 0.005)] {
+        let (mean, std) = std(name);
+        assert!((std / expected - 1.0).abs() < 0.01, "{name}: {std}");
+        assert!(mean.abs() < 5.0 * expected / 447.0, "{name}: {mean}");
+    }
+    let norm = seeded(1).get("model.norm.weight", &[24]).unwrap();
+    assert_eq!(norm, Tensor::ones([24], (Kind::Double, Device::Cpu)));
+    assert!(norm.requires_grad() && norm.is_leaf());
+}
+
+fn write(dir: &Path, file: &str, tensors: &[(&str, &Tensor)]) {
+    Tensor::write_safetensors(tensors, dir.join(file)).unwrap();
+}
+
+#[test]
+fn files_give_slices_of_the_whole_single_or_sharded() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = Tensor::randn([24, 36], (Kind::Double, Device::Cpu));
+    let b = Tensor::randn([12, 24], (Kind::Float, Device::Cpu));
+    write(dir.path(), "model.safetensors", &[("a", &a), ("b", &b)]);
+    let open = |kind| Weights::open(dir.path(), kind, Device::Cpu);
+    let single = open(Kind::Double).unwrap();
+    assert_shards_make_the_whole(&single, "a", [24, 36]);
+    assert_eq!(single.get("a", &[24, 36]).unwrap(), a);
+    assert_eq!(single.get("b", &[12, 24]).unwrap(), b.to_kind(Kind::Double));
+
+    std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+    write(dir.path(), "one.safetensors", &[("a", &a)]);
+    write(dir.path(), "two.safetensors", &[("b", &b)]);
+    let index = |b: &str| format!(r#"{{"weight_map": {{"a": "one.safetensors", "b": "{b}"}}}}"#);
+    let path = dir.path().join("model.safetensors.index.json");
+    std::fs::write(&path, index("two.safetensors")).unwrap();
+    let sharded = open(Kind::Double).unwrap();
+    assert_shards_make_the_whole(&sharded, "a", [24, 36]);
+    assert_eq!(sharded.get("b", &[12, 24]).unwrap(), b.to_kind(Kind::Double));
+    std::fs::write(&path, index("one.safetensors")).unwrap();
+    let error = open(Kind::Double).err().unwrap().to_string();
+    assert!(error.contains("promises b in one.safetensors"), "{error}");
+}
+
+#[test]
+fn missing_misshapen_and_torn_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Weights::open(dir.path(), Kind::Float, Device::Cpu);
+    let text = |e: anyhow::Error| format!("{e:#}");
+    assert!(text(open().err().unwrap()).contains("model.safetensors"));
+    let a = Tensor::randn([4, 6], (Kind::Float, Device::Cpu));
+    write(dir.path(), "model.safetensors", &[("a", &a)]);
+    let weights = open().unwrap();
+    assert!(text(weights.get("c", &[4, 6]).unwrap_err()).contains("weight c: is not in the"));
+    assert!(text(weights.get("a", &[6, 4]).unwrap_err()).contains("has shape [4, 6]"));
+    let path = dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(text(open().err().unwrap()).contains("not a whole safetensors file"));
+}
+
+#[test]
+fn both_spellings_of_the_rotary_embedding_are_read() {
+    let with = |extra: &str| {
+        let body = CONFIG.trim_end().trim_end_matches('}');
+        LlamaConfig::from_hf_json(&format!("{body}, {extra}}}"))
+    };
+    let scaling = r#""factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192, "rope_type": "llama3""#;
+    let brace = |name: &str, body: &str| format!(r#""{name}": {{{body}}}"#);
+    let old = format!(r#""rope_theta": 500000.0, {}"#, brace("rope_scaling", scaling));
+    let new = brace("rope_parameters", &format!(r#""rope_theta": 500000.0, {scaling}"#));
+    let parse = |extra: &str| with(extra).unwrap();
+    assert_eq!(parse(&old), parse(&new));
+    let config = parse(&new);
+    assert_eq!(config.rope_theta, 500000.0);
+    assert_eq!(config.rope_scaling.unwrap().original_max_position_embeddings, 8192);
+    assert_eq!(parse(r#""rope_scaling": null"#).rope_scaling, None);
+    let error = |extra: &str| format!("{:#}", with(extra).unwrap_err());
+    assert!(error(r#""attention_bias": true"#).contains("no bias"));
+    assert!(error(&brace("rope_scaling", r#""rope_type": "yarn""#)).contains("\"yarn\""));
+    let mistral = CONFIG.replace("llama", "mistral");
+    assert!(LlamaConfig::from_hf_json(&mistral).unwrap_err().to_string().contains("\"mistral\""));
+}
