@@ -2,6 +2,9 @@
 //! is ready, and the fused kernels of the optimiser.
 
 mod ffi;
+mod kernels;
+
+pub use kernels::{AdamW, causal_attention, fused_adamw, norms, scale};
 
 use anyhow::{Result, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};
@@ -86,66 +89,9 @@ pub fn set_grad(param: &Tensor, grad: &Tensor) -> Result<()> {
     check(unsafe { ffi::ferrotron_set_grad(param.as_ptr(), grad.as_ptr()) })
 }
 
-/// The 2-norm of every tensor: `[tensors.len()]`, in their dtype.
-pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
-    let mut result = null_mut();
-    let list = pointers(tensors);
-    // SAFETY: `list` points at live tensors; without an error the shim stores a new tensor, which is ours.
-    check(unsafe { ffi::ferrotron_norms(list.as_ptr(), list.len(), &mut result) })?;
-    Ok(unsafe { Tensor::from_ptr(result) })
-}
-
-/// Multiplies every tensor by the scalar tensor `factor`, in place.
-pub fn scale(tensors: &[Tensor], factor: &Tensor) -> Result<()> {
-    let list = pointers(tensors);
-    // SAFETY: all pointers are to live tensors.
-    check(unsafe { ffi::ferrotron_scale(list.as_ptr(), list.len(), factor.as_ptr()) })
-}
-
-/// The constants of one AdamW update.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamW {
-    pub lr: f64,
-    pub betas: (f64, f64),
-    pub weight_decay: f64,
-    pub eps: f64,
-}
-
-/// One update of AdamW (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*) in one fused kernel,
-/// as `torch.optim.AdamW(fused=True)` does it. `step` counts from 1. The four lists run in parallel:
-/// parameter, gradient, first and second moment, alike in shape and dtype.
-pub fn fused_adamw(
-    params: &[Tensor],
-    grads: &[Tensor],
-    exp_avgs: &[Tensor],
-    exp_avg_sqs: &[Tensor],
-    step: i64,
-    options: AdamW,
-) -> Result<()> {
-    let n = params.len();
-    ensure!(
-        [grads.len(), exp_avgs.len(), exp_avg_sqs.len()] == [n; 3],
-        "AdamW needs one gradient and two moments for each parameter"
-    );
-    if n == 0 {
-        return Ok(());
-    }
-    let [p, g, m, v] = [params, grads, exp_avgs, exp_avg_sqs].map(pointers);
-    let AdamW { lr, betas, weight_decay, eps } = options;
-    // SAFETY: four lists of `n` live tensors each; the kernel checks shapes and dtypes itself.
-    check(unsafe {
-        ffi::ferrotron_adamw(
-            p.as_ptr(),
-            g.as_ptr(),
-            m.as_ptr(),
-            v.as_ptr(),
-            n,
-            step,
-            lr,
-            betas.0,
-            betas.1,
-            weight_decay,
-            eps,
-        )
-    })
+/// Forgets the gradient (`param.grad = None`): the next backward pass hands its result over instead of
+/// adding it to zeros.
+pub fn clear_grad(param: &Tensor) -> Result<()> {
+    // SAFETY: the tensor is alive; an undefined tensor is how libtorch spells None.
+    check(unsafe { ffi::ferrotron_set_grad(param.as_ptr(), Tensor::new().as_ptr()) })
 }

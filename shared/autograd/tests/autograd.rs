@@ -222,3 +222,38 @@ fn norms_and_scale_act_on_every_tensor() {
     autograd::scale(&tensors, &Tensor::from(0.5)).unwrap();
     assert_eq!(Vec::<f64>::try_from(autograd::norms(&tensors).unwrap()).unwrap(), [2.5, 6.5]);
 }
+
+/// softmax(q·kᵀ/√d)·v with every matrix written out, key/value heads repeated.
+fn plain_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    let (seq, heads, dim) = (q.size()[1], q.size()[2], q.size()[3]);
+    let [q, k, v] = [q, k, v]
+        .map(|t| t.transpose(1, 2).repeat_interleave_self_int(heads / t.size()[2], 1, None));
+    let future = Tensor::ones([seq, seq], (Kind::Bool, Device::Cpu)).triu(1);
+    let scores = q.matmul(&k.transpose(2, 3)) / (dim as f64).sqrt();
+    let weights = scores.masked_fill(&future, f64::NEG_INFINITY).softmax(-1, Kind::Double);
+    weights.matmul(&v).transpose(1, 2)
+}
+
+#[test]
+fn causal_attention_is_the_formula_with_shared_key_value_heads_too() {
+    for kv_heads in [1, 2, 4] {
+        let q = leaf(&[2, 9, 4, 6]);
+        let (k, v) = (leaf(&[2, 9, kv_heads, 6]), leaf(&[2, 9, kv_heads, 6]));
+        let weight = Tensor::randn([2, 9, 4, 6], F64);
+        let run = |f: fn(&Tensor, &Tensor, &Tensor) -> Tensor| {
+            let out = f(&q, &k, &v);
+            let grads = Tensor::run_backward(
+                &[(&out * &weight).sum(Kind::Double)],
+                &[&q, &k, &v],
+                false,
+                false,
+            );
+            std::iter::once(out.detach()).chain(grads).collect::<Vec<_>>()
+        };
+        // The same sums of a few dozen terms of size one, in another order.
+        for (fused, plain) in run(autograd::causal_attention).iter().zip(run(plain_attention)) {
+            let error = (fused - plain).abs().max().double_value(&[]);
+            assert!(error < 1e-13, "{kv_heads} key/value heads: {error}");
+        }
+    }
+}

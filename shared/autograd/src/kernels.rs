@@ -1,0 +1,92 @@
+//! Kernels of libtorch that tch does not bind, or binds only in parts.
+
+use crate::ffi::{self, check, pointers};
+use anyhow::{Result, ensure};
+use std::ptr::null_mut;
+use tch::{Device, Tensor};
+
+/// The 2-norm of every tensor: `[tensors.len()]`, in their dtype.
+pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
+    let mut result = null_mut();
+    let list = pointers(tensors);
+    // SAFETY: `list` points at live tensors; without an error the shim stores a new tensor, which is ours.
+    check(unsafe { ffi::ferrotron_norms(list.as_ptr(), list.len(), &mut result) })?;
+    Ok(unsafe { Tensor::from_ptr(result) })
+}
+
+/// Multiplies every tensor by the scalar tensor `factor`, in place.
+pub fn scale(tensors: &[Tensor], factor: &Tensor) -> Result<()> {
+    let list = pointers(tensors);
+    // SAFETY: all pointers are to live tensors.
+    check(unsafe { ffi::ferrotron_scale(list.as_ptr(), list.len(), factor.as_ptr()) })
+}
+
+/// The constants of one AdamW update.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    pub lr: f64,
+    pub betas: (f64, f64),
+    pub weight_decay: f64,
+    pub eps: f64,
+}
+
+/// One update of AdamW (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*) in one fused kernel,
+/// as `torch.optim.AdamW(fused=True)` does it. `step` counts from 1. The four lists run in parallel:
+/// parameter, gradient, first and second moment, alike in shape and dtype.
+pub fn fused_adamw(
+    params: &[Tensor],
+    grads: &[Tensor],
+    exp_avgs: &[Tensor],
+    exp_avg_sqs: &[Tensor],
+    step: i64,
+    options: AdamW,
+) -> Result<()> {
+    let n = params.len();
+    ensure!(
+        [grads.len(), exp_avgs.len(), exp_avg_sqs.len()] == [n; 3],
+        "AdamW needs one gradient and two moments for each parameter"
+    );
+    if n == 0 {
+        return Ok(());
+    }
+    let [p, g, m, v] = [params, grads, exp_avgs, exp_avg_sqs].map(pointers);
+    let AdamW { lr, betas, weight_decay, eps } = options;
+    // SAFETY: four lists of `n` live tensors each; the kernel checks shapes and dtypes itself.
+    check(unsafe {
+        ffi::ferrotron_adamw(
+            p.as_ptr(),
+            g.as_ptr(),
+            m.as_ptr(),
+            v.as_ptr(),
+            n,
+            step,
+            lr,
+            betas.0,
+            betas.1,
+            weight_decay,
+            eps,
+        )
+    })
+}
+
+/// Causal attention, softmax(q·kᵀ/√head_dim)·v, in one fused kernel (FlashAttention, Dao et al., 2022): no
+/// `[seq, seq]` matrix is ever stored.
+///
+/// `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: the same with fewer heads where groups of query heads
+/// share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and bf16.
+pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    // The kernels want heads before positions; strides do it, nothing is copied.
+    let [q, k, v] = [q, k, v].map(|t| t.transpose(1, 2)); // [batch, heads, seq, head_dim]
+    let none = None::<&Tensor>;
+    let out = if q.device() == Device::Cpu {
+        // Asked for by name: on CPU the general entry point would take a kernel that stores the
+        // matrix wherever there are fewer key/value heads than query heads.
+        Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
+            &q, &k, &v, 0.0, true, none, None,
+        )
+        .0
+    } else {
+        Tensor::scaled_dot_product_attention(&q, &k, &v, none, 0.0, true, None, true)
+    };
+    out.transpose(1, 2) // [batch, seq, heads, head_dim]
+}
