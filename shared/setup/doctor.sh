@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# `make doctor`: one line for each thing a run needs, OK or how to mend it. Exit code 1 if any failed.
+set -uo pipefail
+# shellcheck source=checks.sh
+. "$(dirname "${BASH_SOURCE[0]}")/checks.sh"
+cd "$root"
+
+failed=0
+report() {
+    local line
+    if line=$("$@"); then
+        echo "OK    $line"
+    else
+        echo "FAIL  $line"
+        failed=1
+        return 1
+    fi
+}
+
+libtorch=${LIBTORCH:-.libtorch/torch}
+
+libtorch_loads() {
+    local answer
+    if ! answer=$(python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$libtorch/lib/libtorch_cpu.so" 2>&1); then
+        echo "libtorch does not load (${answer##*: }): remove .libtorch and run \`make setup\`."
+        return 1
+    fi
+    echo "libtorch loads"
+}
+
+cores() {
+    local count
+    count=$(nproc)
+    if [ "$count" -lt 2 ]; then
+        echo "$count core: everything runs, but no two ranks at once"
+    else
+        echo "$count cores"
+    fi
+}
+
+memory() {
+    local mib
+    mib=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
+    if [ "$mib" -lt 4096 ]; then
+        echo "$mib MiB of memory are free, 4096 are needed: close other programs, or use a larger machine."
+        return 1
+    fi
+    echo "memory: $mib MiB free"
+}
+
+disk() {
+    local mib need=2048
+    # A first build compiles libtorch's bindings; before set-up, libtorch itself comes on top.
+    check_libtorch "$libtorch" >/dev/null || need=6144
+    mib=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
+    if [ "$mib" -lt "$need" ]; then
+        echo "$mib MiB of disk are free here, $need are needed: make room, or move the checkout."
+        return 1
+    fi
+    echo "disk: $mib MiB free"
+}
+
+port() {
+    local answer
+    if ! answer=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(s.getsockname(), 5); print(s.getsockname()[1])' 2>&1); then
+        echo "no port of 127.0.0.1 can be opened (${answer##*: }): a firewall or sandbox is in the way of ranks in separate processes."
+        return 1
+    fi
+    echo "port $answer of 127.0.0.1 opens"
+}
+
+# all_reduce LAUNCHER WORDS: two ranks sum a tensor and check the result.
+all_reduce() {
+    local answer
+    if ! answer=$("${CARGO_TARGET_DIR:-target}/release/examples/doctor" "$1" 2>&1); then
+        echo "two ranks as $2 cannot sum a tensor: $answer"
+        return 1
+    fi
+    echo "two ranks as $2 sum a tensor"
+}
+
+build() {
+    local answer
+    if ! answer=$(cargo build --release --quiet -p comm --example doctor 2>&1); then
+        echo "the workspace does not build: $(echo "$answer" | grep -m 1 '^error' || echo "$answer" | head -n 1)"
+        return 1
+    fi
+    echo "the workspace builds"
+}
+
+ready=1
+report check_rust || ready=0
+report check_cxx || ready=0
+if report check_python; then
+    report port
+fi
+report cores
+report memory
+report disk
+if report check_libtorch "$libtorch"; then
+    ! command -v python3 >/dev/null || report libtorch_loads || ready=0
+else
+    # Only set-up needs pip.
+    report check_pip
+    ready=0
+fi
+if [ "$ready" = 1 ]; then
+    echo "      building a two-rank check (about three minutes the first time)"
+    if report build; then
+        report all_reduce threads threads
+        report all_reduce processes "processes over TCP"
+    fi
+fi
+[ "$failed" = 0 ] && echo "All is well." || echo "Mend what failed, then run \`make doctor\` again."
+exit "$failed"
