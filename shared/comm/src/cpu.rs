@@ -1,0 +1,273 @@
+//! Tensors in CPU memory, handed to the rings as bytes.
+
+use crate::backend::Backend;
+use crate::error::{CommError, Result};
+use crate::group::GroupSpec;
+use crate::reduce::{self, Combine, Op};
+use crate::ring::Ring;
+use crate::transport::{Call, Channel, Header, OpCode, Transport};
+use report::{Trace, Track};
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tch::{Device, Tensor, no_grad};
+
+const COLLECTIVES: u32 = 0;
+const MESSAGES: u32 = 1;
+
+/// The backend for CPU tensors: rings over a transport.
+pub(crate) struct Cpu {
+    spec: GroupSpec,
+    /// In the world.
+    world_rank: usize,
+    /// In the group.
+    rank: usize,
+    transport: Arc<dyn Transport>,
+    timeout: Duration,
+    trace: Trace,
+    sent: AtomicU64,
+}
+
+impl Cpu {
+    pub fn new(
+        spec: GroupSpec,
+        world_rank: usize,
+        transport: Arc<dyn Transport>,
+        timeout: Duration,
+        trace: Trace,
+    ) -> Cpu {
+        let rank = spec.members.iter().position(|&m| m == world_rank);
+        Cpu {
+            rank: rank.expect("a rank only makes groups that it is a member of"),
+            spec,
+            world_rank,
+            transport,
+            timeout,
+            trace,
+            sent: AtomicU64::new(0),
+        }
+    }
+
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.spec.members.len()
+    }
+
+    /// Runs one operation on a ring of its own; records what it sent and how long it took.
+    fn with_ring<T>(
+        &self,
+        header: Header,
+        lane: u32,
+        name: &'static str,
+        job: impl FnOnce(&mut Ring) -> Result<T>,
+    ) -> Result<T> {
+        let span = self.trace.span(self.track(), name);
+        let mut ring = Ring {
+            transport: &*self.transport,
+            members: &self.spec.members,
+            rank: self.rank,
+            channel: Channel { group: self.spec.id, lane },
+            call: Call {
+                header,
+                group: self.spec.name,
+                rank: self.world_rank,
+                names: &self.spec.names,
+                timeout: self.timeout,
+            },
+            sent: 0,
+        };
+        let result = job(&mut ring);
+        self.sent.fetch_add(ring.sent, Ordering::Relaxed);
+        let _ended = span.bytes(ring.sent);
+        result
+    }
+
+    /// The row of the trace on which this group's operations are drawn.
+    fn track(&self) -> Track {
+        match self.spec.name {
+            "dp" | "data" => Track::Dp,
+            "tp" => Track::Tp,
+            "pp" => Track::Pp,
+            "cp" => Track::Cp,
+            _ => Track::World,
+        }
+    }
+
+    /// Checks that a tensor can be moved, and says what this rank does with it.
+    fn header(&self, op: OpCode, tensor: &Tensor, root: usize) -> Result<Header> {
+        if tensor.device() != Device::Cpu {
+            return Err(CommError::Device {
+                op: op.to_string(),
+                group: self.spec.name.to_string(),
+                device: format!("{:?}", tensor.device()),
+            });
+        }
+        let hint = "convert it to f32 first";
+        let dtype =
+            reduce::code(tensor.kind()).ok_or_else(|| self.dtype_error(op, tensor, hint))?;
+        Ok(Header { op, dtype, root: root as u32, elements: tensor.numel() as u64 })
+    }
+
+    fn combine(&self, op: OpCode, tensor: &Tensor, reduction: Op) -> Result<Combine> {
+        let hint = "it adds f64, f32, bf16, f16, i64, i32 and u8";
+        let error = || self.dtype_error(op, tensor, hint);
+        reduce::combine(tensor.kind(), reduction).ok_or_else(error)
+    }
+
+    fn dtype_error(&self, op: OpCode, tensor: &Tensor, hint: &'static str) -> CommError {
+        CommError::Dtype {
+            op: op.to_string(),
+            group: self.spec.name.to_string(),
+            dtype: format!("{:?}", tensor.kind()),
+            hint,
+        }
+    }
+
+    fn shape_error(&self, op: OpCode, detail: String) -> CommError {
+        CommError::Shape { op: op.to_string(), group: self.spec.name.to_string(), detail }
+    }
+
+    /// Hands out the tensor's own memory, or a contiguous copy that is written back afterwards.
+    fn in_place(
+        &self,
+        op: OpCode,
+        tensor: &Tensor,
+        job: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        if tensor.is_contiguous() {
+            return job(bytes_mut(&mut tensor.shallow_clone()));
+        }
+        let mut copy = no_grad(|| tensor.contiguous());
+        job(bytes_mut(&mut copy))?;
+        let written = no_grad(|| tensor.shallow_clone().f_copy_(&copy));
+        written.map_err(|e| self.shape_error(op, format!("the result cannot be written: {e}")))
+    }
+}
+
+impl Backend for Cpu {
+    fn all_reduce(&self, tensor: &Tensor, reduction: Op) -> Result<()> {
+        let op = match reduction {
+            Op::Sum => OpCode::AllReduceSum,
+            Op::Max => OpCode::AllReduceMax,
+            Op::Min => OpCode::AllReduceMin,
+        };
+        let header = self.header(op, tensor, 0)?;
+        let combine = self.combine(op, tensor, reduction)?;
+        if self.size() == 1 {
+            return Ok(());
+        }
+        let width = tensor.kind().elt_size_in_bytes();
+        self.with_ring(header, COLLECTIVES, "all_reduce", |ring| {
+            self.in_place(op, tensor, |data| ring.all_reduce(data, width, combine))
+        })
+    }
+
+    fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
+        let op = OpCode::ReduceScatter;
+        let header = self.header(op, tensor, 0)?;
+        let combine = self.combine(op, tensor, Op::Sum)?;
+        let mut shape = tensor.size(); // [n*k, ...]
+        let n = self.size() as i64;
+        if shape.first().is_none_or(|rows| rows % n != 0) {
+            let detail = format!(
+                "dimension 0 of a tensor of shape {shape:?} must be a multiple of {n}, the size of the group"
+            );
+            return Err(self.shape_error(op, detail));
+        }
+        shape[0] /= n;
+        let tensor = no_grad(|| tensor.contiguous());
+        let mut output = Tensor::empty(&shape, (tensor.kind(), Device::Cpu)); // [k, ...]
+        let width = tensor.kind().elt_size_in_bytes();
+        self.with_ring(header, COLLECTIVES, "reduce_scatter", |ring| {
+            ring.reduce_scatter(bytes(&tensor), bytes_mut(&mut output), width, combine)
+        })?;
+        Ok(output)
+    }
+
+    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+        let header = self.header(OpCode::AllGather, tensor, 0)?;
+        let mut shape = tensor.size(); // [k, ...]
+        match shape.first_mut() {
+            Some(rows) => *rows *= self.size() as i64,
+            None => shape.push(self.size() as i64),
+        }
+        let tensor = no_grad(|| tensor.contiguous());
+        let mut output = Tensor::empty(&shape, (tensor.kind(), Device::Cpu)); // [n*k, ...]
+        let own = bytes(&tensor);
+        let all = bytes_mut(&mut output);
+        all[self.rank * own.len()..][..own.len()].copy_from_slice(own);
+        let width = tensor.kind().elt_size_in_bytes();
+        self.with_ring(header, COLLECTIVES, "all_gather", |ring| ring.all_gather(all, width))?;
+        Ok(output)
+    }
+
+    fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
+        let op = OpCode::Broadcast;
+        let header = self.header(op, tensor, root)?;
+        if root >= self.size() {
+            return Err(CommError::Peer {
+                op: op.to_string(),
+                group: self.spec.name.to_string(),
+                peer: root,
+                hint: format!("ranks are 0 to {}", self.size() - 1),
+            });
+        }
+        if self.size() == 1 {
+            return Ok(());
+        }
+        self.with_ring(header, COLLECTIVES, "broadcast", |ring| {
+            self.in_place(op, tensor, |data| ring.broadcast(data, root))
+        })
+    }
+
+    fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
+        let header = self.header(OpCode::SendRecv, tensor, 0)?;
+        let tensor = no_grad(|| tensor.contiguous());
+        self.with_ring(header, MESSAGES, "send", |ring| {
+            ring.send(bytes(&tensor), self.spec.members[to])
+        })
+    }
+
+    fn recv(&self, tensor: &Tensor, from: usize) -> Result<()> {
+        let op = OpCode::SendRecv;
+        let header = self.header(op, tensor, 0)?;
+        self.with_ring(header, MESSAGES, "recv", |ring| {
+            self.in_place(op, tensor, |data| ring.receive(data, self.spec.members[from]))
+        })
+    }
+
+    fn barrier(&self) -> Result<()> {
+        self.with_ring(Header::BARRIER, COLLECTIVES, "barrier", |ring| ring.barrier())
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+fn bytes(tensor: &Tensor) -> &[u8] {
+    let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    if length == 0 {
+        return &[]; // the pointer of an empty tensor may be null
+    }
+    debug_assert!(tensor.is_contiguous());
+    // SAFETY: a contiguous CPU tensor is `length` bytes from its data pointer on, and the reference
+    // keeps them allocated. Nobody writes them meanwhile: the caller of an operation promises to
+    // leave its tensor alone until the operation is done.
+    unsafe { slice::from_raw_parts(tensor.data_ptr().cast(), length) }
+}
+
+fn bytes_mut(tensor: &mut Tensor) -> &mut [u8] {
+    let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    if length == 0 {
+        return &mut [];
+    }
+    debug_assert!(tensor.is_contiguous());
+    // SAFETY: as in `bytes`; that nobody else reads or writes the tensor until the operation is done
+    // is the same promise.
+    unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast(), length) }
+}

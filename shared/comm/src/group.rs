@@ -1,0 +1,267 @@
+//! A group of ranks and what it can do together.
+
+use crate::abort::Abort;
+use crate::backend::Backend;
+use crate::cpu::Cpu;
+use crate::error::{CommError, Result};
+use crate::lane::{Lane, Work};
+use crate::reduce::Op;
+use crate::transport::Transport;
+use std::sync::Arc;
+use std::time::Duration;
+use tch::Tensor;
+
+/// What a group is: the same on all its members.
+#[derive(Clone, Debug)]
+pub struct GroupSpec {
+    /// Unlike any other group's.
+    pub id: u32,
+    /// What it is called in errors, traces and byte counts: `dp`, `tp`, ...
+    pub name: &'static str,
+    /// World ranks in group order.
+    pub members: Vec<usize>,
+    /// Coordinates of every world rank.
+    pub names: Arc<[String]>,
+}
+
+/// Ranks that work on something together, seen from one of them. A clone is another handle to the
+/// same group.
+///
+/// Every member makes the same collective calls in the same order. Reductions have a fixed order:
+/// the results are the same bits on every rank, run after run. Nothing here records autograd
+/// history; operations that write into a tensor write into its storage, and autograd does not see
+/// it. A tensor in flight must be neither written nor (if it is received into) read.
+///
+/// Each operation has a blocking form and a non-blocking one that returns [`Work`]. Non-blocking
+/// operations of one kind run in the order in which they were started: collectives in one queue,
+/// messages in one queue for each peer and direction. So neighbours may `isend` and `irecv` in
+/// whatever order suits them.
+///
+/// An operation that fails also raises the run's [`Abort`], so that no other rank waits in vain.
+#[derive(Clone)]
+pub struct Group {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: &'static str,
+    rank: usize,
+    size: usize,
+    backend: Arc<dyn Backend>,
+    abort: Abort,
+    trace: report::Trace,
+    collectives: Lane,
+    sends: Vec<Lane>,
+    receives: Vec<Lane>,
+}
+
+impl Group {
+    /// The group `spec` as world rank `rank` sees it, over a CPU transport. `timeout` bounds every
+    /// wait for a peer.
+    ///
+    /// # Panics
+    /// If `rank` is not a member.
+    pub fn new(
+        spec: GroupSpec,
+        rank: usize,
+        transport: Arc<dyn Transport>,
+        abort: Abort,
+        timeout: Duration,
+        trace: report::Trace,
+    ) -> Group {
+        let (name, size) = (spec.name, spec.members.len());
+        let cpu = Cpu::new(spec, rank, transport, timeout, trace.clone());
+        let lanes = |what: &str| {
+            let lane = |peer| Lane::new(format!("{name} {what} {peer}"));
+            (0..size).map(lane).collect()
+        };
+        let shared = Shared {
+            name,
+            rank: cpu.rank(),
+            size,
+            backend: Arc::new(cpu),
+            abort,
+            trace,
+            collectives: Lane::new(format!("{name} collectives")),
+            sends: lanes("to"),
+            receives: lanes("from"),
+        };
+        Group { shared: Arc::new(shared) }
+    }
+
+    /// This rank's place in the group.
+    pub fn rank(&self) -> usize {
+        self.shared.rank
+    }
+
+    /// Members of the group.
+    pub fn size(&self) -> usize {
+        self.shared.size
+    }
+
+    /// The group's name, `dp` for instance.
+    pub fn name(&self) -> &'static str {
+        self.shared.name
+    }
+
+    /// Bytes of tensors that this rank has sent to the group so far. Headers are not counted.
+    pub fn bytes_sent(&self) -> u64 {
+        self.shared.backend.bytes_sent()
+    }
+
+    /// Replaces `tensor` by the sum over all ranks, on all ranks. Takes f64, f32, bf16, f16, i64,
+    /// i32 and u8 of any shape, and tensors that are not contiguous too; bf16 and f16 are added in
+    /// f32 and rounded once per rank that is added.
+    ///
+    /// Sends 2(n-1)/n of the buffer where n divides its length. In general chunk c of `len`
+    /// elements is `[len*c/n, len*(c+1)/n)`, rounded down, and rank r sends all chunks but its own
+    /// and then all but that of rank r+1: `2*len - |chunk r| - |chunk r+1|` elements.
+    pub fn all_reduce(&self, tensor: &Tensor) -> Result<()> {
+        self.all_reduce_op(tensor, Op::Sum)
+    }
+
+    /// [`all_reduce`](Self::all_reduce) with another operation. `Max` and `Min` pass NaN on.
+    pub fn all_reduce_op(&self, tensor: &Tensor, op: Op) -> Result<()> {
+        let tensor = tensor.shallow_clone();
+        self.run(&self.shared.collectives, move |b| b.all_reduce(&tensor, op))
+    }
+
+    /// Non-blocking [`all_reduce`](Self::all_reduce).
+    pub fn all_reduce_async(&self, tensor: &Tensor) -> Work<()> {
+        self.all_reduce_op_async(tensor, Op::Sum)
+    }
+
+    /// Non-blocking [`all_reduce_op`](Self::all_reduce_op).
+    pub fn all_reduce_op_async(&self, tensor: &Tensor, op: Op) -> Work<()> {
+        let tensor = tensor.shallow_clone();
+        self.start(&self.shared.collectives, "all_reduce", move |b| b.all_reduce(&tensor, op))
+    }
+
+    /// Sums `tensor` `[n*k, ...]` over all ranks and returns rows `[r*k, (r+1)*k)` of the sum on
+    /// rank r. Sends (n-1)/n of the buffer.
+    ///
+    /// # Errors
+    /// Where n does not divide dimension 0.
+    pub fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
+        let tensor = tensor.shallow_clone();
+        self.run(&self.shared.collectives, move |b| b.reduce_scatter(&tensor))
+    }
+
+    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter).
+    pub fn reduce_scatter_async(&self, tensor: &Tensor) -> Work<Tensor> {
+        let tensor = tensor.shallow_clone();
+        self.start(&self.shared.collectives, "reduce_scatter", move |b| b.reduce_scatter(&tensor))
+    }
+
+    /// Concatenates the ranks' tensors `[k, ...]` along dimension 0 to `[n*k, ...]`, on all ranks.
+    /// A tensor without dimensions counts as `[1]`. Sends n-1 times the tensor.
+    pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+        let tensor = tensor.shallow_clone();
+        self.run(&self.shared.collectives, move |b| b.all_gather(&tensor))
+    }
+
+    /// Non-blocking [`all_gather`](Self::all_gather).
+    pub fn all_gather_async(&self, tensor: &Tensor) -> Work<Tensor> {
+        let tensor = tensor.shallow_clone();
+        self.start(&self.shared.collectives, "all_gather", move |b| b.all_gather(&tensor))
+    }
+
+    /// Replaces `tensor` by that of group rank `root`, on all ranks. The ranks form a chain that
+    /// starts at the root; each but the last sends the tensor once.
+    pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
+        let tensor = tensor.shallow_clone();
+        self.run(&self.shared.collectives, move |b| b.broadcast(&tensor, root))
+    }
+
+    /// Non-blocking [`broadcast`](Self::broadcast).
+    pub fn broadcast_async(&self, tensor: &Tensor, root: usize) -> Work<()> {
+        let tensor = tensor.shallow_clone();
+        self.start(&self.shared.collectives, "broadcast", move |b| b.broadcast(&tensor, root))
+    }
+
+    /// Sends `tensor` to group rank `to`, which receives it with [`recv`](Self::recv). May wait
+    /// until it does; two ranks that send to each other at once use [`isend`](Self::isend).
+    pub fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
+        let lane = self.peer(&self.shared.sends, "send", to)?;
+        let tensor = tensor.shallow_clone();
+        self.run(lane, move |b| b.send(&tensor, to))
+    }
+
+    /// Non-blocking [`send`](Self::send).
+    pub fn isend(&self, tensor: &Tensor, to: usize) -> Work<()> {
+        let lane = match self.peer(&self.shared.sends, "send", to) {
+            Ok(lane) => lane,
+            Err(e) => return Work::ready(Err(e)),
+        };
+        let tensor = tensor.shallow_clone();
+        self.start(lane, "send", move |b| b.send(&tensor, to))
+    }
+
+    /// Receives into `tensor` what group rank `from` sends, of equal length and dtype.
+    pub fn recv(&self, tensor: &Tensor, from: usize) -> Result<()> {
+        let lane = self.peer(&self.shared.receives, "recv", from)?;
+        let tensor = tensor.shallow_clone();
+        self.run(lane, move |b| b.recv(&tensor, from))
+    }
+
+    /// Non-blocking [`recv`](Self::recv).
+    pub fn irecv(&self, tensor: &Tensor, from: usize) -> Work<()> {
+        let lane = match self.peer(&self.shared.receives, "recv", from) {
+            Ok(lane) => lane,
+            Err(e) => return Work::ready(Err(e)),
+        };
+        let tensor = tensor.shallow_clone();
+        self.start(lane, "recv", move |b| b.recv(&tensor, from))
+    }
+
+    /// Returns once every rank of the group has called it.
+    pub fn barrier(&self) -> Result<()> {
+        self.run(&self.shared.collectives, |b| b.barrier())
+    }
+
+    /// Non-blocking [`barrier`](Self::barrier).
+    pub fn barrier_async(&self) -> Work<()> {
+        self.start(&self.shared.collectives, "barrier", |b| b.barrier())
+    }
+
+    fn peer<'a>(&self, lanes: &'a [Lane], op: &str, peer: usize) -> Result<&'a Lane> {
+        if peer < self.size() && peer != self.rank() {
+            return Ok(&lanes[peer]);
+        }
+        Err(CommError::Peer {
+            op: op.to_string(),
+            group: self.name().to_string(),
+            peer,
+            hint: format!(
+                "ranks are 0 to {}, and a rank does not send to itself (it is {})",
+                self.size() - 1,
+                self.rank()
+            ),
+        })
+    }
+
+    fn job<T>(
+        &self,
+        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
+    ) -> impl FnOnce() -> Result<T> + Send + 'static {
+        let (backend, abort) = (self.shared.backend.clone(), self.shared.abort.clone());
+        move || job(&*backend).inspect_err(|e| abort.raise(e.to_string()))
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        lane: &Lane,
+        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        lane.run(self.job(job))
+    }
+
+    fn start<T: Send + 'static>(
+        &self,
+        lane: &Lane,
+        name: &'static str,
+        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
+    ) -> Work<T> {
+        lane.start(self.job(job), name, self.shared.trace.clone())
+    }
+}

@@ -1,0 +1,209 @@
+//! Queues in which operations run one after the other, and handles to operations under way.
+
+use crate::error::{CommError, Result};
+use report::{Trace, Track};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Operations that run in the order in which they came. One that may block its caller runs on the
+/// caller's thread when nothing is before it; all others run on a thread of the lane's own, which
+/// starts when it is first needed. Dropping a lane waits for what is still in it.
+pub(crate) struct Lane {
+    name: String,
+    queue: Arc<Queue>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    busy: bool,
+    closed: bool,
+}
+
+impl Lane {
+    pub fn new(name: String) -> Lane {
+        Lane { name, queue: Arc::default(), worker: Mutex::default() }
+    }
+
+    /// Runs `job` in its turn and returns what it returns.
+    pub fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut state = self.queue.lock();
+        if state.busy || !state.jobs.is_empty() {
+            drop(state);
+            return self.start(job, "", Trace::off()).wait();
+        }
+        state.busy = true;
+        drop(state);
+        let _turn = Turn(&self.queue);
+        job()
+    }
+
+    /// Queues `job` and returns at once.
+    pub fn start<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+        name: &'static str,
+        trace: Trace,
+    ) -> Work<T> {
+        let outcome = Arc::new(Outcome::default());
+        let promise = Promise(outcome.clone());
+        let job = Box::new(move || promise.keep(job()));
+        self.queue.lock().jobs.push_back(job);
+        self.queue.changed.notify_all();
+        if let Err(source) = self.ensure_worker() {
+            self.queue.lock().jobs.clear(); // breaks their promises
+            let what = format!("cannot start the thread for '{}'", self.name);
+            return Work::ready(Err(CommError::Setup { what, source }));
+        }
+        Work { outcome, name, trace }
+    }
+
+    fn ensure_worker(&self) -> std::io::Result<()> {
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        if worker.is_none() {
+            let queue = self.queue.clone();
+            let thread = thread::Builder::new().name(self.name.clone());
+            *worker = Some(thread.spawn(move || queue.work())?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // A rank that panics must not wait for peers that may be waiting for it.
+        if let Some(worker) = worker.take()
+            && !thread::panicking()
+        {
+            // A job that panicked has already broken its promise, which whoever waits will hear.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lane's own thread.
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if !state.busy
+                && let Some(job) = state.jobs.pop_front()
+            {
+                state.busy = true;
+                drop(state);
+                let turn = Turn(self);
+                job();
+                drop(turn);
+                state = self.lock();
+            } else if state.closed && state.jobs.is_empty() {
+                return;
+            } else {
+                let woken = self.changed.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+/// Held while a job runs, so that the next may run even after one that panicked.
+struct Turn<'a>(&'a Queue);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().busy = false;
+        self.0.changed.notify_all();
+    }
+}
+
+/// An operation under way. Dropping it does not stop the operation, which keeps its tensors alive.
+#[must_use = "wait() tells when the operation is done, and whether it failed"]
+pub struct Work<T> {
+    outcome: Arc<Outcome<T>>,
+    name: &'static str,
+    trace: Trace,
+}
+
+impl<T> Work<T> {
+    pub(crate) fn ready(result: Result<T>) -> Work<T> {
+        let outcome = Arc::new(Outcome::default());
+        Promise(outcome.clone()).keep(result);
+        Work { outcome, name: "", trace: Trace::off() }
+    }
+
+    /// True once [`wait`](Self::wait) would return without waiting.
+    pub fn is_done(&self) -> bool {
+        self.outcome.lock().is_some()
+    }
+
+    /// Waits until the operation is done and returns what it returned.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    pub fn wait(self) -> Result<T> {
+        let mut result = self.outcome.lock();
+        let mut span = None;
+        loop {
+            if let Some(result) = result.take() {
+                return result;
+            }
+            span.get_or_insert_with(|| self.trace.span(Track::Wait, self.name));
+            let woken = self.outcome.done.wait(result);
+            result = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+struct Outcome<T> {
+    result: Mutex<Option<Result<T>>>,
+    done: Condvar,
+}
+
+impl<T> Default for Outcome<T> {
+    fn default() -> Self {
+        Outcome { result: Mutex::new(None), done: Condvar::new() }
+    }
+}
+
+impl<T> Outcome<T> {
+    fn lock(&self) -> MutexGuard<'_, Option<Result<T>>> {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The obligation to say how an operation ended, kept even by one that panics.
+struct Promise<T>(Arc<Outcome<T>>);
+
+impl<T> Promise<T> {
+    fn keep(self, result: Result<T>) {
+        *self.0.lock() = Some(result);
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        let cause = "a communication thread stopped unexpectedly".to_string();
+        let broken = || Err(CommError::Aborted { cause });
+        self.0.lock().get_or_insert_with(broken);
+        self.0.done.notify_all();
+    }
+}

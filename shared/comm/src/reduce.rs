@@ -1,0 +1,103 @@
+//! Dtypes that travel between ranks, and how two buffers of one are combined.
+
+use half::{bf16, f16};
+use tch::Kind;
+
+/// How a reduction combines elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Sum,
+    Max,
+    Min,
+}
+
+/// Combines incoming bytes into a buffer of the same length, element by element.
+pub(crate) type Combine = fn(&mut [u8], &[u8]);
+
+/// Dtypes that can be moved. A header names a dtype by its place here, so that all ranks agree.
+pub(crate) const DTYPES: [(Kind, &str); 10] = [
+    (Kind::Double, "f64"),
+    (Kind::Float, "f32"),
+    (Kind::BFloat16, "bf16"),
+    (Kind::Half, "f16"),
+    (Kind::Int64, "i64"),
+    (Kind::Int, "i32"),
+    (Kind::Int16, "i16"),
+    (Kind::Int8, "i8"),
+    (Kind::Uint8, "u8"),
+    (Kind::Bool, "bool"),
+];
+
+/// The place of `kind` in [`DTYPES`].
+pub(crate) fn code(kind: Kind) -> Option<u8> {
+    let place = DTYPES.iter().position(|(k, _)| *k == kind)?;
+    Some(place as u8)
+}
+
+/// The name of the dtype at a place in [`DTYPES`].
+pub(crate) fn name(code: u8) -> &'static str {
+    DTYPES.get(code as usize).map_or("unknown", |(_, name)| name)
+}
+
+/// Replaces a buffer by what came in.
+pub(crate) fn copy(into: &mut [u8], bytes: &[u8]) {
+    into.copy_from_slice(bytes);
+}
+
+/// The function that applies `op` to elements of `kind`, or None where that is not defined.
+/// Integer sums wrap around; `Max` and `Min` pass NaN on.
+pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
+    // Elements are read from and written to bytes, for a piece from the network may start at any
+    // address. The compiler turns these loops into vector instructions all the same.
+    macro_rules! each {
+        ($t:ty, $f:expr) => {
+            |into, bytes| {
+                let f = $f;
+                let (into, _) = into.as_chunks_mut::<{ size_of::<$t>() }>();
+                let (bytes, _) = bytes.as_chunks();
+                for (a, b) in into.iter_mut().zip(bytes) {
+                    *a = f(<$t>::from_ne_bytes(*a), <$t>::from_ne_bytes(*b)).to_ne_bytes();
+                }
+            }
+        };
+    }
+    macro_rules! float {
+        ($t:ty) => {
+            match op {
+                Op::Sum => each!($t, |a: $t, b: $t| a + b),
+                Op::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
+                Op::Min => each!($t, |a: $t, b: $t| if a < b || a.is_nan() { a } else { b }),
+            }
+        };
+    }
+    // Half precision is added in f32 and rounded back once for every rank that is added.
+    macro_rules! half {
+        ($t:ty) => {
+            match op {
+                Op::Sum => each!($t, |a: $t, b: $t| <$t>::from_f32(a.to_f32() + b.to_f32())),
+                Op::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
+                Op::Min => each!($t, |a: $t, b: $t| if a < b || a.is_nan() { a } else { b }),
+            }
+        };
+    }
+    macro_rules! integer {
+        ($t:ty) => {
+            match op {
+                Op::Sum => each!($t, |a: $t, b: $t| a.wrapping_add(b)),
+                Op::Max => each!($t, |a: $t, b: $t| a.max(b)),
+                Op::Min => each!($t, |a: $t, b: $t| a.min(b)),
+            }
+        };
+    }
+    let combine: Combine = match kind {
+        Kind::Double => float!(f64),
+        Kind::Float => float!(f32),
+        Kind::BFloat16 => half!(bf16),
+        Kind::Half => half!(f16),
+        Kind::Int64 => integer!(i64),
+        Kind::Int => integer!(i32),
+        Kind::Uint8 => integer!(u8),
+        _ => return None,
+    };
+    Some(combine)
+}

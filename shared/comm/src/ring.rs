@@ -1,0 +1,213 @@
+//! Ring collectives, on bytes.
+//!
+//! The n ranks stand in a circle; each sends to its right neighbour and receives from its left. A
+//! buffer of S bytes is cut into n chunks. In a reduce-scatter every chunk goes round the circle
+//! once and collects each rank's share on the way; it ends, complete, on the rank of its own
+//! number. In an all-gather the complete chunks go round once more, and everybody keeps a copy.
+//! The two together are an all-reduce: 2(n-1)/n·S bytes from each rank, which is the least there is.
+//!
+//! Long buffers go round in pieces that fit the cache, so that what has just been received is sent
+//! on before it is forgotten.
+
+use crate::error::Result;
+use crate::reduce::Combine;
+use crate::transport::{Call, Channel, Incoming, Outgoing, Transport};
+use std::ops::Range;
+
+/// Largest part of a chunk that travels in one message, in bytes. A multiple of every element.
+pub(crate) const PIECE: usize = 256 << 10;
+
+/// One collective call on one rank.
+pub(crate) struct Ring<'a> {
+    pub transport: &'a dyn Transport,
+    /// World ranks, in ring order.
+    pub members: &'a [usize],
+    /// This rank's place among them.
+    pub rank: usize,
+    pub channel: Channel,
+    pub call: Call<'a>,
+    /// Bytes sent so far, headers not counted.
+    pub sent: u64,
+}
+
+impl Ring<'_> {
+    /// Combines `data` over all ranks, in place. Elements are `width` bytes long.
+    ///
+    /// Rank r sends `2·S - |chunk r| - |chunk r+1|` bytes.
+    pub fn all_reduce(&mut self, data: &mut [u8], width: usize, combine: Combine) -> Result<()> {
+        for chunks in self.pieces(data.len() / width, width) {
+            self.reduce_scatter_in_place(data, &chunks, combine)?;
+            self.all_gather_in_place(data, &chunks)?;
+        }
+        Ok(())
+    }
+
+    /// Combines `input` over all ranks and leaves chunk r on rank r, in `output`, an n-th as long.
+    ///
+    /// Sends (n-1)/n·S bytes.
+    pub fn reduce_scatter(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        width: usize,
+        combine: Combine,
+    ) -> Result<()> {
+        let mut at = 0; // in `output`
+        let mut scratch = Vec::new(); // the chunks of one piece: partial sums must not spoil the input
+        for chunks in self.pieces(input.len() / width, width) {
+            scratch.clear();
+            let mut packed = Vec::with_capacity(chunks.len());
+            for chunk in chunks {
+                let start = scratch.len();
+                scratch.extend_from_slice(&input[chunk]);
+                packed.push(start..scratch.len());
+            }
+            self.reduce_scatter_in_place(&mut scratch, &packed, combine)?;
+            let own = &scratch[packed[self.rank].clone()];
+            output[at..at + own.len()].copy_from_slice(own);
+            at += own.len();
+        }
+        Ok(())
+    }
+
+    /// Fills `data` with the chunks of all ranks, where rank r has put chunk r in its place.
+    ///
+    /// Rank r sends `S - |chunk r+1|` bytes, S the length of the whole.
+    pub fn all_gather(&mut self, data: &mut [u8], width: usize) -> Result<()> {
+        for chunks in self.pieces(data.len() / width, width) {
+            self.all_gather_in_place(data, &chunks)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the root's `data` to all ranks, along a chain that starts at the root.
+    ///
+    /// Every rank of the chain but the last sends S bytes. It sends a piece while the next comes in.
+    pub fn broadcast(&mut self, data: &mut [u8], root: usize) -> Result<()> {
+        let n = self.members.len();
+        let place = (self.rank + n - root) % n; // in the chain
+        let pieces = data.len().div_ceil(PIECE).max(1);
+        let piece = |p: usize| p * PIECE..data.len().min((p + 1) * PIECE);
+        let pieces: Vec<_> = (0..pieces).map(piece).collect();
+        match place {
+            0 => {
+                for piece in pieces {
+                    self.send(&data[piece], self.right())?;
+                }
+            }
+            last if last == n - 1 => {
+                for piece in pieces {
+                    self.receive(&mut data[piece], self.left())?;
+                }
+            }
+            _ => {
+                self.receive(&mut data[pieces[0].clone()], self.left())?;
+                for pair in pieces.windows(2) {
+                    self.step(data, pair[0].clone(), pair[1].clone(), None)?;
+                }
+                self.send(&data[pieces[pieces.len() - 1].clone()], self.right())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when all ranks are here: after round k, a rank has heard, directly or through
+    /// others, from the 2^k before it.
+    pub fn barrier(&mut self) -> Result<()> {
+        let n = self.members.len();
+        let mut distance = 1;
+        while distance < n {
+            let to = self.members[(self.rank + distance) % n];
+            let from = self.members[(self.rank + n - distance) % n];
+            let out = Outgoing { to, bytes: &[] };
+            let incoming = Incoming { from, into: &mut [], combine: None };
+            self.exchange(Some(out), Some(incoming))?;
+            distance *= 2;
+        }
+        Ok(())
+    }
+
+    /// Sends `data` to world rank `to`.
+    pub fn send(&mut self, data: &[u8], to: usize) -> Result<()> {
+        self.exchange(Some(Outgoing { to, bytes: data }), None)
+    }
+
+    /// Fills `data` from world rank `from`.
+    pub fn receive(&mut self, data: &mut [u8], from: usize) -> Result<()> {
+        let incoming = Incoming { from, into: data, combine: None };
+        self.exchange(None, Some(incoming))
+    }
+
+    /// Chunk c ends on rank c: it starts its round on rank c+1, and n-1 steps later it is there.
+    fn reduce_scatter_in_place(
+        &mut self,
+        data: &mut [u8],
+        chunks: &[Range<usize>],
+        combine: Combine,
+    ) -> Result<()> {
+        let n = chunks.len();
+        for step in 1..n {
+            let send = chunks[(self.rank + n - step) % n].clone();
+            let receive = chunks[(self.rank + 2 * n - step - 1) % n].clone();
+            self.step(data, send, receive, Some(combine))?;
+        }
+        Ok(())
+    }
+
+    /// Chunk c starts its round on rank c.
+    fn all_gather_in_place(&mut self, data: &mut [u8], chunks: &[Range<usize>]) -> Result<()> {
+        let n = chunks.len();
+        for step in 0..n - 1 {
+            let send = chunks[(self.rank + n - step) % n].clone();
+            let receive = chunks[(self.rank + 2 * n - step - 1) % n].clone();
+            self.step(data, send, receive, None)?;
+        }
+        Ok(())
+    }
+
+    /// Sends one part of `data` to the right while another comes in from the left.
+    fn step(
+        &mut self,
+        data: &mut [u8],
+        send: Range<usize>,
+        receive: Range<usize>,
+        combine: Option<Combine>,
+    ) -> Result<()> {
+        let (to, from) = (self.right(), self.left());
+        let parts = data.get_disjoint_mut([send, receive]);
+        let [bytes, into] = parts.expect("chunks do not overlap");
+        let incoming = Incoming { from, into, combine };
+        self.exchange(Some(Outgoing { to, bytes }), Some(incoming))
+    }
+
+    fn exchange(&mut self, out: Option<Outgoing>, incoming: Option<Incoming>) -> Result<()> {
+        self.sent += out.as_ref().map_or(0, |out| out.bytes.len() as u64);
+        self.transport.exchange(self.channel, out, incoming, &self.call)
+    }
+
+    /// Cuts `len` elements into n chunks of nearly equal length, and each chunk into pieces: yields
+    /// the same piece of every chunk, as ranges of bytes. At least one piece, if an empty one.
+    fn pieces(&self, len: usize, width: usize) -> impl Iterator<Item = Vec<Range<usize>>> + use<> {
+        let n = self.members.len();
+        let piece = PIECE / width; // elements
+        let count = len.div_ceil(n).div_ceil(piece).max(1);
+        (0..count).map(move |p| {
+            let part = |c: usize| {
+                let (start, end) = (len * c / n, len * (c + 1) / n);
+                let from = (start + p * piece).min(end);
+                let to = (from + piece).min(end);
+                from * width..to * width
+            };
+            (0..n).map(part).collect()
+        })
+    }
+
+    fn right(&self) -> usize {
+        self.members[(self.rank + 1) % self.members.len()]
+    }
+
+    fn left(&self) -> usize {
+        let n = self.members.len();
+        self.members[(self.rank + n - 1) % n]
+    }
+}

@@ -1,0 +1,105 @@
+//! The sixteen bytes in front of every message, by which ranks notice that they do different things.
+
+use std::fmt;
+
+/// What a rank is doing. Two ranks whose headers differ have made different calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The operation.
+    pub op: OpCode,
+    /// Index into [`DTYPES`](crate::reduce::DTYPES).
+    pub dtype: u8,
+    /// Root of a broadcast, in group ranks; otherwise 0.
+    pub root: u32,
+    /// Elements in the tensor that was passed.
+    pub elements: u64,
+}
+
+/// Operations, as they stand in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpCode {
+    AllReduceSum,
+    AllReduceMax,
+    AllReduceMin,
+    ReduceScatter,
+    AllGather,
+    Broadcast,
+    SendRecv,
+    Barrier,
+}
+
+impl OpCode {
+    const ALL: [OpCode; 8] = [
+        OpCode::AllReduceSum,
+        OpCode::AllReduceMax,
+        OpCode::AllReduceMin,
+        OpCode::ReduceScatter,
+        OpCode::AllGather,
+        OpCode::Broadcast,
+        OpCode::SendRecv,
+        OpCode::Barrier,
+    ];
+
+    /// Its name in errors and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            OpCode::AllReduceSum => "all_reduce",
+            OpCode::AllReduceMax => "all_reduce(max)",
+            OpCode::AllReduceMin => "all_reduce(min)",
+            OpCode::ReduceScatter => "reduce_scatter",
+            OpCode::AllGather => "all_gather",
+            OpCode::Broadcast => "broadcast",
+            OpCode::SendRecv => "send/recv",
+            OpCode::Barrier => "barrier",
+        }
+    }
+}
+
+impl fmt::Display for OpCode {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if self.op == OpCode::Barrier {
+            return write!(f, "barrier");
+        }
+        let dtype = crate::reduce::name(self.dtype);
+        write!(f, "{} of {} {dtype} elements", self.op, self.elements)?;
+        if self.op == OpCode::Broadcast {
+            write!(f, " from group rank {}", self.root)?;
+        }
+        Ok(())
+    }
+}
+
+impl Header {
+    /// The header of no tensor at all.
+    pub(crate) const BARRIER: Header =
+        Header { op: OpCode::Barrier, dtype: 0, root: 0, elements: 0 };
+
+    /// Length on the wire.
+    pub(crate) const BYTES: usize = 16;
+
+    pub(crate) fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0] = self.op as u8;
+        bytes[1] = self.dtype;
+        bytes[4..8].copy_from_slice(&self.root.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.elements.to_le_bytes());
+        bytes
+    }
+
+    /// None where the bytes are no header at all.
+    pub(crate) fn decode(bytes: &[u8; Self::BYTES]) -> Option<Header> {
+        let [op, dtype, _, _, r0, r1, r2, r3, elements @ ..] = *bytes;
+        Some(Header {
+            op: *OpCode::ALL.get(op as usize)?,
+            dtype,
+            root: u32::from_le_bytes([r0, r1, r2, r3]),
+            elements: u64::from_le_bytes(elements),
+        })
+    }
+}
