@@ -72,12 +72,8 @@ impl Abort {
         let mut state = self.lock();
         while state.cause.is_none() {
             let left = end.checked_duration_since(Instant::now())?;
-            state = self
-                .0
-                .raised
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.0.raised.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.cause.clone()
     }

@@ -35,12 +35,7 @@ pub struct Members {
 
 impl Default for Layout {
     fn default() -> Self {
-        Self {
-            dp: 1,
-            pp: 1,
-            cp: 1,
-            tp: 1,
-        }
+        Self { dp: 1, pp: 1, cp: 1, tp: 1 }
     }
 }
 
@@ -52,11 +47,7 @@ impl Layout {
 
     /// The place of world rank `rank`, which must be below [`world`](Self::world).
     pub fn coords(&self, rank: usize) -> Coords {
-        debug_assert!(
-            rank < self.world(),
-            "rank {rank} in a world of {}",
-            self.world()
-        );
+        debug_assert!(rank < self.world(), "rank {rank} in a world of {}", self.world());
         Coords {
             tp: rank % self.tp,
             cp: rank / self.tp % self.cp,
@@ -72,9 +63,7 @@ impl Layout {
 
     /// The coordinates of every world rank as text, in rank order.
     pub fn names(&self) -> Vec<String> {
-        (0..self.world())
-            .map(|rank| self.coords(rank).to_string())
-            .collect()
+        (0..self.world()).map(|rank| self.coords(rank).to_string()).collect()
     }
 
     /// The groups of `rank`: along a dimension, those ranks that differ in that coordinate alone.
@@ -89,22 +78,14 @@ impl Layout {
             pp: along(self.pp, &|pp| Coords { pp, ..at }),
             cp: along(self.cp, &|cp| Coords { cp, ..at }),
             tp: along(self.tp, &|tp| Coords { tp, ..at }),
-            data: along(self.dp * self.cp, &|i| Coords {
-                dp: i / self.cp,
-                cp: i % self.cp,
-                ..at
-            }),
+            data: along(self.dp * self.cp, &|i| Coords { dp: i / self.cp, cp: i % self.cp, ..at }),
         }
     }
 }
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "dp {} · pp {} · cp {} · tp {}",
-            self.dp, self.pp, self.cp, self.tp
-        )
+        write!(f, "dp {} · pp {} · cp {} · tp {}", self.dp, self.pp, self.cp, self.tp)
     }
 }
 
@@ -118,18 +99,8 @@ impl fmt::Display for Coords {
 mod tests {
     use super::*;
 
-    const SIXTEEN: Layout = Layout {
-        dp: 2,
-        pp: 2,
-        cp: 2,
-        tp: 2,
-    };
-    const UNEVEN: Layout = Layout {
-        dp: 2,
-        pp: 3,
-        cp: 5,
-        tp: 7,
-    };
+    const SIXTEEN: Layout = Layout { dp: 2, pp: 2, cp: 2, tp: 2 };
+    const UNEVEN: Layout = Layout { dp: 2, pp: 3, cp: 5, tp: 7 };
 
     #[test]
     fn ranks_and_places_are_one_to_one() {

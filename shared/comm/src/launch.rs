@@ -1,0 +1,132 @@
+//! Starting a world and ending it: `rank_main` runs once for every rank of the layout.
+
+mod env;
+mod line;
+mod outcome;
+mod processes;
+mod threads;
+
+pub use env::EnvWorld;
+
+use crate::layout::Layout;
+use crate::mesh::Mesh;
+use anyhow::ensure;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What a rank is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Launcher {
+    /// A thread of this process.
+    #[default]
+    Threads,
+    /// A process on this host, started by this one: the same binary with the same arguments.
+    Processes,
+    /// This process, started by someone else (torchrun, srun, mpirun, a shell) who described the
+    /// world in the environment; see [`EnvWorld`].
+    Env,
+}
+
+/// How to start a world.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub layout: Layout,
+    pub launcher: Launcher,
+    /// Threads libtorch may use inside an operation, on each rank. 0: one, or all cores where the
+    /// world is a single rank.
+    pub threads_per_rank: usize,
+    /// Longest wait for another rank: to come at all, within an operation, and to finish.
+    pub timeout: Duration,
+    /// A process that has not been heard of for so long counts as lost (its heart beats once a
+    /// second). Ten seconds are ten beats: enough for a machine that swaps or starts many ranks
+    /// at once, short enough for a person who waits.
+    pub silence: Duration,
+    /// Record what every rank does; see [`Mesh::write_trace`].
+    pub trace: bool,
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Self {
+            layout: Layout::default(),
+            launcher: Launcher::default(),
+            threads_per_rank: 0,
+            timeout: Duration::from_secs(300),
+            silence: Duration::from_secs(10),
+            trace: false,
+        }
+    }
+}
+
+/// How long a rank may go on by itself after the run has failed, before it is left behind or ended.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Runs `rank_main` on every rank and returns what the ranks of *this* process returned: with
+/// threads all, in rank order; with env this one's; with processes, in the parent, none.
+///
+/// # Errors
+/// One sentence that names the rank which failed first, by coordinates, and why. By then every
+/// other rank has ended, or (a thread deep in a computation, which nobody can stop) has been left
+/// behind after three seconds: the caller should exit with code 1 rather than go on.
+pub fn launch<T: Send + 'static>(
+    launch: &Launch,
+    rank_main: impl Fn(&Mesh) -> anyhow::Result<T> + Send + Sync + 'static,
+) -> anyhow::Result<Vec<T>> {
+    let Layout { dp, pp, cp, tp } = launch.layout;
+    for (name, size) in [("dp", dp), ("pp", pp), ("cp", cp), ("tp", tp)] {
+        ensure!(size > 0, "{name} is 0, but every dimension has at least one rank");
+    }
+    match launch.launcher {
+        Launcher::Threads => threads::launch(launch, rank_main),
+        Launcher::Processes => processes::launch(launch).map(|()| Vec::new()),
+        Launcher::Env => {
+            let world = EnvWorld::from_lookup(|name| std::env::var(name).ok())?;
+            env::launch(launch, &world, rank_main).map(|value| vec![value])
+        }
+    }
+}
+
+impl Launch {
+    /// Applies to the calling thread: libtorch keeps the number for each thread apart.
+    fn set_intra_op_threads(&self) {
+        let threads = match (self.threads_per_rank, self.layout.world()) {
+            (0, 1) => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            (0, _) => 1,
+            (threads, _) => threads,
+        };
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    }
+}
+
+impl Launcher {
+    /// The launcher an environment asks for by itself: `Env` where it describes a rank of a world,
+    /// otherwise `None`.
+    pub fn detect(lookup: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let set = |name| lookup(name).is_some();
+        (set("RANK") && set("WORLD_SIZE")).then_some(Self::Env)
+    }
+}
+
+impl fmt::Display for Launcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Threads => "threads",
+            Self::Processes => "processes",
+            Self::Env => "env",
+        })
+    }
+}
+
+impl FromStr for Launcher {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "threads" => Ok(Self::Threads),
+            "processes" => Ok(Self::Processes),
+            "env" => Ok(Self::Env),
+            _ => Err(format!("launcher is {text:?}, but must be threads, processes or env")),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The line between a rank and the process that started it, over the rank's standard input (a rank
+//! reads nothing else from there). It carries the rendezvous port and, at the end, the cause; and
+//! each side notices at once when the other is gone.
+
+use super::env::end_process;
+use super::outcome::Failure;
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Word {
+    /// Where rank 0 listens: from rank 0 to the parent, from the parent to all.
+    Port(u16),
+    /// From a rank to the parent.
+    Failed(Failure),
+}
+
+/// Every word until the other side is gone; one that cannot be read counts as that.
+pub(super) fn words(stream: impl io::Read) -> impl Iterator<Item = Word> {
+    let lines = BufReader::new(stream).lines();
+    lines.map_while(|line| serde_json::from_str(&line.ok()?).ok())
+}
+
+pub(super) fn say(mut stream: &UnixStream, word: &Word) -> io::Result<()> {
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// The rank's end.
+#[derive(Clone)]
+pub(super) struct ParentLine {
+    stream: Arc<UnixStream>,
+    port: Arc<(Mutex<Option<u16>>, Condvar)>,
+}
+
+impl ParentLine {
+    /// Takes over standard input. From now on this process ends when its parent does.
+    pub fn from_stdin() -> anyhow::Result<Self> {
+        let descriptor = io::stdin().as_fd().try_clone_to_owned();
+        let stream = UnixStream::from(descriptor.context("standard input is closed")?);
+        let reader = stream.try_clone().context("standard input is not the launcher's")?;
+        let line = Self { stream: Arc::new(stream), port: Arc::default() };
+        let port = line.port.clone();
+        thread::spawn(move || {
+            for word in words(reader) {
+                if let Word::Port(number) = word {
+                    *port.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+                    port.1.notify_all();
+                }
+            }
+            end_process()
+        });
+        Ok(line)
+    }
+
+    /// Rank 0: where it listens.
+    pub fn listening(&self, port: u16) {
+        // Where the parent is gone the reading thread ends this process.
+        let _ = say(&self.stream, &Word::Port(port));
+    }
+
+    /// The other ranks: where rank 0 listens, or `None` after `limit`.
+    pub fn port(&self, limit: Duration) -> Option<u16> {
+        let port = self.port.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.port.1.wait_timeout_while(port, limit, |port| port.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Why this rank's part of the run failed.
+    pub fn fail(&self, failure: &Failure) {
+        let _ = say(&self.stream, &Word::Failed(failure.clone()));
+    }
+}

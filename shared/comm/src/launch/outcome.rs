@@ -1,0 +1,175 @@
+//! How a rank's own code ended, in one sentence, and whether the fault is its own.
+
+use crate::abort::Abort;
+use crate::error::CommError;
+use serde::{Deserialize, Serialize};
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
+
+/// Whose fault a failure is, as far as the rank that reports it can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Fault {
+    /// This rank's.
+    Own,
+    /// A peer's, probably: its connection broke. Others may know more.
+    Suspect,
+    /// Another's: this rank only stopped because the run was over.
+    Echo,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Failure {
+    pub fault: Fault,
+    /// Names the rank by coordinates.
+    pub sentence: String,
+}
+
+/// Runs one rank's code and turns an error or a panic into a [`Failure`]. `name` is the rank's
+/// coordinates. The panic is not printed: of many ranks' messages one is worth showing.
+pub(super) fn attempt<T>(
+    name: &str,
+    abort: &Abort,
+    rank_main: impl FnOnce() -> anyhow::Result<T>,
+) -> Result<T, Failure> {
+    let error = match catch(rank_main) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error,
+        Err(panic) => {
+            // Code that unwraps what a group returned panics because of another rank.
+            let fault = if abort.is_raised() { Fault::Suspect } else { Fault::Own };
+            let sentence = format!("rank {name} panicked {}", without_cpp_trace(&panic));
+            return Err(Failure { fault, sentence });
+        }
+    };
+    let comm = error.chain().find_map(|e| e.downcast_ref::<CommError>());
+    let fault = match comm {
+        Some(CommError::Aborted { .. }) => Fault::Echo,
+        Some(CommError::Lost { .. }) => Fault::Suspect,
+        None if abort.is_raised() => Fault::Suspect,
+        _ => Fault::Own,
+    };
+    let text = format!("{error:#}");
+    let text = without_cpp_trace(&text);
+    let sentence = match text.starts_with(&format!("rank {name} ")) {
+        true => text.to_string(),
+        false => format!("rank {name} failed: {text}"),
+    };
+    Err(Failure { fault, sentence })
+}
+
+/// libtorch appends its own call stack to a message; the first part is what a reader can use. In
+/// a panic's message the line break is an escaped one.
+fn without_cpp_trace(message: &str) -> &str {
+    let end = message.find("Exception raised from").unwrap_or(message.len());
+    let message = message[..end].trim_end();
+    message.strip_suffix("\\n").unwrap_or(message)
+}
+
+thread_local! {
+    /// On a rank's thread: where its panic hook leaves place and message.
+    static CAPTURE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The panic's place and message where `f` panics.
+fn catch<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    // The hook belongs to the whole process, so ours stands aside for threads that are no ranks.
+    HOOK.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let rank = CAPTURE.with_borrow_mut(|capture| match capture {
+                Some(message) => {
+                    *message = describe(info);
+                    true
+                }
+                None => false,
+            });
+            let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
+            if !rank || backtrace {
+                previous(info);
+            }
+        }));
+    });
+    CAPTURE.set(Some(String::new()));
+    // Whatever `f` left half-done is not looked at again: the run is over.
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    let message = CAPTURE.take().unwrap_or_default();
+    result.map_err(|_| message)
+}
+
+fn describe(info: &PanicHookInfo) -> String {
+    let text = text(info.payload());
+    match info.location() {
+        Some(at) => format!("at {}:{}: {text}", at.file(), at.line()),
+        None => format!("with: {text}"),
+    }
+}
+
+fn text(payload: &dyn Any) -> &str {
+    match payload.downcast_ref::<String>() {
+        Some(text) => text,
+        None => payload.downcast_ref::<&str>().copied().unwrap_or("(a panic without a message)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    fn fail(error: anyhow::Error, abort: &Abort) -> Failure {
+        attempt("dp0 pp0 cp0 tp1", abort, || Err::<(), _>(error)).unwrap_err()
+    }
+
+    #[test]
+    fn an_error_becomes_one_sentence_with_its_context() {
+        let error = Err::<(), _>(anyhow!("no such file")).context("cannot read a.txt").unwrap_err();
+        let failure = fail(error, &Abort::new());
+        assert_eq!(
+            failure.sentence,
+            "rank dp0 pp0 cp0 tp1 failed: cannot read a.txt: no such file"
+        );
+        assert_eq!(failure.fault, Fault::Own);
+    }
+
+    #[test]
+    fn a_name_is_not_said_twice() {
+        let failure = fail(anyhow!("rank dp0 pp0 cp0 tp1 waited 3 s"), &Abort::new());
+        assert_eq!(failure.sentence, "rank dp0 pp0 cp0 tp1 waited 3 s");
+    }
+
+    #[test]
+    fn a_panic_says_where_and_what() {
+        let failure =
+            attempt("dp0", &Abort::new(), || -> anyhow::Result<()> { panic!("at {}", 7) });
+        let Failure { fault, sentence } = failure.unwrap_err();
+        assert!(sentence.starts_with("rank dp0 panicked at "), "{sentence}");
+        assert!(sentence.ends_with(": at 7"), "{sentence}");
+        assert!(sentence.contains("outcome.rs:"), "{sentence}");
+        assert_eq!(fault, Fault::Own);
+    }
+
+    #[test]
+    fn libtorch_keeps_its_call_stack_to_itself() {
+        let add = || {
+            let a = tch::Tensor::zeros([2], (tch::Kind::Float, tch::Device::Cpu));
+            let b = tch::Tensor::zeros([3], (tch::Kind::Float, tch::Device::Cpu));
+            Ok(a + b)
+        };
+        let sentence = attempt("dp0", &Abort::new(), add).unwrap_err().sentence;
+        assert!(sentence.contains("must match the size"), "{sentence}");
+        assert!(!sentence.contains("frame #0") && !sentence.contains('\n'), "{sentence}");
+    }
+
+    #[test]
+    fn who_is_at_fault() {
+        let (calm, raised) = (Abort::new(), Abort::new());
+        raised.raise("x");
+        let echo = CommError::Aborted { cause: "x".into() };
+        assert_eq!(fail(anyhow::Error::from(echo).context("step 3"), &raised).fault, Fault::Echo);
+        assert_eq!(fail(anyhow!("loss is NaN"), &calm).fault, Fault::Own);
+        assert_eq!(fail(anyhow!("somebody unwrapped this"), &raised).fault, Fault::Suspect);
+    }
+}

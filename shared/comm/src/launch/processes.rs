@@ -1,0 +1,166 @@
+//! One process for each rank, started and watched by this one.
+
+use super::env::WATCHED;
+use super::line::{Word, say, words};
+use super::outcome::{Failure, Fault};
+use super::{GRACE, Launch};
+use anyhow::{Context, anyhow};
+use std::fmt::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks at the processes.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A rank's process. Dropped, it is killed: no rank outlives its launcher.
+struct Rank {
+    name: String,
+    process: Child,
+    line: UnixStream,
+    status: Option<ExitStatus>,
+    /// Its line has closed, so all it had to say is here.
+    silent: bool,
+    /// Why it failed, in its own words.
+    failure: Option<Failure>,
+}
+
+/// What rank .0 says, or `None` when its line closes.
+type Event = (usize, Option<Word>);
+
+pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
+    let secret = secret()?;
+    let (events, inbox) = mpsc::channel();
+    let mut ranks = Vec::new();
+    for rank in 0..launch.layout.world() {
+        let started = start(launch, rank, &secret, &events);
+        ranks.push(started.with_context(|| format!("cannot start a process for rank {rank}"))?);
+    }
+
+    // Ranks in the order in which they failed, and when the rest must have ended.
+    let mut failed: Vec<usize> = Vec::new();
+    let mut end = None;
+    loop {
+        match inbox.recv_timeout(LOOK) {
+            Ok((_, Some(word @ Word::Port(_)))) => {
+                for rank in &ranks {
+                    // Where a rank is gone already, that is noticed below.
+                    let _ = say(&rank.line, &word);
+                }
+            }
+            Ok((rank, Some(Word::Failed(failure)))) => {
+                failed.push(rank);
+                ranks[rank].failure = Some(failure);
+            }
+            Ok((rank, None)) => ranks[rank].silent = true,
+            Err(_) => {}
+        }
+        for (number, rank) in ranks.iter_mut().enumerate().filter(|(_, r)| r.status.is_none()) {
+            rank.status = rank.process.try_wait().context("cannot watch a rank")?;
+            if rank.status.is_some_and(|status| !status.success()) {
+                failed.push(number);
+            }
+        }
+        let told = ranks.iter().all(|r| r.status.is_some_and(|s| s.success() || r.silent));
+        if !failed.is_empty() && end.is_none() {
+            end = Some(Instant::now() + GRACE);
+        }
+        if told || end.is_some_and(|end| Instant::now() > end) {
+            break;
+        }
+    }
+    match verdict(&ranks, &failed) {
+        None => Ok(()),
+        // Whoever still runs, or is stopped, is killed as `ranks` is dropped.
+        Some(sentence) => Err(anyhow!(sentence)),
+    }
+}
+
+fn secret() -> anyhow::Result<String> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| anyhow!("the operating system gives no random bytes: {e}"))?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+fn start(
+    launch: &Launch,
+    rank: usize,
+    secret: &str,
+    events: &Sender<Event>,
+) -> anyhow::Result<Rank> {
+    let (line, theirs) = UnixStream::pair()?;
+    let number = rank.to_string();
+    let process = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        // The last one counts.
+        .args(["--launcher", "env"])
+        .env("RANK", &number)
+        .env("LOCAL_RANK", &number)
+        .env("WORLD_SIZE", launch.layout.world().to_string())
+        .env("MASTER_ADDR", "127.0.0.1")
+        // Rank 0 takes a free port and tells it over its line, so that nobody can be faster.
+        .env("MASTER_PORT", "0")
+        .env("FERROTRON_SECRET", secret)
+        .env(WATCHED, "1")
+        .env_remove("TORCHELASTIC_RUN_ID")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(if rank == 0 { Stdio::inherit() } else { Stdio::null() })
+        .spawn()?;
+    let rank_line = Rank {
+        name: launch.layout.coords(rank).to_string(),
+        process,
+        line,
+        status: None,
+        silent: false,
+        failure: None,
+    };
+    let (reader, events) = (rank_line.line.try_clone()?, events.clone());
+    thread::spawn(move || {
+        for word in words(reader) {
+            let _ = events.send((rank, Some(word)));
+        }
+        let _ = events.send((rank, None));
+    });
+    Ok(rank_line)
+}
+
+/// Why the run failed: whichever of those in `failed` is the likeliest to be the first cause.
+///
+/// A rank killed by a signal says nothing, and those who miss it may be heard first; so it goes
+/// before everything. Then come ranks that blame themselves, then ends without a word, then those
+/// that suspect or repeat others.
+fn verdict(ranks: &[Rank], failed: &[usize]) -> Option<String> {
+    let sentences = failed.iter().map(|&rank| {
+        let Rank { name, status, failure, .. } = &ranks[rank];
+        let signal = status.and_then(|status| status.signal());
+        let code = status.and_then(|status| status.code());
+        match (failure, signal, code) {
+            (Some(Failure { fault: Fault::Own, sentence }), ..) => (1, sentence.clone()),
+            (Some(Failure { fault: Fault::Suspect, sentence }), ..) => (3, sentence.clone()),
+            (Some(Failure { fault: Fault::Echo, sentence }), ..) => (4, sentence.clone()),
+            (None, Some(signal), _) => (0, format!("rank {name} was killed by signal {signal}")),
+            (None, None, Some(code)) => (2, format!("rank {name} ended with exit code {code}")),
+            (None, None, None) => (5, format!("rank {name} failed")),
+        }
+    });
+    // Of equals the first.
+    sentences.min_by_key(|(order, _)| *order).map(|(_, sentence)| sentence)
+}
+
+impl Drop for Rank {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            // Both fail only where it has ended by itself in this moment.
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! One rank's view of the world: its place, and the groups it shares with others.
+
+use crate::abort::Abort;
+use crate::error::CommError;
+use crate::group::{Group, GroupSpec};
+use crate::layout::{Coords, Layout};
+use crate::transport::Transport;
+use anyhow::Context;
+use report::{CommBytes, Trace};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+/// Everything a rank needs to know of the others. All its groups are made once, when the world
+/// starts; a dimension of size 1 has a group of one, whose operations cost nothing.
+pub struct Mesh {
+    /// This rank's number in the world.
+    pub rank: usize,
+    pub layout: Layout,
+    pub coords: Coords,
+    /// Every rank: for control (losses to show, norms, barriers), not for the bulk.
+    pub world: Group,
+    pub dp: Group,
+    pub pp: Group,
+    pub cp: Group,
+    pub tp: Group,
+    /// dp × cp, the ranks that hold the same weights: gradients are summed over it. With cp 1 it is
+    /// the dp group itself.
+    pub data: Group,
+    /// This rank's recording, off unless the launch asked for one.
+    pub trace: Trace,
+}
+
+/// What the groups of one rank have in common.
+pub(crate) struct Wiring {
+    pub transport: Arc<dyn Transport>,
+    pub abort: Abort,
+    pub timeout: Duration,
+    pub trace: bool,
+}
+
+impl Mesh {
+    pub(crate) fn new(layout: Layout, rank: usize, wiring: &Wiring) -> Self {
+        let names: Arc<[String]> = layout.names().into();
+        let trace = match wiring.trace {
+            true => Trace::new(rank, names[rank].clone()),
+            false => Trace::off(),
+        };
+        // One id serves all groups of a dimension: they divide the world, so no two ranks meet
+        // in two of them.
+        let group = |id: u32, name: &'static str, members: Vec<usize>| {
+            let names = names.clone();
+            let spec = GroupSpec { id, name, members, names };
+            let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
+            Group::new(spec, rank, transport, abort, wiring.timeout, trace.clone())
+        };
+        let members = layout.members(rank);
+        let dp = group(1, "dp", members.dp);
+        let data = match layout.cp {
+            1 => dp.clone(),
+            _ => group(5, "data", members.data),
+        };
+        Mesh {
+            rank,
+            layout,
+            coords: layout.coords(rank),
+            world: group(0, "world", members.world),
+            dp,
+            pp: group(2, "pp", members.pp),
+            cp: group(3, "cp", members.cp),
+            tp: group(4, "tp", members.tp),
+            data,
+            trace,
+        }
+    }
+
+    /// True on rank 0, which shows progress and writes files.
+    pub fn is_leader(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Bytes this rank has sent so far along each dimension. What went over `data` counts as dp,
+    /// for gradients are what it carries; the few bytes of control over `world` are left out.
+    pub fn comm_bytes(&self) -> CommBytes {
+        let data = match self.layout.cp {
+            1 => 0, // the dp group itself
+            _ => self.data.bytes_sent(),
+        };
+        CommBytes {
+            dp: self.dp.bytes_sent() + data,
+            tp: self.tp.bytes_sent(),
+            pp: self.pp.bytes_sent(),
+            cp: self.cp.bytes_sent(),
+        }
+    }
+
+    /// Gathers every rank's trace on rank 0, which writes it to `path`. A collective: all ranks
+    /// call it, and what they record afterwards is not in the file.
+    pub fn write_trace(&self, path: &Path) -> anyhow::Result<()> {
+        let mine = self.trace.export();
+        let traces = self.gather(mine).context("cannot gather the ranks' traces")?;
+        match self.is_leader() {
+            true => report::write_trace(path, &traces),
+            false => Ok(()),
+        }
+    }
+
+    /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere.
+    fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
+        if !self.is_leader() {
+            let length = Tensor::from_slice(&[mine.len() as i64]); // [1]
+            self.world.send(&length, 0)?;
+            self.world.send(&Tensor::from_slice(&mine), 0)?; // [bytes]
+            return Ok(Vec::new());
+        }
+        let mut all = vec![mine];
+        for from in 1..self.world.size() {
+            let length = Tensor::zeros([1], (Kind::Int64, Device::Cpu)); // [1]
+            self.world.recv(&length, from)?;
+            let length = length.int64_value(&[0]);
+            let theirs = Tensor::zeros([length], (Kind::Uint8, Device::Cpu)); // [bytes]
+            self.world.recv(&theirs, from)?;
+            let mut bytes = vec![0; length as usize];
+            theirs.copy_data(&mut bytes, length as usize);
+            all.push(bytes);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,75 @@
+//! How the processes of a world find each other, and how they hear that it is over.
+//!
+//! Rank 0 listens; every other rank connects to it, proves that it knows the run's secret, and says
+//! where it can be reached. When all have come, rank 0 sends everyone the list. The connections
+//! stay open as control lines (see [`Control`]).
+
+mod control;
+mod hub;
+mod spoke;
+mod wire;
+
+pub(crate) use control::{Control, WORD};
+
+use crate::abort::Abort;
+use crate::layout::Layout;
+use anyhow::{Context, bail};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+/// What a process brings to the rendezvous.
+pub(crate) struct Join {
+    pub layout: Layout,
+    pub rank: usize,
+    /// Where rank 0 listens. Port 0, for rank 0 alone, takes a free one.
+    pub host: String,
+    pub port: u16,
+    pub secret: String,
+    /// For all ranks to come.
+    pub timeout: Duration,
+    /// After so long without a heartbeat a rank counts as lost.
+    pub silence: Duration,
+    pub abort: Abort,
+}
+
+/// What it takes away.
+pub(crate) struct World {
+    /// Where the other ranks reach this one.
+    pub listener: TcpListener,
+    /// Where this one reaches them, by rank.
+    pub peers: Vec<SocketAddr>,
+    /// A secret that all ranks of this run now share; another in every run.
+    pub key: [u8; 32],
+    pub control: Control,
+}
+
+impl Join {
+    /// Meets the others. Rank 0 calls `listening` with its port once ranks can come.
+    ///
+    /// # Errors
+    /// One sentence: ranks that never came (by coordinates), nobody who listens, a refusal and why,
+    /// or another rank's failure.
+    pub fn join(self, listening: impl FnOnce(u16)) -> anyhow::Result<World> {
+        match self.rank {
+            0 => hub::host(self, listening),
+            _ => spoke::connect(self),
+        }
+    }
+
+    fn name(&self, rank: usize) -> String {
+        format!("rank {}", self.layout.coords(rank))
+    }
+
+    /// The port is free to choose, so only the host can be wrong.
+    fn resolve(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        use std::net::ToSocketAddrs;
+        let found: Vec<_> = (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .with_context(|| format!("MASTER_ADDR is {:?}, which names no host", self.host))?
+            .collect();
+        if found.is_empty() {
+            bail!("MASTER_ADDR is {:?}, which has no address", self.host);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,177 @@
+//! Rank 0's side: who is let in.
+
+use super::control::{Control, Line};
+use super::wire::{self, Claim, Frame, Prover};
+use super::{Join, World};
+use anyhow::{Context, anyhow};
+use std::io::{BufReader, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A connection that has not proved itself after so long is dropped.
+const GREETING: Duration = Duration::from_secs(5);
+/// Longest line before that.
+const SHORT: usize = 4096;
+/// Connections that may be proving themselves at once, beside those of the world's own ranks.
+const STRANGERS: usize = 64;
+const LOOK: Duration = Duration::from_millis(20);
+
+struct Door {
+    layout: [usize; 4],
+    prover: Prover,
+    control: Control,
+    /// Connections under examination, and those turned away for want of the secret.
+    busy: AtomicUsize,
+    turned_away: AtomicUsize,
+}
+
+pub(super) fn host(join: Join, listening: impl FnOnce(u16)) -> anyhow::Result<World> {
+    let door_listener = TcpListener::bind(&join.resolve()?[..]).map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => "choose another MASTER_PORT",
+            _ => "MASTER_ADDR must be an address of rank 0's own host",
+        };
+        anyhow!("rank 0 cannot listen at {}:{} ({error}): {advice}", join.host, join.port)
+    })?;
+    let here = door_listener.local_addr()?;
+    let listener = TcpListener::bind((here.ip(), 0)).context("cannot listen for data")?;
+    let control = Control::new(&join);
+    let door = Arc::new(Door {
+        layout: wire::sizes(join.layout),
+        prover: Prover::new(&join.secret),
+        control: control.clone(),
+        busy: AtomicUsize::new(0),
+        turned_away: AtomicUsize::new(0),
+    });
+    door_listener.set_nonblocking(true)?;
+    let most = join.layout.world() + STRANGERS;
+    let keeper = door.clone();
+    // Open until the world ends, so that latecomers learn why they cannot come in.
+    thread::spawn(move || keeper.keep(&door_listener, most));
+    listening(here.port());
+
+    let mut addresses = match wait_for_all(&join, &control, &door) {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            control.fail(&format!("{error:#}"));
+            control.close();
+            return Err(error);
+        }
+    };
+    addresses.insert(0, listener.local_addr()?);
+    let run = wire::nonce()?;
+    control.broadcast(&Frame::Peers { addresses: addresses.clone(), run });
+    let key = door.prover.key(&run);
+    Ok(World { listener, peers: addresses, key, control })
+}
+
+/// The addresses of ranks 1, 2, ...
+fn wait_for_all(join: &Join, control: &Control, door: &Door) -> anyhow::Result<Vec<SocketAddr>> {
+    let end = Instant::now() + join.timeout;
+    let mut state = control.0.lock();
+    loop {
+        if let Some(cause) = join.abort.cause() {
+            return Err(anyhow!(cause));
+        }
+        let data = |line: &Option<Line>| line.as_ref().map(|line| line.data);
+        if let Some(all) = state.lines[1..].iter().map(data).collect() {
+            return Ok(all);
+        }
+        if Instant::now() > end {
+            break;
+        }
+        let (woken, _) =
+            control.0.changed.wait_timeout(state, LOOK).unwrap_or_else(|e| e.into_inner());
+        state = woken;
+    }
+    let names = control.0.names.iter().zip(&state.lines).skip(1);
+    let missing: Vec<_> =
+        names.filter(|(_, line)| line.is_none()).map(|(name, _)| &**name).collect();
+    let mut text = format!("{} never came", missing.join(", "));
+    text +=
+        &format!(": rank 0 waited {} s at {}:{}", join.timeout.as_secs_f64(), join.host, join.port);
+    match door.turned_away.load(Ordering::Relaxed) {
+        0 => {}
+        n => text += &format!(" and turned away {n} that did not know FERROTRON_SECRET"),
+    }
+    Err(anyhow!(text))
+}
+
+impl Door {
+    fn keep(self: Arc<Self>, listener: &TcpListener, most: usize) {
+        while !self.control.is_closed() {
+            let Ok((stream, from)) = listener.accept() else {
+                // Nobody there, or somebody who left at once.
+                thread::sleep(LOOK);
+                continue;
+            };
+            if self.busy.fetch_add(1, Ordering::Relaxed) >= most {
+                self.busy.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            let door = self.clone();
+            thread::spawn(move || {
+                let admitted = door.admit(stream, from);
+                door.busy.fetch_sub(1, Ordering::Relaxed);
+                if let Ok((rank, reader)) = admitted {
+                    door.control.listen(rank, reader);
+                }
+            });
+        }
+    }
+
+    /// Whoever fails here is dropped; the run does not notice.
+    fn admit(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+    ) -> anyhow::Result<(usize, BufReader<TcpStream>)> {
+        stream.set_nonblocking(false)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(wire::WRITE_LIMIT))?;
+        let challenge = wire::nonce()?;
+        wire::write(&stream, &Frame::Challenge { nonce: challenge })?;
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let Frame::Hello { claim, nonce, proof } = wire::read(&mut reader, GREETING, SHORT)? else {
+            return Err(anyhow!("no greeting"));
+        };
+        let refuse = |why: String| {
+            wire::write(&stream, &Frame::Refused { why: why.clone() })?;
+            Err(anyhow!(why))
+        };
+        if !self.prover.is_hello(&proof, &challenge, &nonce, &claim) {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            return refuse("FERROTRON_SECRET is not the same there".into());
+        }
+        // From here on it is one of us, so what does not fit is a mistake of whoever started it.
+        let Claim { rank, layout, port } = claim;
+        if layout != self.layout {
+            let show = |[dp, pp, cp, tp]: [usize; 4]| format!("dp {dp} pp {pp} cp {cp} tp {tp}");
+            let (ours, theirs) = (show(self.layout), show(layout));
+            let cause = format!("process {rank} was started with {theirs} and rank 0 with {ours}");
+            self.control.end(&cause);
+            return refuse(cause);
+        }
+        let mut state = self.control.0.lock();
+        match state.lines.get(rank) {
+            Some(None) if rank > 0 => {}
+            Some(_) => {
+                let name = &self.control.0.names[rank];
+                return refuse(format!(
+                    "{name} (RANK {rank}) is already there; each rank is started once"
+                ));
+            }
+            None => return refuse(format!("RANK {rank} is outside the world")),
+        }
+        let proof = self.prover.welcome(&challenge, &nonce);
+        wire::write(&stream, &Frame::Welcome { proof })?;
+        let data = SocketAddr::new(from.ip(), port);
+        state.lines[rank] = Some(Line { stream, data, bye: false });
+        drop(state);
+        self.control.0.changed.notify_all();
+        Ok((rank, reader))
+    }
+}

@@ -1,0 +1,173 @@
+//! Worlds of threads: results, and how one rank's failure ends them all.
+
+use anyhow::{bail, ensure};
+use comm::{Launch, Layout, Mesh, launch};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tch::Tensor;
+
+const SIXTEEN: Layout = Layout { dp: 2, pp: 2, cp: 2, tp: 2 };
+
+fn world(layout: Layout) -> Launch {
+    Launch { layout, ..Launch::default() }
+}
+
+fn failure<T: Send + 'static>(
+    layout: Layout,
+    rank_main: impl Fn(&Mesh) -> anyhow::Result<T> + Send + Sync + 'static,
+) -> String {
+    let error = launch(&world(layout), rank_main).err().expect("a rank fails");
+    format!("{error:#}")
+}
+
+/// Sums 1 over the world until something stops it.
+fn keep_talking(mesh: &Mesh) -> anyhow::Result<()> {
+    loop {
+        mesh.world.all_reduce(&Tensor::from(1.0))?;
+    }
+}
+
+#[test]
+fn results_come_in_rank_order_and_threads_bear_coordinates() {
+    let names = launch(&world(SIXTEEN), |mesh| {
+        let name = std::thread::current().name().map(str::to_string);
+        ensure!(name == Some(mesh.coords.to_string()), "{name:?}");
+        Ok(mesh.coords.to_string())
+    });
+    let expected: Vec<_> = (0..16).map(|rank| SIXTEEN.coords(rank).to_string()).collect();
+    assert_eq!(names.unwrap(), expected);
+}
+
+#[test]
+fn every_group_joins_the_ranks_it_should() {
+    let sums = launch(&world(SIXTEEN), |mesh| {
+        let groups = [&mesh.world, &mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp, &mesh.data];
+        let mut sums = [0; 6];
+        for (sum, group) in sums.iter_mut().zip(groups) {
+            let rank = Tensor::from(1_i64 << mesh.rank); // one bit for each rank
+            group.all_reduce(&rank)?;
+            *sum = rank.int64_value(&[]);
+        }
+        Ok(sums)
+    });
+    for (rank, sums) in sums.unwrap().into_iter().enumerate() {
+        let members = SIXTEEN.members(rank);
+        let lists = [members.world, members.dp, members.pp, members.cp, members.tp, members.data];
+        let bits: [i64; 6] = lists.map(|list| list.into_iter().map(|rank| 1 << rank).sum());
+        assert_eq!(sums, bits, "rank {rank}");
+    }
+}
+
+#[test]
+fn bytes_are_counted_by_dimension_and_once() {
+    // With cp 1 the data group is the dp group, and what goes over it counts once.
+    for cp in [1, 2] {
+        let layout = Layout { dp: 2, cp, ..Layout::default() };
+        let bytes = launch(&world(layout), |mesh| {
+            let eight = Tensor::zeros([8], (tch::Kind::Double, tch::Device::Cpu)); // [8]
+            mesh.data.all_reduce(&eight)?;
+            mesh.world.barrier()?;
+            let after_data = mesh.comm_bytes();
+            mesh.dp.all_reduce(&eight)?;
+            Ok((after_data, mesh.comm_bytes()))
+        });
+        for (after_data, after_dp) in bytes.unwrap() {
+            let n = 2 * cp as u64;
+            assert_eq!(after_data.dp, 2 * (n - 1) * 64 / n, "cp {cp}");
+            assert_eq!(after_dp.dp - after_data.dp, 64, "cp {cp}");
+            assert_eq!((after_dp.tp, after_dp.pp, after_dp.cp), (0, 0, 0));
+        }
+    }
+}
+
+#[test]
+fn an_error_ends_all_ranks_and_names_its_own() {
+    let error = failure(SIXTEEN, |mesh| {
+        if mesh.rank == 9 {
+            bail!("the loss is not finite");
+        }
+        keep_talking(mesh)
+    });
+    assert_eq!(error, "rank dp1 pp0 cp0 tp1 failed: the loss is not finite");
+}
+
+#[test]
+fn a_panic_ends_all_ranks_and_names_its_own() {
+    let error = failure(SIXTEEN, |mesh| {
+        assert!(mesh.rank != 5, "index {} is out of bounds", 7);
+        keep_talking(mesh)
+    });
+    assert!(error.starts_with("rank dp0 pp1 cp0 tp1 panicked at "), "{error}");
+    assert!(error.ends_with("index 7 is out of bounds"), "{error}");
+}
+
+#[test]
+fn what_a_group_refuses_is_told_with_the_rank() {
+    let error = failure(Layout { dp: 2, ..Layout::default() }, |mesh| {
+        if mesh.rank == 1 {
+            mesh.dp.send(&Tensor::from(1.0), 1)?; // to itself
+        }
+        keep_talking(mesh)
+    });
+    assert!(error.starts_with("rank dp1 pp0 cp0 tp0 failed: send on group dp"), "{error}");
+}
+
+#[test]
+fn a_rank_deep_in_a_computation_is_left_behind() {
+    // Dropped when the test ends, so that the sleeper does not outlive it.
+    let (_awake, asleep) = mpsc::channel::<()>();
+    let asleep = std::sync::Mutex::new(asleep);
+    let start = Instant::now();
+    let error = failure(Layout { dp: 3, ..Layout::default() }, move |mesh| match mesh.rank {
+        0 => bail!("no space left"),
+        1 => {
+            let _ = asleep.lock().unwrap().recv_timeout(Duration::from_secs(3600));
+            Ok(())
+        }
+        _ => keep_talking(mesh),
+    });
+    assert_eq!(error, "rank dp0 pp0 cp0 tp0 failed: no space left");
+    // The product's promise, not a measurement: all is over 5 s after a rank has failed.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn intra_op_threads_are_set_for_each_rank() {
+    let threads = |layout, threads_per_rank| {
+        let settings = Launch { layout, threads_per_rank, ..Launch::default() };
+        launch(&settings, |mesh| {
+            mesh.world.barrier()?; // all have set theirs
+            Ok(tch::get_num_threads())
+        })
+    };
+    let two = Layout { tp: 2, ..Layout::default() };
+    let cores = std::thread::available_parallelism().unwrap().get() as i32;
+    assert_eq!(threads(two, 0).unwrap(), [1, 1]);
+    assert_eq!(threads(two, 3).unwrap(), [3, 3]);
+    assert_eq!(threads(Layout::default(), 0).unwrap(), [cores]);
+}
+
+#[test]
+fn traces_of_all_ranks_are_written_by_rank_0() {
+    let path = std::env::temp_dir().join(format!("ferrotron-trace-{}.json", std::process::id()));
+    let settings = Launch { trace: true, ..world(Layout { dp: 2, tp: 2, ..Layout::default() }) };
+    let to = path.clone();
+    let run = launch(&settings, move |mesh| {
+        let name = format!("mark of {}", mesh.rank);
+        drop(mesh.trace.span(report::Track::Compute, name));
+        mesh.write_trace(&to)
+    });
+    let text = run.and_then(|_| Ok(std::fs::read_to_string(&path)?));
+    let _ = std::fs::remove_file(&path);
+    let text = text.unwrap();
+    for rank in 0..4 {
+        assert!(text.contains(&format!("mark of {rank}")), "rank {rank}");
+    }
+    assert!(text.contains("dp1 pp0 cp0 tp1"));
+}
+
+#[test]
+fn a_dimension_of_size_zero_is_refused() {
+    let error = failure(Layout { cp: 0, ..Layout::default() }, |_| Ok(()));
+    assert!(error.contains("cp is 0"), "{error}");
+}
