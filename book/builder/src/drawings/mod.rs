@@ -1,0 +1,28 @@
+//! The drawings that are made from numbers rather than by hand, all in one style.
+
+mod block;
+mod canvas;
+mod ladder;
+mod overlap;
+mod replicas;
+mod ring;
+
+use anyhow::{Result, bail};
+
+/// The drawing called `name`, as SVG that takes its colours from the page.
+///
+/// # Errors
+/// When there is none; the message lists those there are.
+pub fn by_name(name: &str) -> Result<String> {
+    Ok(match name {
+        "ladder" => ladder::svg(),
+        "llama-block" => block::svg(),
+        "overlap" => overlap::svg(),
+        "replicas" => replicas::svg(),
+        "ring-all-reduce" => ring::svg(),
+        _ => bail!(
+            "there is no drawing `{name}` \
+             (there are: ladder, llama-block, overlap, replicas, ring-all-reduce)"
+        ),
+    })
+}
