@@ -1,0 +1,13 @@
+//! What a model reads: the built-in tales, files of text or tokens, and batches of them.
+
+mod batches;
+pub mod corpus;
+mod dataset;
+mod generate;
+mod random;
+mod tokenizer;
+
+pub use batches::{BatchOptions, Batches, MicroBatch};
+pub use dataset::Dataset;
+pub use generate::Generate;
+pub use tokenizer::Tokenizer;

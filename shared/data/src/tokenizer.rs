@@ -1,0 +1,136 @@
+//! Text to tokens and back.
+
+use anyhow::{Result, anyhow};
+use std::path::Path;
+
+/// How text becomes tokens.
+pub enum Tokenizer {
+    /// Every byte of the UTF-8 text is a token: a vocabulary of 256.
+    Bytes,
+    /// What a Hugging Face `tokenizer.json` describes.
+    HuggingFace(Box<tokenizers::Tokenizer>),
+}
+
+impl Tokenizer {
+    /// Reads a Hugging Face `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Where the file is missing, or is something else.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path)
+            .map_err(|e| anyhow!("cannot read the tokenizer {}: {e}", path.display()))?;
+        let tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|e| anyhow!("{} is not a tokenizer.json: {e}", path.display()))?;
+        Ok(Self::HuggingFace(Box::new(tokenizer)))
+    }
+
+    /// The tokens of `text`, with none added to mark its beginning or end.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match self {
+            Self::Bytes => Ok(text.bytes().map(u32::from).collect()),
+            Self::HuggingFace(tokenizer) => {
+                let add_special_tokens = false;
+                let encoding = tokenizer
+                    .encode(text, add_special_tokens)
+                    .map_err(|e| anyhow!("the tokenizer cannot encode the text: {e}"))?;
+                Ok(encoding.get_ids().to_vec())
+            }
+        }
+    }
+
+    /// The text of `tokens`. What is not valid UTF-8, as in the middle of a character, becomes `�`.
+    ///
+    /// # Errors
+    /// Where a byte token is above 255, or the tokenizer.json's decoder fails.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        match self {
+            Self::Bytes => {
+                let byte = |&id| u8::try_from(id).map_err(|_| anyhow!("token {id} is not a byte"));
+                let bytes: Vec<u8> = tokens.iter().map(byte).collect::<Result<_>>()?;
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Self::HuggingFace(tokenizer) => {
+                let skip_special_tokens = false;
+                tokenizer
+                    .decode(tokens, skip_special_tokens)
+                    .map_err(|e| anyhow!("the tokenizer cannot decode the tokens: {e}"))
+            }
+        }
+    }
+
+    /// One more than the highest token: what a model's `vocab_size` must reach.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Self::Bytes => 256,
+            // Not the number of entries, for a vocabulary may have holes.
+            Self::HuggingFace(tokenizer) => {
+                tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte-pair encoding of three merges, in the byte-level manner of Llama 3, with a hole at 6.
+    const SMALL: &str = r#"{
+        "version": "1.0",
+        "added_tokens": [{"id": 9, "content": "<end>", "single_word": false, "lstrip": false,
+                          "rstrip": false, "normalized": false, "special": true}],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "\\s?\\p{L}+(?!\\S)|\\s?\\p{L}+|."},
+             "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+                  "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                  "fuse_unk": false, "byte_fallback": false,
+                  "vocab": {"a": 0, "b": 1, "c": 2, "Ġ": 3, "ab": 4, "Ġc": 5, "abc": 7, "Ã": 8, "©": 10},
+                  "merges": ["a b", "Ġ c", "ab c"]}
+    }"#;
+
+    fn small() -> (tempfile::TempDir, Tokenizer) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        std::fs::write(&path, SMALL).unwrap();
+        let tokenizer = Tokenizer::from_file(&path).unwrap();
+        (dir, tokenizer)
+    }
+
+    #[test]
+    fn a_tokenizer_json_encodes_and_decodes() {
+        let (_dir, tokenizer) = small();
+        let text = "abc caé";
+        let tokens = tokenizer.encode(text).unwrap();
+        assert_eq!(tokens, [7, 5, 0, 8, 10]);
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
+        assert_eq!(tokenizer.vocab_size(), 11, "the highest token is 10, for all the hole at 6");
+        assert_eq!(tokenizer.encode("ab<end>").unwrap(), [4, 9]);
+    }
+
+    #[test]
+    fn bytes_are_utf8() {
+        let text = "Tea, café\n";
+        let tokens = Tokenizer::Bytes.encode(text).unwrap();
+        assert_eq!(tokens.len(), text.len());
+        assert_eq!(Tokenizer::Bytes.decode(&tokens).unwrap(), text);
+        assert_eq!(Tokenizer::Bytes.decode(&[b'a'.into(), 0xC3]).unwrap(), "a\u{FFFD}");
+        let error = Tokenizer::Bytes.decode(&[256]).unwrap_err().to_string();
+        assert_eq!(error, "token 256 is not a byte");
+    }
+
+    #[test]
+    fn what_is_no_tokenizer_is_named() {
+        let (dir, _) = small();
+        let missing = Tokenizer::from_file(&dir.path().join("no.json")).err().unwrap().to_string();
+        assert!(missing.contains("no.json: No such file"), "{missing}");
+        let path = dir.path().join("config.json");
+        std::fs::write(&path, "{}").unwrap();
+        let other = Tokenizer::from_file(&path).err().unwrap().to_string();
+        assert!(other.contains("config.json is not a tokenizer.json: "), "{other}");
+    }
+}
