@@ -70,7 +70,12 @@ check_pip() {
         echo 'pip is missing: install it for python3, on Debian and Ubuntu `sudo apt-get install python3-pip`.'
         return 1
     fi
-    echo "pip $(echo "$version" | cut -d ' ' -f 2)"
+    version=$(echo "$version" | cut -d ' ' -f 2)
+    if ! at_least "$version" 20.3; then
+        echo "pip $version does not know today's wheels, 20.3 or newer is needed: run \`python3 -m pip install --user --upgrade pip\`."
+        return 1
+    fi
+    echo "pip $version"
 }
 
 has_gpu() {
@@ -90,14 +95,15 @@ libtorch_version() {
 
 # check_libtorch DIR: is there a whole libtorch of the right version in DIR?
 check_libtorch() {
-    local version
+    local version mend='run `make setup`.'
+    [ -z "${LIBTORCH:-}" ] || mend="point LIBTORCH at a libtorch $torch_version, or unset it and run \`make setup\`."
     if [ ! -e "$1/lib/libtorch_cpu.so" ] || [ ! -e "$1/include/torch/csrc/api/include/torch/torch.h" ]; then
-        echo "There is no libtorch in $1: run \`make setup\`."
+        echo "There is no libtorch in $1: $mend"
         return 1
     fi
     version=$(libtorch_version "$1")
     if [ "$version" != "$torch_version" ]; then
-        echo "libtorch in $1 is ${version:-of an unknown version}, $torch_version is needed: unset LIBTORCH and run \`make setup\`."
+        echo "libtorch in $1 is ${version:-of an unknown version}, $torch_version is needed: $mend"
         return 1
     fi
     echo "libtorch $version in $1"

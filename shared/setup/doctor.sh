@@ -91,17 +91,19 @@ build() {
 ready=1
 report check_rust || ready=0
 report check_cxx || ready=0
+python=0
 if report check_python; then
+    python=1
     report port
 fi
 report cores
 report memory
 report disk
 if report check_libtorch "$libtorch"; then
-    ! command -v python3 >/dev/null || report libtorch_loads || ready=0
+    [ "$python" = 0 ] || report libtorch_loads || ready=0
 else
     # Only set-up needs pip.
-    report check_pip
+    [ "$python" = 0 ] || report check_pip
     ready=0
 fi
 if [ "$ready" = 1 ]; then

@@ -66,8 +66,11 @@ fi
 # made for, that of another Python serves as well.
 minor=$(python3 -c 'import sys; print(sys.version_info[1])')
 if [ "$minor" -lt 10 ] || [ "$minor" -gt 14 ]; then
-    packages+=(--only-binary=:all: --python-version 3.12 --implementation cp
-        --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64)
+    packages+=(--only-binary=:all: --python-version 3.12 --ignore-requires-python --platform manylinux2014_x86_64)
+    # The wheel asks for glibc 2.28; told one platform, pip does not think of those it contains.
+    for glibc in $(seq 17 28); do
+        packages+=(--platform "manylinux_2_${glibc}_x86_64")
+    done
 fi
 [ -t 1 ] || packages+=(--quiet)
 
@@ -78,6 +81,10 @@ trap 'rm -rf "$home.tmp"' EXIT
 # --target; with --target, pip needs no leave from an externally managed Python.
 if ! PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
     python3 -m pip install --no-warn-conflicts --target "$home.tmp" "${packages[@]}"; then
+    if check_libtorch "$home/torch" >/dev/null; then
+        echo "setup: pip could not fetch the CUDA libraries (its message is above): the libtorch that is here serves the CPU alone." >&2
+        exit 0
+    fi
     echo "setup: pip could not fetch libtorch: see its message above; check the network, or set LIBTORCH to a libtorch $torch_version." >&2
     exit 1
 fi
