@@ -6,6 +6,7 @@
 
 mod accept;
 mod header;
+mod message;
 mod poll;
 mod tcp;
 mod threads;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// How long a wait may last before it looks at the run's `Abort` again.
 pub(crate) const LOOK_UP: Duration = Duration::from_millis(50);
+
+/// How long a broken connection waits for its reason.
+const REASON: Duration = Duration::from_millis(200);
 
 /// Names, together with sender and receiver, one stream of bytes that arrives in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +80,12 @@ impl Call<'_> {
         }
     }
 
-    pub(crate) fn lost(&self, peer: usize, source: io::Error) -> CommError {
+    /// The connection to `peer` broke. Most often it ended for a reason, which is on its way here
+    /// and tells more.
+    pub(crate) fn lost(&self, abort: &Abort, peer: usize, source: io::Error) -> CommError {
+        if let Some(cause) = abort.wait(REASON) {
+            return CommError::Aborted { cause };
+        }
         CommError::Lost {
             rank: self.name(self.rank),
             group: self.group.to_string(),

@@ -4,22 +4,18 @@
 //! thread. Both directions move at once, and no rank waits to send before it may receive.
 
 use super::accept::{Inbox, introduce};
-use super::{Call, Channel, Header, Incoming, LOOK_UP, Outgoing, Transport, poll};
+use super::message::{Inlet, Receiving, Sending};
+use super::{Call, Channel, Incoming, LOOK_UP, Outgoing, Transport, poll};
 use crate::abort::Abort;
 use crate::error::{CommError, Result};
-use crate::reduce::Combine;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Most that one call of the kernel moves, so that writing and reading take turns while the bytes
-/// are still in the cache.
-const TURN: usize = 256 << 10;
 
 /// A transport over TCP.
 pub struct TcpTransport {
@@ -34,12 +30,6 @@ pub struct TcpTransport {
 
 /// By channel and peer.
 type Connections<T> = Mutex<HashMap<(Channel, usize), Arc<Mutex<T>>>>;
-
-/// A connection to read from, and where bytes wait to be combined.
-struct Inlet {
-    socket: TcpStream,
-    scratch: Vec<u8>,
-}
 
 impl TcpTransport {
     /// The transport of world rank `rank`. Other ranks connect to `listener`; this one connects to
@@ -78,14 +68,14 @@ impl TcpTransport {
             match TcpStream::connect_timeout(&self.peers[to], Duration::from_secs(1)) {
                 Ok(stream) => break stream,
                 Err(e) if e.kind() == ErrorKind::TimedOut => patience()?,
-                Err(e) => return Err(call.lost(to, e)),
+                Err(e) => return Err(call.lost(&self.abort, to, e)),
             }
         };
         let hello = introduce(&mut stream, &self.secret, channel, self.rank, to, patience)?;
         hello
             .and_then(|()| stream.set_nodelay(true))
             .and_then(|()| stream.set_nonblocking(true))
-            .map_err(|e| call.lost(to, e))?;
+            .map_err(|e| call.lost(&self.abort, to, e))?;
         Ok(stream)
     }
 }
@@ -128,10 +118,10 @@ impl Transport for TcpTransport {
         loop {
             let mut moved = false;
             if let Some(sending) = sending.as_mut().filter(|s| !s.done()) {
-                moved |= sending.advance(call)?;
+                moved |= sending.advance(call, &self.abort)?;
             }
             if let Some(receiving) = receiving.as_mut().filter(|r| !r.done()) {
-                moved |= receiving.advance(call)?;
+                moved |= receiving.advance(call, &self.abort)?;
             }
             let write = sending.as_ref().filter(|s| !s.done());
             let read = receiving.as_ref().filter(|r| !r.done());
@@ -146,135 +136,6 @@ impl Transport for TcpTransport {
                 poll::ready(read, write.map(|w| w.socket.as_raw_fd()), LOOK_UP);
             }
         }
-    }
-}
-
-/// One message on its way out.
-struct Sending<'a> {
-    socket: &'a TcpStream,
-    to: usize,
-    header: [u8; Header::BYTES],
-    bytes: &'a [u8],
-    /// Of header and bytes together.
-    sent: usize,
-}
-
-impl<'a> Sending<'a> {
-    fn new(socket: &'a TcpStream, out: Outgoing<'a>, call: &Call) -> Self {
-        Sending { socket, to: out.to, header: call.header.encode(), bytes: out.bytes, sent: 0 }
-    }
-
-    fn done(&self) -> bool {
-        self.sent == Header::BYTES + self.bytes.len()
-    }
-
-    /// Writes what the socket takes; false if that is nothing.
-    fn advance(&mut self, call: &Call) -> Result<bool> {
-        let header = &self.header[self.sent.min(Header::BYTES)..];
-        let rest = &self.bytes[self.sent.saturating_sub(Header::BYTES)..];
-        let parts = [IoSlice::new(header), IoSlice::new(&rest[..rest.len().min(TURN)])];
-        let sent = moved(self.socket.write_vectored(&parts));
-        let sent = sent.map_err(|e| call.lost(self.to, e))?;
-        self.sent += sent;
-        Ok(sent > 0)
-    }
-}
-
-/// One message on its way in.
-struct Receiving<'a> {
-    socket: &'a TcpStream,
-    from: usize,
-    header: [u8; Header::BYTES],
-    /// Bytes of the header that have come.
-    header_read: usize,
-    into: &'a mut [u8],
-    /// Bytes of `into` that are complete.
-    read: usize,
-    combine: Option<Combine>,
-    /// Where bytes wait to be combined, and how many do.
-    scratch: &'a mut [u8],
-    waiting: usize,
-}
-
-impl<'a> Receiving<'a> {
-    fn new(inlet: &'a mut Inlet, incoming: Incoming<'a>) -> Self {
-        if incoming.combine.is_some() {
-            inlet.scratch.resize(TURN, 0);
-        }
-        Receiving {
-            socket: &inlet.socket,
-            from: incoming.from,
-            header: [0; Header::BYTES],
-            header_read: 0,
-            into: incoming.into,
-            read: 0,
-            combine: incoming.combine,
-            scratch: &mut inlet.scratch,
-            waiting: 0,
-        }
-    }
-
-    fn done(&self) -> bool {
-        self.header_read == Header::BYTES && self.read == self.into.len()
-    }
-
-    /// Reads what has come; false if that is nothing.
-    fn advance(&mut self, call: &Call) -> Result<bool> {
-        let left = self.into.len() - self.read;
-        let place = match self.combine {
-            Some(_) => &mut self.scratch[self.waiting..left.min(TURN)],
-            None => &mut self.into[self.read..][..left.min(TURN)],
-        };
-        let header = &mut self.header[self.header_read..];
-        let in_header = header.len();
-        let parts = &mut [IoSliceMut::new(header), IoSliceMut::new(place)];
-        let read = match self.socket.read_vectored(parts) {
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            result => moved(result),
-        };
-        let read = read.map_err(|e| call.lost(self.from, e))?;
-        if in_header > 0 {
-            self.header_read += read.min(in_header);
-            if self.header_read < Header::BYTES {
-                return Ok(read > 0);
-            }
-            self.check(call)?;
-        }
-        self.place(read.saturating_sub(in_header));
-        Ok(read > 0)
-    }
-
-    fn check(&self, call: &Call) -> Result<()> {
-        let header = Header::decode(&self.header);
-        if header == Some(call.header) {
-            return Ok(());
-        }
-        let theirs = header.map_or("something unknown".to_string(), |h| h.to_string());
-        Err(call.mismatch(self.from, theirs))
-    }
-
-    /// Takes note of `new` bytes, and combines those that wait, up to the last multiple of 8: the
-    /// network does not respect the borders of elements.
-    fn place(&mut self, new: usize) {
-        let Some(combine) = self.combine else {
-            self.read += new;
-            return;
-        };
-        self.waiting += new;
-        let last = self.waiting == self.into.len() - self.read;
-        let ready = if last { self.waiting } else { self.waiting & !7 };
-        combine(&mut self.into[self.read..][..ready], &self.scratch[..ready]);
-        self.scratch.copy_within(ready..self.waiting, 0);
-        self.read += ready;
-        self.waiting -= ready;
-    }
-}
-
-/// Bytes that a socket has moved: none where it would have to wait.
-fn moved(result: io::Result<usize>) -> io::Result<usize> {
-    match result {
-        Err(e) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&e.kind()) => Ok(0),
-        result => result,
     }
 }
 

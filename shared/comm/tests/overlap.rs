@@ -1,0 +1,125 @@
+//! Non-blocking operations: they progress on their own, in order, and in both directions.
+
+mod ranks;
+
+use comm::Abort;
+use ranks::{Over, PATIENCE, group, numbers, run, same, transports};
+use std::thread;
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+#[test]
+fn an_operation_progresses_while_the_rank_computes() {
+    for over in [Over::Threads, Over::Tcp] {
+        run(over, 3, |group| {
+            let tensor = Tensor::ones([1 << 20], CPU);
+            let work = group.all_reduce_async(&tensor);
+            let mut busy = Tensor::ones([64, 64], CPU);
+            while !work.is_done() {
+                busy = busy.matmul(&busy).tanh(); // nobody has called wait()
+            }
+            assert_eq!(tensor.mean(Kind::Float).double_value(&[]), 3.);
+            work.wait().unwrap();
+        });
+    }
+}
+
+#[test]
+fn collectives_run_in_the_order_in_which_they_were_started() {
+    for over in [Over::Threads, Over::Tcp] {
+        run(over, 4, |group| {
+            let tensor = Tensor::ones([5000], CPU);
+            // Each multiplies by four, the last one without being queued by name.
+            let first = group.all_reduce_async(&tensor);
+            let second = group.all_reduce_async(&tensor);
+            let barrier = group.barrier_async();
+            group.all_reduce(&tensor).unwrap();
+            assert!(first.is_done() && second.is_done() && barrier.is_done());
+            assert_eq!(tensor.mean(Kind::Float).double_value(&[]), 64.);
+            for work in [first, second, barrier] {
+                work.wait().unwrap();
+            }
+        });
+    }
+}
+
+/// Longer than any buffer on the way, so that a message only leaves when it is received.
+#[test]
+fn neighbours_may_send_and_receive_in_any_order() {
+    let len = 3 << 20;
+    for over in [Over::Threads, Over::Tcp] {
+        for order in 0..4 {
+            run(over, 2, |group| {
+                let (rank, other) = (group.rank(), 1 - group.rank());
+                let send_first = order >> rank & 1 == 0;
+                let incoming = [Tensor::zeros([len], CPU), Tensor::zeros([len], CPU)];
+                let mine =
+                    [numbers(rank, &[len], Kind::Float), numbers(rank + 2, &[len], Kind::Float)];
+                let send = || [group.isend(&mine[0], other), group.isend(&mine[1], other)];
+                let recv = || [group.irecv(&incoming[0], other), group.irecv(&incoming[1], other)];
+                let (sends, recvs) = if send_first {
+                    let sends = send();
+                    (sends, recv())
+                } else {
+                    let recvs = recv();
+                    (send(), recvs)
+                };
+                // The latest first.
+                for work in sends.into_iter().rev().chain(recvs.into_iter().rev()) {
+                    work.wait().unwrap();
+                }
+                assert!(same(&incoming[0], &numbers(other, &[len], Kind::Float)));
+                assert!(same(&incoming[1], &numbers(other + 2, &[len], Kind::Float)));
+            });
+        }
+    }
+}
+
+/// Tensors in flight live on without their owner, and leaving a group waits for what it has begun.
+#[test]
+fn work_may_be_dropped() {
+    for over in [Over::Threads, Over::Tcp] {
+        let received = run(over, 2, |group| {
+            let mine = numbers(group.rank(), &[1 << 18], Kind::Float);
+            let mirror = Tensor::zeros([1 << 18], CPU);
+            drop(group.isend(&mine, 1 - group.rank()));
+            drop(group.irecv(&mirror, 1 - group.rank()));
+            drop(group.all_reduce_async(&mine.copy()));
+            drop(mine);
+            mirror
+        });
+        for (rank, tensor) in received.iter().enumerate() {
+            assert!(same(tensor, &numbers(1 - rank, &[1 << 18], Kind::Float)));
+        }
+    }
+}
+
+#[test]
+fn the_trace_shows_operations_and_waits() {
+    let abort = Abort::new();
+    let traces: Vec<String> = thread::scope(|scope| {
+        let start = |(rank, transport)| {
+            let abort = &abort;
+            scope.spawn(move || {
+                let trace = report::Trace::new(rank, format!("dp{rank}"));
+                let group = group(rank, 2, transport, abort, PATIENCE, trace.clone());
+                let tensor = Tensor::ones([1024], CPU);
+                let work = group.all_reduce_async(&tensor);
+                if rank == 1 {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                work.wait().unwrap();
+                String::from_utf8(trace.export()).unwrap()
+            })
+        };
+        let ranks = transports(Over::Threads, 2, &abort).into_iter().enumerate();
+        let ranks: Vec<_> = ranks.map(start).collect();
+        ranks.into_iter().map(|r| r.join().unwrap()).collect()
+    });
+    for trace in traces {
+        assert!(trace.contains("all_reduce") && trace.contains("\"Dp\""), "{trace}");
+        assert!(trace.contains("4096"), "bytes sent: {trace}");
+    }
+}
