@@ -4,6 +4,7 @@ mod env;
 mod line;
 mod outcome;
 mod processes;
+mod single;
 mod threads;
 
 pub use env::EnvWorld;
@@ -77,12 +78,16 @@ pub fn launch<T: Send + 'static>(
     for (name, size) in [("dp", dp), ("pp", pp), ("cp", cp), ("tp", tp)] {
         ensure!(size > 0, "{name} is 0, but every dimension has at least one rank");
     }
+    let variable = |name: &str| std::env::var(name).ok();
     match launch.launcher {
         Launcher::Threads => threads::launch(launch, rank_main),
-        Launcher::Processes => processes::launch(launch).map(|()| Vec::new()),
-        Launcher::Env => {
-            let world = EnvWorld::from_lookup(|name| std::env::var(name).ok())?;
-            env::launch(launch, &world, rank_main).map(|value| vec![value])
+        // The ranks that the launcher starts come by here too, with the same arguments.
+        Launcher::Processes if variable(env::WATCHED).is_none() => {
+            processes::launch(launch).map(|()| Vec::new())
+        }
+        Launcher::Processes | Launcher::Env => {
+            let world = EnvWorld::from_lookup(variable)?;
+            single::launch(launch, &world, rank_main).map(|value| vec![value])
         }
     }
 }

@@ -2,8 +2,8 @@
 //! reads nothing else from there). It carries the rendezvous port and, at the end, the cause; and
 //! each side notices at once when the other is gone.
 
-use super::env::end_process;
 use super::outcome::Failure;
+use super::single::end_process;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Write};

@@ -4,6 +4,7 @@ use crate::abort::Abort;
 use crate::error::CommError;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
@@ -39,7 +40,10 @@ pub(super) fn attempt<T>(
         Err(panic) => {
             // Code that unwraps what a group returned panics because of another rank.
             let fault = if abort.is_raised() { Fault::Suspect } else { Fault::Own };
-            let sentence = format!("rank {name} panicked {}", without_cpp_trace(&panic));
+            let sentence = format!("rank {name} panicked {}", without_cpp_trace(&panic.text));
+            if let (Fault::Own, Some(backtrace)) = (fault, panic.backtrace) {
+                eprintln!("rank {name}:\n{backtrace}");
+            }
             return Err(Failure { fault, sentence });
         }
     };
@@ -68,43 +72,50 @@ fn without_cpp_trace(message: &str) -> &str {
 }
 
 thread_local! {
-    /// On a rank's thread: where its panic hook leaves place and message.
-    static CAPTURE: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// On a rank's thread: where its panic hook leaves what it saw.
+    static CAPTURE: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
 
-/// The panic's place and message where `f` panics.
-fn catch<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+#[derive(Default)]
+struct Panic {
+    /// Place and message.
+    text: String,
+    /// Where RUST_BACKTRACE asks for one.
+    backtrace: Option<Backtrace>,
+}
+
+/// What `f` returns, or how it panicked.
+fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
     static HOOK: Once = Once::new();
     // The hook belongs to the whole process, so ours stands aside for threads that are no ranks.
     HOOK.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let rank = CAPTURE.with_borrow_mut(|capture| match capture {
-                Some(message) => {
-                    *message = describe(info);
-                    true
-                }
-                None => false,
+            let ours = CAPTURE.with_borrow_mut(|capture| {
+                capture.as_mut().map(|panic| *panic = describe(info)).is_some()
             });
-            let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
-            if !rank || backtrace {
+            if !ours {
                 previous(info);
             }
         }));
     });
-    CAPTURE.set(Some(String::new()));
+    // One may be inside another.
+    let outer = CAPTURE.replace(Some(Panic::default()));
     // Whatever `f` left half-done is not looked at again: the run is over.
     let result = panic::catch_unwind(AssertUnwindSafe(f));
-    let message = CAPTURE.take().unwrap_or_default();
-    result.map_err(|_| message)
+    let panic = CAPTURE.replace(outer).unwrap_or_default();
+    result.map_err(|_| panic)
 }
 
-fn describe(info: &PanicHookInfo) -> String {
+fn describe(info: &PanicHookInfo) -> Panic {
     let text = text(info.payload());
-    match info.location() {
+    let text = match info.location() {
         Some(at) => format!("at {}:{}: {text}", at.file(), at.line()),
         None => format!("with: {text}"),
-    }
+    };
+    let backtrace = Backtrace::capture();
+    let wanted = backtrace.status() == BacktraceStatus::Captured;
+    Panic { text, backtrace: wanted.then_some(backtrace) }
 }
 
 fn text(payload: &dyn Any) -> &str {

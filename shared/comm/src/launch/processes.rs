@@ -100,8 +100,6 @@ fn start(
     let number = rank.to_string();
     let process = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
-        // The last one counts.
-        .args(["--launcher", "env"])
         .env("RANK", &number)
         .env("LOCAL_RANK", &number)
         .env("WORLD_SIZE", launch.layout.world().to_string())
