@@ -3,11 +3,10 @@
 mod batches;
 pub mod corpus;
 mod dataset;
-mod generate;
 mod random;
 mod tokenizer;
 
 pub use batches::{BatchOptions, Batches, MicroBatch};
 pub use dataset::Dataset;
-pub use generate::Generate;
+pub use random::Random;
 pub use tokenizer::Tokenizer;

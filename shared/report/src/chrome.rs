@@ -99,11 +99,7 @@ fn rows(events: &[Event]) -> Vec<(Track, usize, Vec<&Event>)> {
             rows[row].0.push(event);
             rows[row].1.push(event.end_ns);
         }
-        out.extend(
-            rows.into_iter()
-                .enumerate()
-                .map(|(i, (events, _))| (track, i, events)),
-        );
+        out.extend(rows.into_iter().enumerate().map(|(i, (events, _))| (track, i, events)));
     }
     out
 }
@@ -124,23 +120,14 @@ mod tests {
                 bytes: None,
             })
             .collect();
-        serde_json::to_vec(&RankTrace {
-            rank,
-            name: format!("dp{rank}"),
-            events,
-        })
-        .unwrap()
+        serde_json::to_vec(&RankTrace { rank, name: format!("dp{rank}"), events }).unwrap()
     }
 
     fn written(ranks: &[Vec<u8>]) -> Vec<Value> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("trace.json");
         write_trace(&path, ranks).unwrap();
-        assert_eq!(
-            dir.path().read_dir().unwrap().count(),
-            1,
-            "no temporary file stays behind"
-        );
+        assert_eq!(dir.path().read_dir().unwrap().count(), 1, "no temporary file stays behind");
         let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         file["traceEvents"].as_array().unwrap().clone()
     }
@@ -151,9 +138,7 @@ mod tests {
         for e in events.iter().filter(|e| e["ph"] == "X") {
             let ns = |key: &str| (e[key].as_f64().unwrap() * 1e3).round() as u64;
             let row = (e["pid"].as_u64().unwrap(), e["tid"].as_u64().unwrap());
-            out.entry(row)
-                .or_default()
-                .push((ns("ts"), ns("ts") + ns("dur")));
+            out.entry(row).or_default().push((ns("ts"), ns("ts") + ns("dur")));
         }
         out
     }
@@ -162,20 +147,14 @@ mod tests {
     fn two_ranks_line_up_and_every_track_has_its_name() {
         let origin = 1_900_000_000_000_000_000; // a time whose f64 microseconds would lose digits
         let events = written(&[
-            rank(
-                0,
-                &[(Track::Compute, "forward", origin + 1_500, origin + 4_001)],
-            ),
+            rank(0, &[(Track::Compute, "forward", origin + 1_500, origin + 4_001)]),
             Vec::new(),
             rank(1, &[(Track::Dp, "all_reduce", origin, origin + 2_000)]),
         ]);
         let expected = BTreeMap::from([((0, 0), vec![(1_500, 4_001)]), ((1, 0), vec![(0, 2_000)])]);
         assert_eq!(spans(&events), expected);
         let name = |pid: u64, kind: &str| {
-            let found = events
-                .iter()
-                .find(|e| e["pid"] == pid && e["name"] == kind)
-                .unwrap();
+            let found = events.iter().find(|e| e["pid"] == pid && e["name"] == kind).unwrap();
             found["args"]["name"].as_str().unwrap().to_owned()
         };
         assert_eq!(name(0, "process_name"), "rank 0: dp0");
@@ -222,10 +201,7 @@ mod tests {
             let mut open: Vec<u64> = Vec::new();
             for &(start, end) in row {
                 open.retain(|&e| e > start);
-                assert!(
-                    open.last().is_none_or(|&e| end <= e),
-                    "{start} {end} {open:?}"
-                );
+                assert!(open.last().is_none_or(|&e| end <= e), "{start} {end} {open:?}");
                 open.push(end);
             }
         }
@@ -234,13 +210,7 @@ mod tests {
 
     #[test]
     fn a_path_that_cannot_be_written_is_named() {
-        let error = format!(
-            "{:#}",
-            write_trace(Path::new("/nowhere/t.json"), &[]).unwrap_err()
-        );
-        assert!(
-            error.starts_with("cannot write the trace /nowhere/t.json: "),
-            "{error}"
-        );
+        let error = format!("{:#}", write_trace(Path::new("/nowhere/t.json"), &[]).unwrap_err());
+        assert!(error.starts_with("cannot write the trace /nowhere/t.json: "), "{error}");
     }
 }

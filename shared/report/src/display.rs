@@ -58,19 +58,11 @@ impl Display {
 /// Unlike `println!`, a closed pipe is an error and not a panic.
 fn print_line(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 fn step_line(stats: &StepStats, steps: usize, tokens_per_second: f64) -> String {
-    let StepStats {
-        step,
-        loss,
-        grad_norm,
-        lr,
-        ..
-    } = stats;
+    let StepStats { step, loss, grad_norm, lr, .. } = stats;
     let width = steps.to_string().len();
     let speed = thousands(tokens_per_second);
     format!(
@@ -116,12 +108,7 @@ mod tests {
 
     #[test]
     fn thousands_are_parted() {
-        let cases = [
-            (0.4, "0"),
-            (999.0, "999"),
-            (1000.0, "1,000"),
-            (1234567.0, "1,234,567"),
-        ];
+        let cases = [(0.4, "0"), (999.0, "999"), (1000.0, "1,000"), (1234567.0, "1,234,567")];
         for (x, text) in cases {
             assert_eq!(thousands(x), text);
         }

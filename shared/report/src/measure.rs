@@ -24,9 +24,7 @@ pub fn peak_memory_bytes() -> Option<u64> {
 }
 
 fn high_water_mark(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -55,9 +53,6 @@ mod tests {
         let before = peak_memory_bytes().unwrap();
         let block = std::hint::black_box(vec![1u8; 64 << 20]);
         let after = peak_memory_bytes().unwrap();
-        assert!(
-            after >= block.len() as u64 && after >= before,
-            "{before} -> {after}"
-        );
+        assert!(after >= block.len() as u64 && after >= before, "{before} -> {after}");
     }
 }

@@ -15,8 +15,22 @@ pub struct CommBytes {
     pub cp: u64,
 }
 
+impl std::ops::Sub for CommBytes {
+    type Output = Self;
+
+    /// What was sent between two readings of the counters.
+    fn sub(self, before: Self) -> Self {
+        Self {
+            dp: self.dp - before.dp,
+            tp: self.tp - before.tp,
+            pp: self.pp - before.pp,
+            cp: self.cp - before.cp,
+        }
+    }
+}
+
 /// What one optimiser step is known by. Every rank has the same, except for `comm_bytes`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepStats {
     /// Counted from 1.
     pub step: usize,
@@ -60,10 +74,7 @@ impl MetricsFile {
         let cannot = || format!("cannot write the metrics file {}", path.display());
         let mut file = File::create(path).with_context(cannot)?;
         file.write_all(kept.as_bytes()).with_context(cannot)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-        })
+        Ok(Self { path: path.to_owned(), file })
     }
 
     /// Appends one line. It reaches the system in one write, so a reader never meets half of it.
@@ -82,10 +93,7 @@ fn lines_up_to(text: &str, start: usize) -> String {
         step: usize,
     }
     let done = |line: &&str| serde_json::from_str::<Step>(line).is_ok_and(|l| l.step <= start);
-    text.lines()
-        .filter(done)
-        .flat_map(|line| [line, "\n"])
-        .collect()
+    text.lines().filter(done).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[cfg(test)]
@@ -101,24 +109,14 @@ mod tests {
             tokens: 4096,
             tokens_per_second: 1e5 / 3.0,
             mfu: None,
-            comm_bytes: CommBytes {
-                dp: 1,
-                tp: 2,
-                pp: 3,
-                cp: u64::MAX,
-            },
+            comm_bytes: CommBytes { dp: 1, tp: 2, pp: 3, cp: u64::MAX },
             peak_memory_bytes: Some(1 << 33),
         }
     }
 
     #[test]
     fn keys_stand_in_the_promised_order() {
-        let text = serde_json::to_string(&Line {
-            lr: 0.5,
-            loss: 2.0,
-            ..line(1, 2.0)
-        })
-        .unwrap();
+        let text = serde_json::to_string(&Line { lr: 0.5, loss: 2.0, ..line(1, 2.0) }).unwrap();
         assert_eq!(
             text,
             "{\"step\":1,\"loss\":2.0,\"grad_norm\":0.30000000000000004,\"lr\":0.5,\"tokens\":4096,\
@@ -132,22 +130,11 @@ mod tests {
     fn every_f64_comes_back_bit_for_bit() {
         // Neighbours of one number, and the awkward ends of the range.
         let near = (0..1000).map(|i| f64::from_bits(2.345678f64.to_bits() + i));
-        let ends = [
-            f64::MIN_POSITIVE,
-            f64::MAX,
-            5e-324,
-            1.0 / 3.0,
-            0.1,
-            9007199254740993.0,
-        ];
+        let ends = [f64::MIN_POSITIVE, f64::MAX, 5e-324, 1.0 / 3.0, 0.1, 9007199254740993.0];
         for loss in near.chain(ends) {
             let text = serde_json::to_string(&line(1, loss)).unwrap();
             let back: serde_json::Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(
-                back["loss"].as_f64().unwrap().to_bits(),
-                loss.to_bits(),
-                "{text}"
-            );
+            assert_eq!(back["loss"].as_f64().unwrap().to_bits(), loss.to_bits(), "{text}");
         }
     }
 
@@ -161,17 +148,10 @@ mod tests {
         file.write(&line(4, 2.0)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let steps: Vec<_> = text.lines().map(|l| &l[..9]).collect();
-        assert_eq!(
-            steps,
-            ["{\"step\":1", "{\"step\":2", "{\"step\":3", "{\"step\":4"]
-        );
+        assert_eq!(steps, ["{\"step\":1", "{\"step\":2", "{\"step\":3", "{\"step\":4"]);
         assert!(text.ends_with("}\n"));
 
         MetricsFile::create(&path, 0).unwrap();
-        assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
-            "",
-            "a fresh run starts a fresh file"
-        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "", "a fresh run starts a fresh file");
     }
 }

@@ -59,14 +59,10 @@ impl Reporter {
         let duration = self.last.elapsed();
         self.last += duration;
         self.durations.push(duration);
-        self.losses = Some((
-            self.losses.map_or(stats.loss, |(first, _)| first),
-            stats.loss,
-        ));
+        self.losses = Some((self.losses.map_or(stats.loss, |(first, _)| first), stats.loss));
 
         let tokens_per_second = self.options.tokens_per_step as f64 / duration.as_secs_f64();
-        self.display
-            .step(stats, self.options.steps, tokens_per_second)?;
+        self.display.step(stats, self.options.steps, tokens_per_second)?;
         if let Some(file) = &mut self.metrics {
             file.write(&Line {
                 step: stats.step,
@@ -88,11 +84,7 @@ impl Reporter {
         let late = &self.durations[self.durations.len() / 2..];
         let tokens = (late.len() * self.options.tokens_per_step) as f64;
         let seconds: f64 = late.iter().map(Duration::as_secs_f64).sum();
-        let tokens_per_second = if late.is_empty() {
-            0.0
-        } else {
-            tokens / seconds
-        };
+        let tokens_per_second = if late.is_empty() { 0.0 } else { tokens / seconds };
         let summary = Summary {
             steps: self.durations.len(),
             seconds: self.durations.iter().map(Duration::as_secs_f64).sum(),
@@ -107,9 +99,7 @@ impl Reporter {
 }
 
 fn utilisation(options: &Options, tokens_per_second: f64) -> Option<f64> {
-    options
-        .peak_flops
-        .map(|peak| mfu(tokens_per_second, options.flops_per_token, peak))
+    options.peak_flops.map(|peak| mfu(tokens_per_second, options.flops_per_token, peak))
 }
 
 /// A run in one line.
@@ -135,20 +125,12 @@ impl fmt::Display for Summary {
         let plural = if self.steps == 1 { "" } else { "s" };
         write!(f, "{} step{plural} in {:.1} s", self.steps, self.seconds)?;
         write!(f, "  loss {first:.4} -> {last:.4}")?;
-        write!(
-            f,
-            "  {} tokens/s over the last half",
-            thousands(self.tokens_per_second)
-        )?;
+        write!(f, "  {} tokens/s over the last half", thousands(self.tokens_per_second))?;
         if let Some(mfu) = self.mfu {
             write!(f, "  MFU {:.1}%", 100.0 * mfu)?;
         }
         if let Some(bytes) = self.peak_memory_bytes {
-            write!(
-                f,
-                "  peak memory {} MiB",
-                thousands(bytes as f64 / f64::from(1 << 20))
-            )?;
+            write!(f, "  peak memory {} MiB", thousands(bytes as f64 / f64::from(1 << 20)))?;
         }
         Ok(())
     }
@@ -160,17 +142,8 @@ mod tests {
     use crate::CommBytes;
 
     fn stats(step: usize, loss: f64) -> StepStats {
-        let comm_bytes = CommBytes {
-            dp: 7,
-            ..Default::default()
-        };
-        StepStats {
-            step,
-            loss,
-            grad_norm: 1.5,
-            lr: 1e-3,
-            comm_bytes,
-        }
+        let comm_bytes = CommBytes { dp: 7, ..Default::default() };
+        StepStats { step, loss, grad_norm: 1.5, lr: 1e-3, comm_bytes }
     }
 
     #[test]
@@ -210,16 +183,9 @@ mod tests {
     #[test]
     fn a_metrics_path_that_cannot_be_made_is_named_at_once() {
         let metrics = Some("/nowhere/m.jsonl".into());
-        let refused = Reporter::new(Options {
-            leader: true,
-            metrics,
-            ..Options::default()
-        });
+        let refused = Reporter::new(Options { leader: true, metrics, ..Options::default() });
         let error = format!("{:#}", refused.err().unwrap());
-        assert!(
-            error.starts_with("cannot write the metrics file /nowhere/m.jsonl: "),
-            "{error}"
-        );
+        assert!(error.starts_with("cannot write the metrics file /nowhere/m.jsonl: "), "{error}");
     }
 
     #[test]

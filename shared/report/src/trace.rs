@@ -93,16 +93,7 @@ impl Trace {
         Span(self.0.as_ref().map(|recorder| {
             let start_ns = recorder.now_ns();
             let name = name.into();
-            (
-                recorder.clone(),
-                Event {
-                    track,
-                    name,
-                    start_ns,
-                    end_ns: start_ns,
-                    bytes: None,
-                },
-            )
+            (recorder.clone(), Event { track, name, start_ns, end_ns: start_ns, bytes: None })
         }))
     }
 
@@ -111,16 +102,8 @@ impl Trace {
         let Some(recorder) = &self.0 else {
             return Vec::new();
         };
-        let events = recorder
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let trace = RankTrace {
-            rank: recorder.rank,
-            name: recorder.name.clone(),
-            events,
-        };
+        let events = recorder.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trace = RankTrace { rank: recorder.rank, name: recorder.name.clone(), events };
         serde_json::to_vec(&trace).expect("strings and whole numbers always serialise")
     }
 }
@@ -148,11 +131,7 @@ impl Drop for Span {
     fn drop(&mut self) {
         if let Some((recorder, mut event)) = self.0.take() {
             event.end_ns = recorder.now_ns();
-            recorder
-                .events
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(event);
+            recorder.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         }
     }
 }
@@ -180,13 +159,8 @@ mod tests {
         drop(outer);
         let rank: RankTrace = serde_json::from_slice(&trace.export()).unwrap();
         assert_eq!((rank.rank, rank.name.as_str()), (3, "dp1 pp1"));
-        let [inner, outer] = &rank.events[..] else {
-            panic!("{:?}", rank.events)
-        };
-        assert_eq!(
-            (inner.track, &*inner.name, inner.bytes),
-            (Track::Dp, "all_reduce", Some(8))
-        );
+        let [inner, outer] = &rank.events[..] else { panic!("{:?}", rank.events) };
+        assert_eq!((inner.track, &*inner.name, inner.bytes), (Track::Dp, "all_reduce", Some(8)));
         assert!(outer.start_ns <= inner.start_ns && inner.end_ns <= outer.end_ns);
     }
 }

@@ -1,0 +1,140 @@
+//! From settings by name to a [`Config`].
+
+use crate::config::{
+    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule,
+    TrainConfig,
+};
+use crate::layers::Values;
+use anyhow::{Context, Result, anyhow, ensure};
+use checkpoint::LlamaConfig;
+use comm::{Launcher, Layout};
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Value;
+
+pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
+    let v = Reader(values);
+    let device = v.choice("device", DeviceName::from_name)?;
+    let dry_run = v.switch("dry-run");
+    let hf_model = v.path("hf-model");
+    let (steps, lr) = (v.count("steps")?, v.number("lr")?);
+    Ok(Config {
+        model: match &hf_model {
+            Some(dir) => LlamaConfig::from_hf_dir(dir)
+                .with_context(|| format!("hf-model {}", dir.display()))?,
+            None => architecture(values)?,
+        },
+        hf_model,
+        data: DataConfig {
+            data: v.path("data"),
+            tokenizer: v.path("tokenizer"),
+            seq_len: v.count("seq-len")?,
+            shuffle: v.switch("shuffle"),
+        },
+        train: TrainConfig {
+            steps,
+            micro_batch: v.count("micro-batch")?,
+            global_batch: v.count("global-batch")?,
+            seed: v.count("seed")? as u64,
+            lr,
+            // These two defaults belong to the defaults of lr and steps, and follow them.
+            min_lr: if v.follows("min-lr", "lr") { lr / 10.0 } else { v.number("min-lr")? },
+            warmup: match v.count("warmup")? {
+                warmup if v.follows("warmup", "steps") => warmup.min(steps),
+                warmup => warmup,
+            },
+            weight_decay: v.number("weight-decay")?,
+            clip: v.number("clip")?,
+        },
+        parallel: ParallelConfig {
+            layout: Layout {
+                dp: v.count("dp")?,
+                pp: v.count("pp")?,
+                cp: v.count("cp")?,
+                tp: v.count("tp")?,
+            },
+            dp_sync: v.choice("dp-sync", DpSync::from_name)?,
+            bucket_mb: v.number("bucket-mb")?,
+            schedule: v.choice("schedule", Schedule::from_name)?,
+            cp_layout: v.choice("cp-layout", CpLayout::from_name)?,
+        },
+        run: RunConfig {
+            device,
+            dtype: v.choice("dtype", Dtype::from_name)?,
+            launcher: match (values.get("launcher"), device) {
+                (Some(_), _) => v.choice("launcher", |name| name.parse().ok())?,
+                // A dry run starts nothing.
+                (None, _) if dry_run => Launcher::Threads,
+                (None, DeviceName::Cpu) => Launcher::detect(env).unwrap_or(Launcher::Threads),
+                (None, DeviceName::Cuda) => Launcher::detect(env).unwrap_or(Launcher::Processes),
+            },
+            threads_per_rank: v.optional_count("threads-per-rank")?,
+            timeout: seconds(v.number("timeout")?)?,
+            metrics: v.path("metrics"),
+            trace: v.path("trace"),
+            sample: v.count("sample")?,
+            prompt: v.text("prompt")?.to_owned(),
+            save: v.path("save"),
+            save_every: v.optional_count("save-every")?,
+            resume: v.path("resume"),
+            export_hf: v.path("export-hf"),
+            dry_run,
+        },
+    })
+}
+
+fn architecture(values: &Values) -> Result<LlamaConfig> {
+    // The kinds have been checked, but not those inside rope_scaling.
+    let model = Value::Table(values.table("model"));
+    model.try_into().map_err(|error: toml::de::Error| anyhow!("[model]: {}", error.message()))
+}
+
+fn seconds(timeout: f64) -> Result<Duration> {
+    let duration = Duration::try_from_secs_f64(timeout).ok().filter(|d| !d.is_zero());
+    duration.with_context(|| format!("timeout is {timeout}, but must be seconds above 0"))
+}
+
+/// Values that the defaults have are never missing; the errors are for those who edit the defaults.
+struct Reader<'a>(&'a Values);
+
+impl<'a> Reader<'a> {
+    fn need<T>(&self, name: &str, value: Option<T>) -> Result<T> {
+        value.with_context(|| format!("{name} is not set"))
+    }
+
+    fn optional_count(&self, name: &str) -> Result<Option<usize>> {
+        let count = self.0.get(name).and_then(Value::as_integer);
+        Ok(count.map(usize::try_from).transpose()?)
+    }
+
+    fn count(&self, name: &str) -> Result<usize> {
+        self.need(name, self.optional_count(name)?)
+    }
+
+    fn number(&self, name: &str) -> Result<f64> {
+        let number = self.need(name, self.0.get(name).and_then(Value::as_float))?;
+        ensure!(number.is_finite(), "{name} is {number}, but must be finite");
+        Ok(number)
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        self.0.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str> {
+        self.need(name, self.0.get(name).and_then(Value::as_str))
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.0.get(name).and_then(Value::as_str).map(PathBuf::from)
+    }
+
+    fn choice<T>(&self, name: &str, from_name: impl Fn(&str) -> Option<T>) -> Result<T> {
+        self.need(name, from_name(self.text(name)?))
+    }
+
+    /// Whether `leader` was given, and `name`, whose default goes with the leader's, was not.
+    fn follows(&self, name: &str, leader: &str) -> bool {
+        self.0.is_given(leader) && !self.0.is_given(name)
+    }
+}

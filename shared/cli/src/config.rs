@@ -1,0 +1,214 @@
+//! A run's settings, each under its flag's name.
+
+use anyhow::{Context, Result};
+use checkpoint::LlamaConfig;
+use comm::{Launch, Launcher, Layout};
+use data::{BatchOptions, Batches, Dataset, Tokenizer};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// An enum whose values are written as words.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            pub(crate) const NAMES: &[&str] = &[$($word),+];
+
+            pub(crate) fn from_name(name: &str) -> Option<Self> {
+                match name { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word),+ })
+            }
+        }
+    };
+}
+
+choice!(DpSync {
+    /// One all-reduce per parameter, after the backward pass.
+    Naive = "naive",
+    /// Many parameters to an all-reduce, while the backward pass goes on.
+    Bucketed = "bucketed"
+});
+choice!(Schedule {
+    /// One forward pass, one backward pass, in turn.
+    OneForwardOneBackward = "1f1b",
+    /// All forward passes, then all backward passes.
+    AllForwardAllBackward = "afab"
+});
+choice!(CpLayout {
+    /// Rank r of c holds pieces r and 2c − 1 − r of 2c, so that all have as much to attend to.
+    Zigzag = "zigzag",
+    /// Rank r of c holds piece r of c.
+    Contiguous = "contiguous"
+});
+choice!(DeviceName { Cpu = "cpu", Cuda = "cuda" });
+choice!(
+    /// What is computed in. Weights and optimiser are f32 under bf16, else of the same type.
+    Dtype { F32 = "f32", F64 = "f64", Bf16 = "bf16" }
+);
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub model: LlamaConfig,
+    /// Where the weights come from; without it, from the seed.
+    pub hf_model: Option<PathBuf>,
+    pub data: DataConfig,
+    pub train: TrainConfig,
+    pub parallel: ParallelConfig,
+    pub run: RunConfig,
+}
+
+#[derive(Clone, Debug)]
+pub struct DataConfig {
+    /// `None`: the built-in tales.
+    pub data: Option<PathBuf>,
+    /// `None`: bytes.
+    pub tokenizer: Option<PathBuf>,
+    /// Tokens in a sample.
+    pub seq_len: usize,
+    pub shuffle: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct TrainConfig {
+    pub steps: usize,
+    /// Sequences that go through the model at once.
+    pub micro_batch: usize,
+    /// Sequences of one optimiser step, over all replicas.
+    pub global_batch: usize,
+    pub seed: u64,
+    pub lr: f64,
+    pub min_lr: f64,
+    /// Steps, at most `steps`.
+    pub warmup: usize,
+    pub weight_decay: f64,
+    /// Highest norm of the gradient; 0 for no clipping.
+    pub clip: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ParallelConfig {
+    pub layout: Layout,
+    pub dp_sync: DpSync,
+    /// Size of a gradient bucket in MiB.
+    pub bucket_mb: f64,
+    pub schedule: Schedule,
+    pub cp_layout: CpLayout,
+}
+
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    pub device: DeviceName,
+    pub dtype: Dtype,
+    pub launcher: Launcher,
+    /// `None`: one, or all cores for a single rank.
+    pub threads_per_rank: Option<usize>,
+    /// Longest wait for another rank.
+    pub timeout: Duration,
+    pub metrics: Option<PathBuf>,
+    pub trace: Option<PathBuf>,
+    /// Tokens to write after training; 0 for none.
+    pub sample: usize,
+    pub prompt: String,
+    pub save: Option<PathBuf>,
+    pub save_every: Option<usize>,
+    pub resume: Option<PathBuf>,
+    pub export_hf: Option<PathBuf>,
+    pub dry_run: bool,
+}
+
+impl Config {
+    /// How to start the ranks.
+    pub fn launch(&self) -> Launch {
+        Launch {
+            layout: self.parallel.layout,
+            launcher: self.run.launcher,
+            threads_per_rank: self.run.threads_per_rank.unwrap_or(0),
+            timeout: self.run.timeout,
+            trace: self.run.trace.is_some(),
+            ..Launch::default()
+        }
+    }
+
+    /// What is computed in.
+    pub fn kind(&self) -> tch::Kind {
+        match self.run.dtype {
+            Dtype::F32 => tch::Kind::Float,
+            Dtype::F64 => tch::Kind::Double,
+            Dtype::Bf16 => tch::Kind::BFloat16,
+        }
+    }
+
+    /// What weights, gradients and optimiser states are kept in.
+    pub fn weights_kind(&self) -> tch::Kind {
+        match self.run.dtype {
+            Dtype::F32 | Dtype::Bf16 => tch::Kind::Float,
+            Dtype::F64 => tch::Kind::Double,
+        }
+    }
+
+    pub fn device(&self) -> tch::Device {
+        match self.run.device {
+            DeviceName::Cpu => tch::Device::Cpu,
+            DeviceName::Cuda => tch::Device::Cuda(0),
+        }
+    }
+
+    /// Micro-batches that one replica adds up for one optimiser step.
+    pub fn micro_batches(&self) -> usize {
+        self.train.global_batch / (self.parallel.layout.dp * self.train.micro_batch)
+    }
+
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        self.data.tokenizer.as_deref().map_or(Ok(Tokenizer::Bytes), Tokenizer::from_file)
+    }
+
+    /// The batches of replica `dp_rank` of `dp`.
+    pub fn batches(&self, dp_rank: usize, dp: usize) -> Result<Batches> {
+        let vocab_size = usize::try_from(self.model.vocab_size).context("vocab_size")?;
+        let (tokenizer, seq_len) = (self.tokenizer()?, self.data.seq_len);
+        let dataset = match &self.data.data {
+            Some(path) => Dataset::open(path, &tokenizer, vocab_size, seq_len)?,
+            None => Dataset::tales(&tokenizer, vocab_size, seq_len)?,
+        };
+        let options = BatchOptions {
+            global_batch: self.train.global_batch,
+            micro_batch: self.train.micro_batch,
+            dp_rank,
+            dp,
+            shuffle_seed: self.data.shuffle.then_some(self.train.seed),
+        };
+        Batches::new(dataset, options)
+    }
+
+    /// For [`report::Reporter`]; the leader is the one rank that shows the run.
+    pub fn report(&self, leader: bool) -> report::Options {
+        let model = &self.model;
+        let (hidden, head_dim) = (model.hidden_size, model.head_dim());
+        let heads = model.num_attention_heads * head_dim; // width of the queries
+        let attention = hidden * (2 * heads + 2 * model.kv_heads() * head_dim);
+        let layer = attention + 3 * hidden * model.intermediate_size;
+        let matrices = model.num_hidden_layers * layer + model.vocab_size * hidden;
+        report::Options {
+            leader,
+            steps: self.train.steps,
+            tokens_per_step: self.train.global_batch * self.data.seq_len,
+            flops_per_token: report::flops_per_token(
+                matrices as u64,
+                model.num_hidden_layers as u64,
+                heads as u64,
+                self.data.seq_len as u64,
+            ),
+            metrics: self.run.metrics.clone(),
+            ..report::Options::default()
+        }
+    }
+}

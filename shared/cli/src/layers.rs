@@ -1,0 +1,160 @@
+//! Layers of settings: the defaults, a file over them, flags over both.
+
+use crate::Program;
+use crate::args::Flags;
+use crate::keys::{self, KEYS, Key};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::collections::BTreeMap;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Settings by name, each of its key's kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Values {
+    of: BTreeMap<&'static str, Value>,
+    /// What the run was told, as against what it has by default.
+    given: Vec<&'static str>,
+}
+
+impl Values {
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.of.get(name)
+    }
+
+    pub fn insert(&mut self, key: &Key, value: Value) {
+        self.of.insert(key.name, value);
+    }
+
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.contains(&name)
+    }
+
+    /// The settings of one table, as a table.
+    pub fn table(&self, table: &str) -> Table {
+        let keys = KEYS.iter().filter(|key| key.table == table);
+        keys.filter_map(|key| Some((key.name.to_owned(), self.get(key.name)?.clone()))).collect()
+    }
+
+    fn lay_over(&mut self, upper: Values) {
+        self.given.extend(upper.of.keys());
+        self.of.extend(upper.of);
+    }
+
+    fn remove_architecture(&mut self) {
+        self.of.retain(|name, _| !is_architecture(name));
+    }
+}
+
+fn is_architecture(name: &str) -> bool {
+    keys::find(name).is_some_and(|key| key.table == "model" && !key.is_flag())
+}
+
+/// Where the defaults stand; they are part of the binary, so that it runs anywhere.
+pub(crate) const DEFAULTS: &str = "configs/tiny.toml";
+const DEFAULTS_TEXT: &str = include_str!("../../../configs/tiny.toml");
+
+/// What a run has that is told nothing.
+pub(crate) fn defaults(program: &Program) -> Result<Values> {
+    let mut values = read(DEFAULTS_TEXT).context(DEFAULTS)?;
+    let layout = &program.layout;
+    for (name, n) in [("dp", layout.dp), ("pp", layout.pp), ("cp", layout.cp), ("tp", layout.tp)] {
+        let key = keys::find(name).context(name)?;
+        values.insert(key, Value::Integer(i64::try_from(n)?));
+    }
+    Ok(values)
+}
+
+/// All layers as one.
+pub(crate) fn merge(program: &Program, flags: Flags) -> Result<Values> {
+    let mut values = defaults(program)?;
+    let told = |values: &Values| values.is_given("hf-model");
+    if let Some(path) = &flags.config {
+        let file = read_file(path, program, &values)
+            .with_context(|| format!("config {}", path.display()))?;
+        values.lay_over(file);
+        if told(&values)
+            && let Some(name) = values.given.iter().find(|name| is_architecture(name))
+        {
+            bail!(
+                "config {}: [model] has both hf-model and {name}; hf-model gives the whole architecture",
+                path.display()
+            );
+        }
+    }
+    values.lay_over(flags.values);
+    if told(&values) {
+        values.remove_architecture();
+    }
+    Ok(values)
+}
+
+fn read_file(path: &Path, program: &Program, defaults: &Values) -> Result<Values> {
+    let values = read(&std::fs::read_to_string(path).context("cannot be read")?)?;
+    for (name, value) in &values.of {
+        let Some(key) = keys::find(name) else { continue };
+        // A copy of the defaults suits every step: a later step's key that asks for nothing may stand.
+        let neutral = match *name {
+            "dp" | "pp" | "cp" | "tp" => *value == Value::Integer(1),
+            _ => defaults.get(name) == Some(value) || *value == Value::Boolean(false),
+        };
+        let (table, since, step) = (key.table, key.since, program.step);
+        ensure!(
+            since <= step || neutral,
+            "[{table}] {name} is {value}, but {name} comes with step{since:02} and this is step{step:02}"
+        );
+    }
+    Ok(values)
+}
+
+fn read(text: &str) -> Result<Values> {
+    let tables: Table = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+    let mut values = Values::default();
+    for (table, entries) in tables {
+        let known = ["model", "data", "train", "parallel", "run"];
+        let Value::Table(entries) = entries else {
+            match keys::find(&table) {
+                Some(key) => bail!("{table} stands in no table: it belongs in [{}]", key.table),
+                None => bail!("unknown key {table}{}", did_you_mean(&table, all_names())),
+            }
+        };
+        if !known.contains(&table.as_str()) {
+            bail!("unknown table [{table}]{}", did_you_mean(&table, known));
+        }
+        for (name, value) in entries {
+            let Some(key) = keys::find(&name) else {
+                bail!("unknown key {name} in [{table}]{}", did_you_mean(&name, all_names()));
+            };
+            let belongs = key.table;
+            ensure!(belongs == table, "{name} belongs in [{belongs}], not in [{table}]");
+            let shown = value.to_string();
+            let value = key
+                .check(value)
+                .map_err(|need| anyhow!("[{table}] {name} is {shown}, but {need}"))?;
+            values.insert(key, value);
+        }
+    }
+    Ok(values)
+}
+
+fn all_names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name)
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = 1 + before.matches('\n').count();
+    let message = error.message().replace('\n', ", ");
+    anyhow!("line {line} is not TOML: {message}")
+}
+
+fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, known).map_or(String::new(), |other| format!(": did you mean {other}?"))
+}
+
+/// The known word that `name` may be a slip of, if one is near.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |word: &str| word.to_lowercase().replace('_', "-");
+    let distance = |word: &str| strsim::damerau_levenshtein(&plain(name), &plain(word));
+    let (distance, word) = known.into_iter().map(|word| (distance(word), word)).min()?;
+    (distance <= 1 + name.len() / 4).then_some(word)
+}

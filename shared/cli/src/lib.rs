@@ -1,0 +1,93 @@
+//! A run's settings: flags over a TOML file over `configs/tiny.toml`, all of them checked before any
+//! rank is started, so that what cannot work is one sentence and not a stack of failures.
+
+mod args;
+mod assemble;
+mod config;
+mod keys;
+mod layers;
+mod sample;
+mod validate;
+
+pub use config::{
+    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule,
+    TrainConfig,
+};
+
+use comm::Layout;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// What a step's binary says about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// From 1 to 6: which flags there are.
+    pub step: u8,
+    /// One line for `--help`.
+    pub about: &'static str,
+    /// The layout of a run that says nothing of it.
+    pub layout: Layout,
+}
+
+impl Program {
+    fn name(&self) -> String {
+        format!("step{:02}", self.step)
+    }
+}
+
+/// Why a run does not begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `--help` was asked for; this is the text.
+    #[error("{0}")]
+    Help(String),
+    /// One sentence that names the setting, its value and what would do.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Invalid(format!("{error:#}"))
+    }
+}
+
+/// The settings that `args` (without the program's name) and the environment ask for, checked.
+/// Beyond them it looks only at the files that they name.
+pub fn parse(
+    program: &Program,
+    args: impl IntoIterator<Item = impl Into<OsString>>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Refusal> {
+    let flags = args::parse(program, args)?;
+    let values = layers::merge(program, flags)?;
+    let config = assemble::assemble(&values, &env)?;
+    validate::validate(&config, &values, &env)?;
+    Ok(config)
+}
+
+/// A step's `main`: settings, then the run. Exit code 0, 2 for settings that cannot work, 1 for a
+/// run that fails, told as one chain: `error: what: why: why`.
+pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
+    let args = std::env::args_os().skip(1);
+    let config = match parse(&program, args, |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(Refusal::Help(text)) => {
+            // Whoever closes the pipe early has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(Refusal::Invalid(sentence)) => {
+            eprintln!("error: {sentence}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Everything that cannot work, refused by name.
+
+mod files;
+mod model;
+mod parallel;
+mod run;
+mod train;
+
+use crate::Config;
+use crate::layers::Values;
+use anyhow::Result;
+
+pub(crate) fn validate(
+    config: &Config,
+    values: &Values,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<()> {
+    model::check(&config.model)?;
+    train::check(config)?;
+    parallel::check(config)?;
+    files::check(config)?;
+    run::check(config, values, env)
+}

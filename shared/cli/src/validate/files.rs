@@ -1,0 +1,75 @@
+//! Files that must be there, and directories to write to.
+
+use crate::Config;
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+
+/// The most a little-endian u16 can name.
+const U16_VOCABULARY: i64 = 1 << 16;
+
+pub(super) fn check(config: &Config) -> Result<()> {
+    let run = &config.run;
+    for (name, path) in [("data", &config.data.data), ("tokenizer", &config.data.tokenizer)] {
+        path.as_deref().map_or(Ok(()), |path| file(name, path))?;
+    }
+    if let Some(path) = &config.data.data {
+        data(config, path)?;
+    }
+    if let Some(dir) = config.hf_model.as_deref().filter(|_| !run.dry_run) {
+        let has = |name: &str| dir.join(name).is_file();
+        ensure!(
+            has("model.safetensors") || has("model.safetensors.index.json"),
+            "hf-model {} has neither model.safetensors nor model.safetensors.index.json",
+            dir.display()
+        );
+    }
+    for (name, path) in [("metrics", &run.metrics), ("trace", &run.trace)] {
+        path.as_deref().map_or(Ok(()), |path| writable_file(name, path))?;
+    }
+    for (name, path) in [("save", &run.save), ("export-hf", &run.export_hf)] {
+        if let Some(path) = path {
+            let shown = path.display();
+            ensure!(!path.exists() || path.is_dir(), "{name} {shown} is not a directory");
+        }
+    }
+    if let Some(path) = &run.resume {
+        ensure!(path.is_dir(), "resume {} is not a directory", path.display());
+    }
+    Ok(())
+}
+
+fn file(name: &str, path: &Path) -> Result<()> {
+    let shown = path.display();
+    let about =
+        std::fs::metadata(path).with_context(|| format!("{name} {shown} cannot be read"))?;
+    ensure!(about.is_file(), "{name} {shown} is not a file");
+    Ok(())
+}
+
+fn data(config: &Config, path: &Path) -> Result<()> {
+    let (shown, vocab_size) = (path.display(), config.model.vocab_size);
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    ensure!(
+        matches!(extension, Some("txt" | "bin")),
+        "data {shown}: its name must end in .txt (text) or .bin (u16 tokens)"
+    );
+    ensure!(
+        extension == Some("txt") || vocab_size <= U16_VOCABULARY,
+        "data {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}",
+        U16_VOCABULARY - 1
+    );
+    Ok(())
+}
+
+fn writable_file(name: &str, path: &Path) -> Result<()> {
+    let shown = path.display();
+    ensure!(!path.is_dir(), "{name} {shown} is a directory, but must be a file");
+    ensure!(path.file_name().is_some(), "{name} {shown:?} is no name of a file");
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    ensure!(
+        parent.is_none_or(Path::is_dir),
+        "{name} {shown}: there is no directory {}",
+        parent.unwrap_or(path).display()
+    );
+    Ok(())
+}

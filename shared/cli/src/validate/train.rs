@@ -1,0 +1,46 @@
+//! Steps, batches and the optimiser's numbers.
+
+use crate::Config;
+use anyhow::{Context, Result, ensure};
+
+pub(super) fn check(config: &Config) -> Result<()> {
+    let (data, train, dp) = (&config.data, &config.train, config.parallel.layout.dp);
+    let (micro, global) = (train.micro_batch, train.global_batch);
+    let counts = [
+        ("seq-len", data.seq_len),
+        ("steps", train.steps),
+        ("micro-batch", micro),
+        ("global-batch", global),
+        ("dp", dp),
+    ];
+    for (name, n) in counts {
+        ensure!(n >= 1, "{name} is {n}, but must be at least 1");
+    }
+    let (seq, most) = (data.seq_len, config.model.max_position_embeddings);
+    ensure!(
+        i64::try_from(seq).is_ok_and(|seq| seq <= most),
+        "seq-len is {seq}, but must not exceed max_position_embeddings {most}"
+    );
+    let unit = micro.checked_mul(dp).context("micro-batch × dp is out of all proportion")?;
+    ensure!(
+        global % unit == 0,
+        "global-batch is {global}, but must be a multiple of micro-batch {micro} × dp {dp} = {unit}"
+    );
+    let total = global.checked_mul(seq).and_then(|tokens| tokens.checked_mul(train.steps));
+    total.context("global-batch × seq-len × steps is out of all proportion")?;
+    optimizer(config)
+}
+
+fn optimizer(config: &Config) -> Result<()> {
+    let train = &config.train;
+    let (lr, min_lr, warmup, steps) = (train.lr, train.min_lr, train.warmup, train.steps);
+    ensure!(lr > 0.0, "lr is {lr}, but must be above 0");
+    for (name, x) in
+        [("min-lr", min_lr), ("weight-decay", train.weight_decay), ("clip", train.clip)]
+    {
+        ensure!(x >= 0.0, "{name} is {x}, but must not be negative");
+    }
+    ensure!(min_lr <= lr, "min-lr is {min_lr}, but must not exceed lr {lr}");
+    ensure!(warmup <= steps, "warmup is {warmup}, but must not exceed steps {steps}");
+    Ok(())
+}
