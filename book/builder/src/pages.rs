@@ -94,7 +94,13 @@ pub fn check(out: &Path) -> Result<()> {
             "html" => {
                 pages.insert(name, Page::read(&text));
             }
-            kind => problems.extend(loads(kind, &text).into_iter().map(|p| format!("{name}: {p}"))),
+            kind => {
+                let mut found = loads(kind, &text);
+                if kind == "css" {
+                    found.extend(missing_assets(out, &name, &text));
+                }
+                problems.extend(found.into_iter().map(|problem| format!("{name}: {problem}")));
+            }
         }
     }
     for (name, page) in &pages {
@@ -182,6 +188,15 @@ fn loads(kind: &str, text: &str) -> Vec<String> {
     foreign.map(|url| format!("loads {url}")).collect()
 }
 
+/// Fonts and pictures that a style sheet names and that are not there.
+fn missing_assets(out: &Path, name: &str, css: &str) -> Vec<String> {
+    let Ok(pattern) = Regex::new(r#"url\(\s*["']?([^"')]+)"#) else { return Vec::new() };
+    let named = pattern.captures_iter(css).map(|c| c[1].to_owned());
+    let here = named.filter(|url| !url.starts_with("data:") && !url.contains("//"));
+    let missing = here.filter(|url| !leads_somewhere(out, name, url, &BTreeMap::new()));
+    missing.map(|url| format!("{url} does not exist")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +225,13 @@ mod tests {
         assert_eq!(problems("<img src=\"//example.org/x.png\">").len(), 1);
         assert_eq!(problems("<p style=\"background: url(x)\">").len(), 1);
         assert_eq!(problems("<pre class=\"rust playground\">").len(), 1);
+    }
+
+    #[test]
+    fn a_style_sheet_names_only_files_that_exist() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let css = "a { src: url('../Cargo.toml'), url(none.woff2), url(data:x) }";
+        assert_eq!(missing_assets(here, "src/a.css", css), ["none.woff2 does not exist"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,7 +13,11 @@ pub fn serve(out: &Path, port: u16) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
         .context("opening a port on the loopback interface")?;
-    println!("Read the book at http://{}/ (Ctrl-C ends this).", listener.local_addr()?);
+    let address = format!("http://{}/", listener.local_addr()?);
+    println!("Read the book at {address} (Ctrl-C ends this).");
+    // Where there is a desktop, the page opens; where there is none, the line above is enough.
+    let mut browser = Command::new("xdg-open");
+    browser.arg(&address).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok();
     let out = out.canonicalize().with_context(|| format!("finding {}", out.display()))?;
     for stream in listener.incoming().flatten() {
         let out = out.clone();
