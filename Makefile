@@ -6,11 +6,12 @@
 steps := $(sort $(notdir $(patsubst %/Cargo.toml,%,$(wildcard steps/step*/Cargo.toml))))
 STEP ?= $(firstword $(subst -, ,$(lastword $(steps))))
 ARGS ?=
+PORT ?= 3000
 
 .DEFAULT_GOAL := help
 .PHONY: setup run test test-gpu book serve bench doctor fmt clippy ci clean help
 
-setup: ## fetch libtorch into .libtorch (every target below does it by itself)
+setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself)
 	@shared/setup/setup.sh
 
 run: setup ## train with the highest step there is: make run [STEP=step01] [ARGS="--steps 20"]
@@ -29,11 +30,10 @@ test-gpu: setup ## run all tests on a machine with an NVIDIA GPU; says so and st
 book: ## build the book into book/out
 	cargo run --release -p book
 
-serve: ## build the book and open it in a browser
-	cargo run --release -p book -- --open
+serve: ## build the book and open it in a browser: make serve [PORT=3000]
+	cargo run --release -p book -- serve $(PORT)
 
 bench: setup ## measure collectives, and model speed beside transformers' Llama
-	cargo bench -p comm
 	@tests/bench/run.sh
 
 doctor: ## check this machine, one line each

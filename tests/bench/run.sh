@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The model half of `make bench`: prepares .venv once, then runs model_bench.py.
+# `make bench`: collectives beside Gloo, and step01 beside transformers' Llama. What Python needs for
+# that goes into .venv, once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -15,4 +16,5 @@ if ! cmp -s "$wants" .venv/installed.txt; then
 fi
 
 cargo build --release -p step01
+cargo bench -p comm --bench collectives -- --gloo --python "$PWD/.venv/bin/python" # cargo runs it elsewhere
 exec .venv/bin/python tests/bench/model_bench.py --step01 "${CARGO_TARGET_DIR:-target}/release/step01" "$@"
