@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn one_hunk_explains_itself_alone() {
         let (html, missing) = show("{{#stepdiff step01 step02 x.rs hunk=\"7;\"}}");
-        assert!(html.unwrap().contains("in fn b()"));
+        assert!(html.unwrap().contains("in fn b"));
         assert_eq!(missing.len(), 2);
         assert!(missing[1].starts_with("step02/x.rs:2"), "{missing:?}");
     }

@@ -105,16 +105,20 @@ fn item_length(lines: &[&str]) -> usize {
     source[..end].lines().count()
 }
 
-/// The nearest line above `at` that opens the function, type or module around it.
+/// The function, type or module around the line `at`, as declared but without a function's arguments.
 pub fn enclosing<'a>(lines: &[&'a str], at: usize) -> Option<&'a str> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let mut limit = lines[at..].iter().find(|line| !line.trim().is_empty()).map(|l| indent(l))?;
-    for line in lines[..at].iter().rev().filter(|line| !line.trim().is_empty()) {
+    // The last line of a long signature, `) -> T {`, stands where its first does.
+    let opens = |line: &&&str| !line.trim().is_empty() && !line.trim().starts_with(')');
+    for line in lines[..at].iter().rev().filter(opens) {
         if indent(line) < limit {
             limit = indent(line);
             let words = ["fn", "impl", "struct", "enum", "trait", "mod"];
             if words.iter().any(|word| declares(line, word)) {
-                return Some(line.trim().trim_end_matches(['{', '(', ' ']));
+                let line = line.trim().trim_end_matches(['{', '(', ' ']);
+                let name_end = line.find("fn ").and_then(|_| line.find(['(', '<']));
+                return Some(&line[..name_end.unwrap_or(line.len())]);
             }
         }
     }
@@ -165,8 +169,12 @@ fn news() {}
     #[test]
     fn the_place_of_a_line_is_the_function_around_it() {
         let lines: Vec<&str> = SOURCE.lines().collect();
-        assert_eq!(enclosing(&lines, 6), Some("pub fn new(a: [u8; 2]) -> Self"));
+        assert_eq!(enclosing(&lines, 6), Some("pub fn new"));
         assert_eq!(enclosing(&lines, 4), Some("impl Pair"));
         assert_eq!(enclosing(&lines, 9), None);
+        let long =
+            ["impl<T> Pair<T> {", "    fn long(", "        a: u8,", "    ) -> u8 {", "        a"];
+        assert_eq!(enclosing(&long, 4), Some("fn long"));
+        assert_eq!(enclosing(&long, 1), Some("impl<T> Pair<T>"));
     }
 }
