@@ -1,0 +1,8 @@
+use cli::Program;
+use comm::Layout;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let program = Program { step: 1, about: "a Llama on one device", layout: Layout::default() };
+    cli::main(program, |config| step01::train::run(&config))
+}

@@ -1,0 +1,105 @@
+//! The training loop: micro-batches in, one update out.
+
+use anyhow::Result;
+use checkpoint::Weights;
+use cli::Config;
+use data::{Batches, MicroBatch};
+use report::{Reporter, StepStats, Trace, Track};
+use tch::{Kind, Reduction, Tensor};
+
+use crate::model::Llama;
+use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
+
+pub struct Trainer {
+    pub model: Llama,
+    optimizer: Optimizer,
+    batches: Batches,
+    config: Config,
+    trace: Trace,
+    /// Updates made so far.
+    step: usize,
+}
+
+impl Trainer {
+    pub fn new(config: &Config, trace: Trace) -> Result<Self> {
+        let (kind, device) = (config.weights_kind(), config.device());
+        let weights = match &config.hf_model {
+            Some(dir) => Weights::open(dir, kind, device)?,
+            None => Weights::seeded(config.train.seed, &config.model, kind, device),
+        };
+        let model = Llama::new(&config.model, &weights, config.kind(), device)?;
+        let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
+        let batches = config.batches(0, 1)?;
+        Ok(Self { model, optimizer, batches, config: config.clone(), trace, step: 0 })
+    }
+
+    /// One optimiser step over the next global batch.
+    pub fn step(&mut self) -> Result<StepStats> {
+        self.update(&self.batches.step(self.step))
+    }
+
+    /// One optimiser step over these micro-batches; what it returns is from before the update.
+    pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
+        let train = &self.config.train;
+        // Every loss is divided by the tokens of the whole global batch, so gradients simply add up.
+        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let parameters = self.model.parameters();
+        for (_, parameter) in parameters {
+            autograd::clear_grad(parameter)?;
+        }
+
+        let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
+        for micro_batch in micro_batches {
+            loss += self.forward_backward(micro_batch, tokens)?;
+        }
+
+        let grads: Vec<Tensor> = parameters.iter().map(|(_, p)| p.grad()).collect();
+        let norm = grad_norm(&grads)?;
+        clip_grads(&grads, &norm, train.clip)?;
+        let lr = learning_rate(train, self.step);
+        {
+            let _span = self.trace.span(Track::Compute, "optimizer");
+            self.optimizer.step(lr)?;
+        }
+        self.step += 1;
+        let (loss, grad_norm) = (loss.double_value(&[]), norm.double_value(&[]));
+        Ok(StepStats { step: self.step, loss, grad_norm, lr, ..Default::default() })
+    }
+
+    /// Adds one micro-batch's gradients to `.grad`, and returns its part of the loss.
+    fn forward_backward(&self, micro_batch: &MicroBatch, tokens: f64) -> Result<Tensor> {
+        let loss = {
+            let _span = self.trace.span(Track::Compute, "forward");
+            let logits = self.model.forward(&micro_batch.inputs); // [micro_batch, seq, vocab]
+            cross_entropy_sum(&logits, &micro_batch.targets) / tokens
+        };
+        let _span = self.trace.span(Track::Compute, "backward");
+        loss.f_backward()?;
+        Ok(loss.detach())
+    }
+}
+
+/// Sum over all tokens of −log p(target). `logits`: `[batch, seq, vocab]`, `targets`: `[batch, seq]`.
+fn cross_entropy_sum(logits: &Tensor, targets: &Tensor) -> Tensor {
+    let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    let logits = logits.flatten(0, 1).to_kind(kind); // [batch·seq, vocab]
+    let targets = targets.flatten(0, 1); // [batch·seq]
+    logits.cross_entropy_loss(&targets, None::<&Tensor>, Reduction::Sum, -100, 0.0)
+}
+
+/// Trains as `config` says, shows how it goes, and ends with a sample.
+pub fn run(config: &Config) -> Result<()> {
+    let trace =
+        if config.run.trace.is_some() { Trace::new(0, "one device".into()) } else { Trace::off() };
+    let mut trainer = Trainer::new(config, trace.clone())?;
+    let mut reporter = Reporter::new(config.report(true))?;
+    for _ in 0..config.train.steps {
+        let stats = trainer.step()?;
+        reporter.step(&stats)?;
+    }
+    reporter.finish()?;
+    if let Some(path) = &config.run.trace {
+        report::write_trace(path, &[trace.export()])?;
+    }
+    config.sample(true, |tokens| Ok(trainer.model.forward(tokens)))
+}

@@ -1,0 +1,62 @@
+//! How far two runs are apart.
+
+use crate::record::{EXACT, Tensors};
+use tch::Tensor;
+
+/// How far two runs may be apart.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// Not at all: no sum was reordered.
+    Bits,
+    /// By this fraction of a tensor's largest entry.
+    Relative(f64),
+}
+
+impl Bound {
+    /// For f64 runs whose sums are reordered and nothing else: a rounding error of 1e-16 grows by the
+    /// length of the sums (thousands) and by AdamW's division by a small √v, and stays orders below
+    /// 1e-10; a real mistake is orders above.
+    pub const REORDERED: Self = Self::Relative(1e-10);
+}
+
+/// Compares every number of `run` with `reference` and panics on those that are too far off, the worst
+/// first; returns the largest relative error.
+#[track_caller]
+pub fn compare(what: &str, reference: &Tensors, run: &Tensors, bound: Bound) -> f64 {
+    let names = |tensors: &Tensors| tensors.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(reference), names(run), "{what}: not the same tensors");
+    let mut errors: Vec<(f64, &String)> =
+        reference.iter().map(|(name, tensor)| (error(tensor, &run[name]), name)).collect();
+    errors.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let allowed = match bound {
+        Bound::Bits => 0.0,
+        Bound::Relative(fraction) => fraction,
+    };
+    // NaN is above every bound.
+    let broken: Vec<_> = errors.iter().filter(|(error, _)| !(*error <= allowed)).collect();
+    let list: Vec<String> =
+        broken.iter().take(8).map(|(error, name)| format!("\n  {error:9.2e}  {name}")).collect();
+    assert!(
+        broken.is_empty(),
+        "{what}: {} of {} tensors are off by more than {bound:?}:{}",
+        broken.len(),
+        errors.len(),
+        list.concat()
+    );
+    errors.first().map_or(0.0, |(error, _)| *error)
+}
+
+/// max|a − b| / max|a|; infinite for another shape or dtype, or where a number is not finite.
+fn error(a: &Tensor, b: &Tensor) -> f64 {
+    if a.size() != b.size() || a.kind() != b.kind() {
+        return f64::INFINITY;
+    }
+    let (a, b) = (a.to_kind(EXACT), b.to_kind(EXACT));
+    let largest = |t: &Tensor| t.abs().max().double_value(&[]);
+    let (difference, scale) = (largest(&(&a - &b)), largest(&a));
+    match (difference, scale) {
+        (0.0, _) => 0.0,
+        (d, s) if !d.is_finite() || s == 0.0 => f64::INFINITY,
+        (d, s) => d / s,
+    }
+}

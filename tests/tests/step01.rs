@@ -1,0 +1,179 @@
+//! step01: the reference itself, held against transformers and against itself.
+
+mod common;
+
+use common::{flags, reference};
+use data::MicroBatch;
+use parity::{Bound, Tensors, compare, record};
+use report::Trace;
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor, no_grad};
+
+/// Models and numbers that tests/fixtures/make_fixture.py got from transformers.
+fn fixture(name: &str) -> (PathBuf, Tensors) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    let expected = Tensor::read_safetensors(dir.join("expected.safetensors")).unwrap();
+    (dir, expected.into_iter().collect())
+}
+
+fn trainer(dir: &Path, dtype: &str) -> step01::train::Trainer {
+    // The schedule and sizes that make_fixture.py states.
+    let run = format!(
+        "--hf-model {} --dtype {dtype} --seq-len 24 --global-batch 4 --micro-batch 2 --steps 3 \
+         --lr 1e-2 --min-lr 1e-3 --warmup 1 --weight-decay 0.1 --clip 1.0 --sample 0",
+        dir.display()
+    );
+    let mut flags: Vec<String> = run.split_whitespace().map(str::to_owned).collect();
+    flags.extend(["--data".into(), tokens_file().display().to_string()]);
+    step01::train::Trainer::new(&parity::parse(1, &flags).unwrap(), Trace::off()).unwrap()
+}
+
+/// Tokens below the fixtures' vocabulary of 96; the tests feed their own batches.
+fn tokens_file() -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("tokens-{:?}.bin", std::thread::current().id()));
+    std::fs::write(&path, [1, 0].repeat(1000)).unwrap();
+    path
+}
+
+fn relative(a: &Tensor, b: &Tensor) -> f64 {
+    let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+    ((&a - &b).abs().max() / b.abs().max()).double_value(&[])
+}
+
+/// Plain rope in one file and an untied head; Llama 3.1's rope scaling, shards and a tied head.
+const FIXTURES: [&str; 2] = ["tiny-llama", "tiny-llama3"];
+
+#[test]
+fn logits_and_training_are_those_of_transformers() {
+    for name in FIXTURES {
+        let (dir, expected) = fixture(name);
+        let tokens = &expected["tokens"]; // [batch, seq + 1]
+        let seq = tokens.size()[1] - 1;
+        let (inputs, targets) = (tokens.narrow(1, 0, seq), tokens.narrow(1, 1, seq));
+        // f64 on our side as well: what differs then is the reference's own f32 rounding.
+        for dtype in ["f32", "f64"] {
+            let mut trainer = trainer(&dir, dtype);
+            let logits = no_grad(|| trainer.model.forward(&inputs));
+            let error = relative(&logits, &expected["logits"]);
+            assert!(error < 1e-5, "{name} {dtype}: logits are off by {error:.1e}");
+
+            let micro_batches: Vec<MicroBatch> = (0..2)
+                .map(|i| MicroBatch {
+                    inputs: inputs.narrow(0, 2 * i, 2),
+                    targets: targets.narrow(0, 2 * i, 2),
+                })
+                .collect();
+            for step in 0..3 {
+                let stats = trainer.update(&micro_batches).unwrap();
+                let number = |key: &str| expected[key].double_value(&[step]);
+                let close = |what: &str, ours: f64, theirs: f64, bound: f64| {
+                    let error = (ours / theirs - 1.0).abs();
+                    assert!(error < bound, "{name} {dtype} step {step}: {what} {ours} {theirs}");
+                };
+                close("loss", stats.loss, number("losses"), 1e-5);
+                close("lr", stats.lr, number("learning_rates"), 1e-12);
+                // Two f32 attention kernels already differ by 2e-5 in the norm (make_fixture.py).
+                close("gradient norm", stats.grad_norm, number("grad_norms"), 1e-4);
+            }
+            for (name, weight) in trainer.model.parameters() {
+                let theirs = expected[&format!("final.{name}")].to_kind(Kind::Double);
+                let difference = weight.detach().to_kind(Kind::Double) - &theirs;
+                let error = (difference.norm() / theirs.norm()).double_value(&[]);
+                // Where a gradient is nearly zero, AdamW's first steps turn rounding into whole steps
+                // of the learning rate: between transformers' own two kernels up to 7e-5.
+                assert!(error < 3e-4, "{name}: {error:.1e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn f64_stays_f64_throughout() {
+    let (dir, expected) = fixture(FIXTURES[0]);
+    let trainer = trainer(&dir, "f64");
+    let tokens = &expected["tokens"];
+    let logits = no_grad(|| trainer.model.forward(tokens));
+    assert_eq!(logits.kind(), Kind::Double);
+    // An f32 number widened to f64 ends in 29 zero bits. Scores that passed through f32 would too.
+    let numbers = Vec::<f64>::try_from(logits.flatten(0, -1)).unwrap();
+    let rounded = numbers.iter().filter(|&&x| f64::from(x as f32) == x).count();
+    assert!(rounded * 100 < numbers.len(), "{rounded} of {} are f32 numbers", numbers.len());
+}
+
+#[test]
+fn a_later_token_never_changes_an_earlier_score() {
+    let (dir, expected) = fixture(FIXTURES[1]);
+    let trainer = trainer(&dir, "f64");
+    let tokens = expected["tokens"].copy();
+    let before = no_grad(|| trainer.model.forward(&tokens));
+    let seq = tokens.size()[1];
+    let _ = tokens.select(1, seq - 1).fill_(5);
+    let after = no_grad(|| trainer.model.forward(&tokens));
+    assert_eq!(before.narrow(1, 0, seq - 1), after.narrow(1, 0, seq - 1));
+    assert_ne!(before.select(1, seq - 1), after.select(1, seq - 1));
+}
+
+#[test]
+fn micro_batches_of_any_size_add_up_to_the_same_update() {
+    for tied in [false, true] {
+        let whole = reference(tied, "--global-batch 12 --micro-batch 12");
+        for micro_batch in [1, 2, 3, 4, 6] {
+            let run = format!("--global-batch 12 --micro-batch {micro_batch}");
+            compare(&run, &whole, &reference(tied, &run), Bound::REORDERED);
+        }
+    }
+}
+
+#[test]
+fn a_run_repeats_bit_for_bit_and_another_seed_does_not() {
+    let run = "--global-batch 4 --micro-batch 2";
+    let first = reference(false, run);
+    compare("again", &first, &reference(false, run), Bound::Bits);
+    let other = record(1, &flags(false, &format!("{run} --seed 8"))).unwrap();
+    assert_ne!(first["step 1: loss"], other[0].tensors()["step 1: loss"]);
+}
+
+#[test]
+fn clipping_scales_all_gradients_alike_and_zero_turns_it_off() {
+    let run = |clip: f64| {
+        let run = format!("--global-batch 4 --micro-batch 2 --steps 1 --clip {clip}");
+        record(1, &flags(false, &run)).unwrap().remove(0)
+    };
+    let (free, clipped, loose) = (run(0.0), run(0.1), run(1e6));
+    let norm = free.stats[0].grad_norm;
+    assert!(norm > 0.1);
+    assert_eq!(clipped.stats[0].grad_norm, norm, "the norm is reported before clipping");
+    compare("above the norm", &free.grads[0], &loose.grads[0], Bound::Bits);
+    let scaled = free.grads[0].iter().map(|(name, g)| (name.clone(), g * (0.1 / (norm + 1e-6))));
+    // One more rounding of each number.
+    compare("below", &scaled.collect(), &clipped.grads[0], Bound::Relative(1e-14));
+}
+
+#[test]
+fn bf16_computes_in_bf16_and_keeps_its_weights_in_f32() {
+    let run = |dtype: &str| {
+        let run = format!("--global-batch 8 --micro-batch 4 --steps 3 --dtype {dtype}");
+        record(1, &flags(true, &run)).unwrap().remove(0)
+    };
+    let (wide, narrow) = (run("f32"), run("bf16"));
+    assert!(
+        narrow.weights[2].values().chain(narrow.grads[2].values()).all(|t| t.kind() == Kind::Float)
+    );
+    for (a, b) in narrow.stats.iter().zip(&wide.stats) {
+        // bf16 keeps 8 bits, so a score errs by up to 2⁻⁹; the loss averages over many.
+        approx::assert_relative_eq!(a.loss, b.loss, max_relative = 1.0 / 512.0);
+        assert_ne!(a.loss, b.loss);
+    }
+}
+
+#[test]
+fn the_default_model_learns_the_tales() {
+    let flags = ["--steps", "20", "--sample", "0"].map(str::to_owned);
+    let config = parity::parse(1, &flags).unwrap();
+    let mut trainer = step01::train::Trainer::new(&config, Trace::off()).unwrap();
+    let losses: Vec<f64> = (0..20).map(|_| trainer.step().unwrap().loss).collect();
+    // Bytes at first are a draw from 256: ln 256 = 5.55, give or take what 0.02-sized weights make of it.
+    assert!((losses[0] - 256f64.ln()).abs() < 0.2, "{}", losses[0]);
+    assert!(losses[19] < 3.2, "{losses:?}");
+}
