@@ -93,8 +93,9 @@ pub fn launch<T: Send + 'static>(
 }
 
 impl Launch {
-    /// Applies to the calling thread: libtorch keeps the number for each thread apart.
-    fn set_intra_op_threads(&self) {
+    /// Gives the calling thread its share of cores for the operations of libtorch, which keeps the
+    /// number for each thread apart. `launch` does this for every rank.
+    pub fn set_intra_op_threads(&self) {
         let threads = match (self.threads_per_rank, self.layout.world()) {
             (0, 1) => std::thread::available_parallelism().map_or(1, |n| n.get()),
             (0, _) => 1,

@@ -25,7 +25,7 @@ impl DataParallel {
         Ok(match config.dp_sync {
             DpSync::Naive => Self::Naive(Naive::new(parameters, group)),
             DpSync::Bucketed => {
-                let bucket_bytes = (config.bucket_mb * 1e6) as usize;
+                let bucket_bytes = (config.bucket_mb * 1048576.0) as usize;
                 Self::Bucketed(Bucketed::new(parameters, group, bucket_bytes)?)
             }
         })
