@@ -72,7 +72,7 @@ port() {
 # all_reduce LAUNCHER WORDS: two ranks sum a tensor and check the result.
 all_reduce() {
     local answer
-    if ! answer=$("${CARGO_TARGET_DIR:-target}/release/examples/doctor" "$1" 2>&1); then
+    if ! answer=$(RUST_BACKTRACE=0 "${CARGO_TARGET_DIR:-target}/release/examples/doctor" "$1" 2>&1); then
         echo "two ranks as $2 cannot sum a tensor: $answer"
         return 1
     fi
