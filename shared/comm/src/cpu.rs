@@ -2,12 +2,12 @@
 
 use crate::backend::Backend;
 use crate::error::{CommError, Result};
-use crate::group::GroupSpec;
+use crate::memory::{bytes, bytes_mut};
 use crate::reduce::{self, Combine, Op};
 use crate::ring::Ring;
+use crate::spec::GroupSpec;
 use crate::transport::{Call, Channel, Header, OpCode, Transport};
 use report::{Trace, Track};
-use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -247,27 +247,4 @@ impl Backend for Cpu {
     fn bytes_sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
-}
-
-fn bytes(tensor: &Tensor) -> &[u8] {
-    let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
-    if length == 0 {
-        return &[]; // the pointer of an empty tensor may be null
-    }
-    debug_assert!(tensor.is_contiguous());
-    // SAFETY: a contiguous CPU tensor is `length` bytes from its data pointer on, and the reference
-    // keeps them allocated. Nobody writes them meanwhile: the caller of an operation promises to
-    // leave its tensor alone until the operation is done.
-    unsafe { slice::from_raw_parts(tensor.data_ptr().cast(), length) }
-}
-
-fn bytes_mut(tensor: &mut Tensor) -> &mut [u8] {
-    let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
-    if length == 0 {
-        return &mut [];
-    }
-    debug_assert!(tensor.is_contiguous());
-    // SAFETY: as in `bytes`; that nobody else reads or writes the tensor until the operation is done
-    // is the same promise.
-    unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast(), length) }
 }

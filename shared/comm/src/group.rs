@@ -6,23 +6,11 @@ use crate::cpu::Cpu;
 use crate::error::{CommError, Result};
 use crate::lane::{Lane, Work};
 use crate::reduce::Op;
+use crate::spec::GroupSpec;
 use crate::transport::Transport;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::Tensor;
-
-/// What a group is: the same on all its members.
-#[derive(Clone, Debug)]
-pub struct GroupSpec {
-    /// Unlike any other group's.
-    pub id: u32,
-    /// What it is called in errors, traces and byte counts: `dp`, `tp`, ...
-    pub name: &'static str,
-    /// World ranks in group order.
-    pub members: Vec<usize>,
-    /// Coordinates of every world rank.
-    pub names: Arc<[String]>,
-}
 
 /// Ranks that work on something together, seen from one of them. A clone is another handle to the
 /// same group.
@@ -189,12 +177,11 @@ impl Group {
 
     /// Non-blocking [`send`](Self::send).
     pub fn isend(&self, tensor: &Tensor, to: usize) -> Work<()> {
-        let lane = match self.peer(&self.shared.sends, "send", to) {
-            Ok(lane) => lane,
-            Err(e) => return Work::ready(Err(e)),
-        };
         let tensor = tensor.shallow_clone();
-        self.start(lane, "send", move |b| b.send(&tensor, to))
+        match self.peer(&self.shared.sends, "send", to) {
+            Ok(lane) => self.start(lane, "send", move |b| b.send(&tensor, to)),
+            Err(e) => Work::ready(Err(e)),
+        }
     }
 
     /// Receives into `tensor` what group rank `from` sends, of equal length and dtype.
@@ -206,12 +193,11 @@ impl Group {
 
     /// Non-blocking [`recv`](Self::recv).
     pub fn irecv(&self, tensor: &Tensor, from: usize) -> Work<()> {
-        let lane = match self.peer(&self.shared.receives, "recv", from) {
-            Ok(lane) => lane,
-            Err(e) => return Work::ready(Err(e)),
-        };
         let tensor = tensor.shallow_clone();
-        self.start(lane, "recv", move |b| b.recv(&tensor, from))
+        match self.peer(&self.shared.receives, "recv", from) {
+            Ok(lane) => self.start(lane, "recv", move |b| b.recv(&tensor, from)),
+            Err(e) => Work::ready(Err(e)),
+        }
     }
 
     /// Returns once every rank of the group has called it.

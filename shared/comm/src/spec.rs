@@ -1,0 +1,16 @@
+//! Who belongs to a group.
+
+use std::sync::Arc;
+
+/// What a group is: the same on all its members.
+#[derive(Clone, Debug)]
+pub struct GroupSpec {
+    /// Unlike any other group's.
+    pub id: u32,
+    /// What it is called in errors, traces and byte counts: `dp`, `tp`, ...
+    pub name: &'static str,
+    /// World ranks in group order.
+    pub members: Vec<usize>,
+    /// Coordinates of every world rank.
+    pub names: Arc<[String]>,
+}
