@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use toml::Value;
 
 /// What the command line says.
 pub(crate) struct Flags {
@@ -34,12 +35,20 @@ pub(crate) fn parse(
             return Err(Refusal::Invalid(sentence));
         }
         let value = key
-            .check(key.from_flag(text))
-            .map_err(|need| Refusal::Invalid(format!("--{name} is {text:?}, but {need}")))?;
+            .check(key.read_flag(text))
+            .map_err(|need| Refusal::Invalid(format!("--{name} is {}, but {need}", shown(text))))?;
         values.insert(key, value);
     }
     let config = matches.get_one::<String>("config").map(PathBuf::from);
     Ok(Flags { config, values })
+}
+
+fn shown(text: &str) -> String {
+    if text.is_empty() || text.contains(char::is_whitespace) {
+        format!("{text:?}")
+    } else {
+        text.to_owned()
+    }
 }
 
 fn command(program: &Program) -> Result<Command, Refusal> {
@@ -53,6 +62,7 @@ fn command(program: &Program) -> Result<Command, Refusal> {
         .about(program.about)
         // The processes launcher appends its own flags to those given.
         .args_override_self(true)
+        .term_width(100)
         .disable_help_flag(true)
         .arg(config)
         .args(flags)
@@ -61,8 +71,9 @@ fn command(program: &Program) -> Result<Command, Refusal> {
 
 fn flag(program: &Program, defaults: &Values, key: &Key) -> Arg {
     let help = match defaults.get(key.name) {
-        Some(default) if key.kind != Kind::Switch => format!("{} [{default}]", key.help),
-        _ => key.help.to_owned(),
+        None | Some(Value::Boolean(_)) => key.help.to_owned(),
+        Some(Value::String(word)) if key.kind != Kind::Text => format!("{} [{word}]", key.help),
+        Some(default) => format!("{} [{default}]", key.help),
     };
     let arg = Arg::new(key.name)
         .long(key.name)

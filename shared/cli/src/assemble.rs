@@ -18,7 +18,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
     let dry_run = v.switch("dry-run");
     let hf_model = v.path("hf-model");
     let (steps, lr) = (v.count("steps")?, v.number("lr")?);
-    Ok(Config {
+    let mut config = Config {
         model: match &hf_model {
             Some(dir) => LlamaConfig::from_hf_dir(dir)
                 .with_context(|| format!("hf-model {}", dir.display()))?,
@@ -80,18 +80,25 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
             export_hf: v.path("export-hf"),
             dry_run,
         },
-    })
+    };
+    if config.has_unnamed_tokens() && !values.is_given("sample") {
+        config.run.sample = 0;
+    }
+    Ok(config)
 }
 
 fn architecture(values: &Values) -> Result<LlamaConfig> {
-    // The kinds have been checked, but not those inside rope_scaling.
     let model = Value::Table(values.table("model"));
     model.try_into().map_err(|error: toml::de::Error| anyhow!("[model]: {}", error.message()))
 }
 
 fn seconds(timeout: f64) -> Result<Duration> {
-    let duration = Duration::try_from_secs_f64(timeout).ok().filter(|d| !d.is_zero());
-    duration.with_context(|| format!("timeout is {timeout}, but must be seconds above 0"))
+    // Far beyond any wait, and far below where clocks overflow.
+    ensure!(
+        timeout > 0.0 && timeout <= 1e9,
+        "timeout is {timeout:?}, but must be seconds, above 0 and at most 1e9"
+    );
+    Ok(Duration::from_secs_f64(timeout))
 }
 
 /// Values that the defaults have are never missing; the errors are for those who edit the defaults.
@@ -113,7 +120,7 @@ impl<'a> Reader<'a> {
 
     fn number(&self, name: &str) -> Result<f64> {
         let number = self.need(name, self.0.get(name).and_then(Value::as_float))?;
-        ensure!(number.is_finite(), "{name} is {number}, but must be finite");
+        ensure!(number.is_finite(), "{name} is {number:?}, but must be finite");
         Ok(number)
     }
 

@@ -167,6 +167,14 @@ impl Config {
         self.train.global_batch / (self.parallel.layout.dp * self.train.micro_batch)
     }
 
+    /// Whether the data are tokens whose text nobody knows: from a `.bin` file, with no tokenizer and a
+    /// vocabulary that is not that of bytes.
+    pub(crate) fn has_unnamed_tokens(&self) -> bool {
+        let DataConfig { data, tokenizer, .. } = &self.data;
+        let bin = data.as_ref().is_some_and(|path| path.extension() == Some("bin".as_ref()));
+        bin && tokenizer.is_none() && self.model.vocab_size != 256
+    }
+
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         self.data.tokenizer.as_deref().map_or(Ok(Tokenizer::Bytes), Tokenizer::from_file)
     }

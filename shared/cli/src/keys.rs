@@ -2,6 +2,7 @@
 //! refusals are made.
 
 use crate::config::{CpLayout, DeviceName, DpSync, Dtype, Schedule};
+use checkpoint::RopeScaling;
 use toml::Value;
 
 /// What a setting's value may be.
@@ -13,6 +14,7 @@ pub(crate) enum Kind {
     Text,
     Switch,
     Choice(&'static [&'static str]),
+    /// The fields of [`RopeScaling`].
     Table,
 }
 
@@ -120,19 +122,25 @@ impl Key {
             (Number, _) => Err("takes a number".into()),
             (Switch, value @ Value::Boolean(_)) => Ok(value),
             (Switch, _) => Err("takes true or false".into()),
+            (Text, Value::String(s)) if s.is_empty() && self.name != "prompt" => {
+                Err("must not be empty".into())
+            }
             (Text, value @ Value::String(_)) => Ok(value),
             (Text, _) => Err("takes text in quotes".into()),
             (Choice(names), Value::String(s)) if names.contains(&s.as_str()) => {
                 Ok(Value::String(s))
             }
             (Choice(names), _) => Err(format!("must be {}", either(names))),
-            (Table, value @ Value::Table(_)) => Ok(value),
+            (Table, value @ Value::Table(_)) => match value.clone().try_into::<RopeScaling>() {
+                Ok(_) => Ok(value),
+                Err(error) => Err(format!("that will not do: {}", error.message())),
+            },
             (Table, _) => Err("takes a table".into()),
         }
     }
 
     /// What a flag's text says; where it says nothing sensible, the text itself, for `check` to refuse.
-    pub fn from_flag(&self, text: &str) -> Value {
+    pub fn read_flag(&self, text: &str) -> Value {
         let text_itself = || Value::String(text.into());
         match self.kind {
             Count => text.parse().map_or_else(|_| text_itself(), Value::Integer),

@@ -63,7 +63,7 @@ pub fn parse(
     let flags = args::parse(program, args)?;
     let values = layers::merge(program, flags)?;
     let config = assemble::assemble(&values, &env)?;
-    validate::validate(&config, &values, &env)?;
+    validate::validate(&config, &env)?;
     Ok(config)
 }
 

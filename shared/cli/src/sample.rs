@@ -67,3 +67,50 @@ fn draw(logits: &[f64], u: f64) -> usize {
     }
     logits.len() - 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Program;
+    use tch::Device;
+
+    fn config(args: &str) -> Config {
+        let layout = comm::Layout::default();
+        let program = Program { step: 1, about: "", layout };
+        crate::parse(&program, args.split(' '), |_| None).unwrap()
+    }
+
+    #[test]
+    fn a_model_that_counts_goes_on_counting_beyond_its_context() {
+        let config = config("--seq-len 3 --prompt ab --sample 6");
+        let text = config.generate(|tokens| {
+            assert_eq!(tokens.size(), [1, 3]);
+            Ok((tokens + 1).one_hot(256).to_kind(Kind::Float) * 100.0) // [1, seq, vocab]
+        });
+        assert_eq!(text.unwrap(), "abcdefgh");
+    }
+
+    #[test]
+    fn tokens_come_as_often_as_the_logits_say() {
+        let config = config("--seq-len 1 --prompt a --sample 2000");
+        // Of a and b, a is three times as likely: at temperature T, 3^(1/T) times. A padded
+        // vocabulary's tokens, however likely, are never drawn.
+        let logits = Tensor::full([1, 1, 300], f64::NEG_INFINITY, (Kind::Double, Device::Cpu));
+        logits.i((0, 0, 97..99)).copy_(&Tensor::from_slice(&[3f64.ln(), 0.0]));
+        let _ = logits.i((0, 0, 256..)).fill_(9.0);
+        let draw = || config.generate(|_| Ok(logits.shallow_clone())).unwrap();
+        let text = draw();
+        assert_eq!(text.len(), 2001);
+        let share = text[1..].matches('a').count() as f64 / 2000.0;
+        let expected = 1.0 / (1.0 + 3f64.powf(-1.0 / TEMPERATURE));
+        // Five standard deviations of 2,000 draws.
+        let bound = 5.0 * (expected * (1.0 - expected) / 2000.0).sqrt();
+        assert!((share - expected).abs() < bound, "{share} {expected}");
+        assert_eq!(text, draw(), "the seed decides");
+    }
+
+    #[test]
+    fn no_sample_runs_no_model() {
+        config("--sample 0").sample(true, |_| panic!("not asked for")).unwrap();
+    }
+}

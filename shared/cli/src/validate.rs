@@ -7,17 +7,12 @@ mod run;
 mod train;
 
 use crate::Config;
-use crate::layers::Values;
 use anyhow::Result;
 
-pub(crate) fn validate(
-    config: &Config,
-    values: &Values,
-    env: impl Fn(&str) -> Option<String>,
-) -> Result<()> {
+pub(crate) fn validate(config: &Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
     model::check(&config.model)?;
     train::check(config)?;
     parallel::check(config)?;
     files::check(config)?;
-    run::check(config, values, env)
+    run::check(config, env)
 }

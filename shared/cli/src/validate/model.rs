@@ -48,7 +48,7 @@ fn heads(model: &LlamaConfig) -> Result<()> {
 
 fn numbers(model: &LlamaConfig) -> Result<()> {
     let above_0 = |name: &str, x: f64| {
-        ensure!(x > 0.0 && x.is_finite(), "{name} is {x}, but must be above 0");
+        ensure!(x > 0.0 && x.is_finite(), "{name} is {x:?}, but must be above 0");
         Ok(())
     };
     above_0("rms_norm_eps", model.rms_norm_eps)?;
@@ -60,7 +60,7 @@ fn numbers(model: &LlamaConfig) -> Result<()> {
         above_0("rope_scaling high_freq_factor", high)?;
         ensure!(
             low < high,
-            "rope_scaling low_freq_factor is {low}, but must be below high_freq_factor {high}"
+            "rope_scaling low_freq_factor is {low:?}, but must be below high_freq_factor {high:?}"
         );
         let original = rope.original_max_position_embeddings;
         ensure!(

@@ -40,7 +40,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
         "cp is {cp}, but {how} cuts a sequence into {pieces} pieces and seq-len is {seq}"
     );
     let bucket = parallel.bucket_mb;
-    ensure!(bucket > 0.0, "bucket-mb is {bucket}, but must be above 0");
+    ensure!(bucket > 0.0, "bucket-mb is {bucket:?}, but must be above 0");
     Ok(())
 }
 

@@ -1,22 +1,17 @@
 //! Where and how the run goes on.
 
 use crate::config::{Config, DeviceName};
-use crate::layers::Values;
 use anyhow::{Result, ensure};
 use comm::{EnvWorld, Launcher};
 
-pub(super) fn check(
-    config: &Config,
-    values: &Values,
-    env: impl Fn(&str) -> Option<String>,
-) -> Result<()> {
+pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
     let run = &config.run;
     ensure!(run.threads_per_rank != Some(0), "threads-per-rank is 0, but a rank needs at least 1");
     if let Some(every) = run.save_every {
         ensure!(every >= 1, "save-every is 0, but must be at least 1");
         ensure!(run.save.is_some(), "save-every is {every}, but save does not say where to");
     }
-    vocabulary(config, values)?;
+    vocabulary(config)?;
     if run.launcher == Launcher::Env {
         EnvWorld::from_lookup(env)?.check(&config.parallel.layout)?;
     }
@@ -35,26 +30,28 @@ fn device(device: DeviceName) -> Result<()> {
     Ok(())
 }
 
-/// Text needs a tokenizer whose tokens the model knows; so does a sample.
-fn vocabulary(config: &Config, values: &Values) -> Result<()> {
-    let tokens_only =
-        config.data.data.as_ref().is_some_and(|path| path.extension() == Some("bin".as_ref()));
-    let sample = config.run.sample;
-    if tokens_only && sample == 0 {
+/// Text becomes tokens that the model knows, and a sample's tokens become text.
+fn vocabulary(config: &Config) -> Result<()> {
+    let (sample, vocab_size) = (config.run.sample, config.model.vocab_size);
+    if config.has_unnamed_tokens() {
+        ensure!(
+            sample == 0,
+            "sample is {sample}, but tokens from a .bin file become text only with their tokenizer"
+        );
         return Ok(());
     }
-    let vocab_size = config.model.vocab_size;
     let size = config.tokenizer()?.vocab_size();
-    let fits = i64::try_from(size).is_ok_and(|size| size <= vocab_size);
     let whose = match &config.data.tokenizer {
         Some(path) => format!("tokenizer {} has {size} tokens", path.display()),
         None => "text without a tokenizer is bytes, 256 tokens".to_owned(),
     };
-    ensure!(fits, "vocab_size is {vocab_size}, but {whose}");
+    ensure!(
+        i64::try_from(size).is_ok_and(|size| size <= vocab_size),
+        "vocab_size is {vocab_size}, but {whose}"
+    );
     ensure!(
         sample == 0 || !config.run.prompt.is_empty(),
         "prompt is empty, but a sample of {sample} tokens has to begin with something"
     );
-    let _ = values;
     Ok(())
 }

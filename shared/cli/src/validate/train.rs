@@ -34,13 +34,13 @@ pub(super) fn check(config: &Config) -> Result<()> {
 fn optimizer(config: &Config) -> Result<()> {
     let train = &config.train;
     let (lr, min_lr, warmup, steps) = (train.lr, train.min_lr, train.warmup, train.steps);
-    ensure!(lr > 0.0, "lr is {lr}, but must be above 0");
+    ensure!(lr > 0.0, "lr is {lr:?}, but must be above 0");
     for (name, x) in
         [("min-lr", min_lr), ("weight-decay", train.weight_decay), ("clip", train.clip)]
     {
-        ensure!(x >= 0.0, "{name} is {x}, but must not be negative");
+        ensure!(x >= 0.0, "{name} is {x:?}, but must not be negative");
     }
-    ensure!(min_lr <= lr, "min-lr is {min_lr}, but must not exceed lr {lr}");
+    ensure!(min_lr <= lr, "min-lr is {min_lr:?}, but must not exceed lr {lr:?}");
     ensure!(warmup <= steps, "warmup is {warmup}, but must not exceed steps {steps}");
     Ok(())
 }

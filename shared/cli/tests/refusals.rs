@@ -1,0 +1,206 @@
+//! Every refusal is one sentence that names the setting, its value and what would do.
+
+use cli::{Program, Refusal};
+use comm::Layout;
+use insta::assert_snapshot;
+use std::path::Path;
+
+/// A directory with files to be refused, called DIR in arguments and sentences.
+fn dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    for name in ["x.csv", "x.txt", "x.bin"] {
+        write(name, "");
+    }
+    write("big.toml", "[model]\nvocab_size = 100000");
+    write("small.toml", "[model]\nvocab_size = 200");
+    std::fs::create_dir(dir.path().join("hf")).unwrap();
+    write(
+        "hf/config.json",
+        r#"{"model_type": "llama", "vocab_size": 300, "hidden_size": 64, "intermediate_size": 128,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "rms_norm_eps": 1e-5}"#,
+    );
+    dir
+}
+
+/// What step `step` answers to `args`, where `''` is an empty argument.
+fn refused_by(step: u8, args: &str, env: &[(&str, &str)], dir: &Path) -> String {
+    let layout = if step == 6 { Layout { dp: 2, pp: 2, cp: 2, tp: 2 } } else { Layout::default() };
+    let program = Program { step, about: "", layout };
+    let path = dir.to_str().unwrap();
+    let args = args.split(' ').map(|arg| arg.replace("DIR", path).replace("''", ""));
+    let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string());
+    match cli::parse(&program, args, env) {
+        Err(Refusal::Invalid(sentence)) => {
+            assert_eq!(sentence.lines().count(), 1, "{sentence}");
+            sentence.replace(path, "DIR")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(step: u8, args: &str) -> String {
+    refused_by(step, args, &[], dir().path())
+}
+
+/// What step01 answers to a configuration file with this text.
+fn file_refused(text: &str) -> String {
+    let dir = dir();
+    std::fs::write(dir.path().join("run.toml"), text).unwrap();
+    refused_by(1, "--config DIR/run.toml", &[], dir.path())
+}
+
+#[test]
+fn a_flag_that_is_not_one() {
+    assert_snapshot!(refused(1, "--stepz 5"), @"unknown flag --stepz: did you mean --steps?");
+    assert_snapshot!(refused(1, "--quux"), @"unknown flag --quux: step01 --help lists them all");
+    assert_snapshot!(refused(1, "--quux=3"), @"unknown flag --quux: step01 --help lists them all");
+    assert_snapshot!(refused(1, "train"), @r#"unexpected argument "train": settings are flags, such as --steps 10"#);
+    assert_snapshot!(refused(1, "--steps"), @"--steps needs a value");
+    assert_snapshot!(refused(1, "--shuffle true"), @r#"unexpected argument "true": settings are flags, such as --steps 10"#);
+    assert_snapshot!(refused(2, "--dp-syn naive"), @"unknown flag --dp-syn: did you mean --dp-sync?");
+}
+
+#[test]
+fn a_flag_that_comes_with_a_later_step() {
+    assert_snapshot!(refused(1, "--dp 2"), @"--dp comes with step02: step01 has no such flag");
+    assert_snapshot!(refused(1, "--dp-sync naive"), @"--dp-sync comes with step02: step01 has no such flag");
+    assert_snapshot!(refused(2, "--tp 2"), @"--tp comes with step03: step02 has no such flag");
+    assert_snapshot!(refused(3, "--pp 2"), @"--pp comes with step04: step03 has no such flag");
+    assert_snapshot!(refused(3, "--schedule afab"), @"--schedule comes with step04: step03 has no such flag");
+    assert_snapshot!(refused(4, "--cp 2"), @"--cp comes with step05: step04 has no such flag");
+    assert_snapshot!(refused(5, "--dry-run"), @"--dry-run comes with step06: step05 has no such flag");
+    assert_snapshot!(refused(5, "--save DIR"), @"--save comes with step06: step05 has no such flag");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind() {
+    assert_snapshot!(refused(1, "--steps many"), @"--steps is many, but takes a whole number");
+    assert_snapshot!(refused(1, "--steps -3"), @"--steps is -3, but must not be negative");
+    assert_snapshot!(refused(1, "--steps 1.5"), @"--steps is 1.5, but takes a whole number");
+    assert_snapshot!(refused(1, "--steps 99999999999999999999"), @"--steps is 99999999999999999999, but takes a whole number");
+    assert_snapshot!(refused(1, "--lr fast"), @"--lr is fast, but takes a number");
+    assert_snapshot!(refused(1, "--shuffle=maybe"), @"--shuffle is maybe, but takes true or false");
+    assert_snapshot!(refused(1, "--data ''"), @r#"--data is "", but must not be empty"#);
+    assert_snapshot!(refused(4, "--schedule gpipe"), @"--schedule is gpipe, but must be 1f1b or afab");
+    assert_snapshot!(refused(5, "--cp-layout ring"), @"--cp-layout is ring, but must be zigzag or contiguous");
+    assert_snapshot!(refused(2, "--dp-sync quick"), @"--dp-sync is quick, but must be naive or bucketed");
+    assert_snapshot!(refused(1, "--device gpu"), @"--device is gpu, but must be cpu or cuda");
+    assert_snapshot!(refused(1, "--dtype f16"), @"--dtype is f16, but must be f32, f64 or bf16");
+    assert_snapshot!(refused(1, "--launcher mpi"), @"--launcher is mpi, but must be threads, processes or env");
+}
+
+#[test]
+fn numbers_out_of_range() {
+    assert_snapshot!(refused(1, "--steps 0"), @"steps is 0, but must be at least 1");
+    assert_snapshot!(refused(1, "--seq-len 0"), @"seq-len is 0, but must be at least 1");
+    assert_snapshot!(refused(1, "--micro-batch 0"), @"micro-batch is 0, but must be at least 1");
+    assert_snapshot!(refused(1, "--global-batch 0"), @"global-batch is 0, but must be at least 1");
+    assert_snapshot!(refused(1, "--lr 0"), @"lr is 0.0, but must be above 0");
+    assert_snapshot!(refused(1, "--lr -0.001"), @"lr is -0.001, but must be above 0");
+    assert_snapshot!(refused(1, "--lr --steps 3"), @"--lr needs a value");
+    assert_snapshot!(refused(1, "--lr nan"), @"lr is NaN, but must be finite");
+    assert_snapshot!(refused(1, "--lr inf"), @"lr is inf, but must be finite");
+    assert_snapshot!(refused(1, "--min-lr 1"), @"min-lr is 1.0, but must not exceed lr 0.003");
+    assert_snapshot!(refused(1, "--min-lr -1"), @"min-lr is -1.0, but must not be negative");
+    assert_snapshot!(refused(1, "--steps 5 --warmup 7"), @"warmup is 7, but must not exceed steps 5");
+    assert_snapshot!(refused(1, "--weight-decay -0.1"), @"weight-decay is -0.1, but must not be negative");
+    assert_snapshot!(refused(1, "--clip -1"), @"clip is -1.0, but must not be negative");
+    assert_snapshot!(refused(1, "--clip NaN"), @"clip is NaN, but must be finite");
+    assert_snapshot!(refused(1, "--timeout 0"), @"timeout is 0.0, but must be seconds, above 0 and at most 1e9");
+    assert_snapshot!(refused(1, "--timeout 1e300"), @"timeout is 1e300, but must be seconds, above 0 and at most 1e9");
+    assert_snapshot!(refused(1, "--threads-per-rank 0"), @"threads-per-rank is 0, but a rank needs at least 1");
+    assert_snapshot!(refused(2, "--bucket-mb 0"), @"bucket-mb is 0.0, but must be above 0");
+    assert_snapshot!(refused(1, "--seq-len 4096"), @"seq-len is 4096, but must not exceed max_position_embeddings 2048");
+    assert_snapshot!(refused(1, "--global-batch 9223372036854775806"), @"global-batch × seq-len × steps is out of all proportion");
+    assert_snapshot!(refused(6, "--save-every 0"), @"save-every is 0, but must be at least 1");
+    assert_snapshot!(refused(6, "--save-every 5"), @"save-every is 5, but save does not say where to");
+}
+
+#[test]
+fn an_impossible_layout() {
+    assert_snapshot!(refused(1, "--global-batch 15"), @"global-batch is 15, but must be a multiple of micro-batch 2 × dp 1 = 2");
+    assert_snapshot!(refused(2, "--dp 3"), @"global-batch is 16, but must be a multiple of micro-batch 2 × dp 3 = 6");
+    assert_snapshot!(refused(2, "--dp 0"), @"dp is 0, but must be at least 1");
+    assert_snapshot!(refused(3, "--tp 0"), @"tp is 0, but must be at least 1");
+    assert_snapshot!(refused(3, "--tp 3"), @"tp is 3, but must divide num_attention_heads 8");
+    assert_snapshot!(refused(3, "--tp 8"), @"tp is 8, but must divide num_key_value_heads 4");
+    assert_snapshot!(refused(4, "--pp 5"), @"pp is 5, but every stage needs a layer and num_hidden_layers is 4");
+    assert_snapshot!(refused(5, "--cp 3"), @"cp is 3, but zigzag cuts a sequence into 6 pieces and seq-len is 128");
+    assert_snapshot!(refused(5, "--cp 3 --cp-layout contiguous"), @"cp is 3, but contiguous cuts a sequence into 3 pieces and seq-len is 128");
+    assert_snapshot!(refused(2, "--dp 512 --global-batch 1024"), @"dp 512 · pp 1 · cp 1 · tp 1 takes 512 ranks, but one host starts at most 256: spread them over hosts with --launcher env");
+    assert_snapshot!(refused(6, "--dp 4294967296 --pp 4294967296 --global-batch 4294967296 --micro-batch 1"), @"dp 4294967296 · pp 4294967296 · cp 2 · tp 2 is out of all proportion");
+}
+
+#[test]
+fn an_impossible_architecture() {
+    assert_snapshot!(file_refused("[model]\nhidden_size = 0"), @"hidden_size is 0, but must be at least 1");
+    assert_snapshot!(file_refused("[model]\nnum_hidden_layers = -1"), @"config DIR/run.toml: [model] num_hidden_layers is -1, but must not be negative");
+    assert_snapshot!(file_refused("[model]\nhidden_size = 100"), @"num_attention_heads is 8, but must divide hidden_size 100 unless head_dim is given");
+    assert_snapshot!(file_refused("[model]\nnum_key_value_heads = 3"), @"num_key_value_heads is 3, but must divide num_attention_heads 8");
+    assert_snapshot!(file_refused("[model]\nnum_attention_heads = 7"), @"num_attention_heads is 7, but must divide hidden_size 128 unless head_dim is given");
+    assert_snapshot!(file_refused("[model]\nhead_dim = 15"), @"head_dim is 15, but rotary embeddings turn pairs of numbers: it must be even");
+    assert_snapshot!(file_refused("[model]\nvocab_size = 99999999999"), @"vocab_size is 99999999999, but no model has more than 1073741824");
+    assert_snapshot!(file_refused("[model]\nvocab_size = 200"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
+    assert_snapshot!(file_refused("[model]\nrms_norm_eps = 0"), @"rms_norm_eps is 0.0, but must be above 0");
+    assert_snapshot!(file_refused("[model]\nrope_theta = -1"), @"rope_theta is -1.0, but must be above 0");
+    assert_snapshot!(file_refused("[model]\ntie_word_embeddings = 1"), @"config DIR/run.toml: [model] tie_word_embeddings is 1, but takes true or false");
+    assert_snapshot!(file_refused("[model]\nrope_scaling = 2"), @"config DIR/run.toml: [model] rope_scaling is 2, but takes a table");
+    assert_snapshot!(file_refused("[model]\nrope_scaling = { factor = 8 }"), @"config DIR/run.toml: [model] rope_scaling is { factor = 8 }, but that will not do: missing field `low_freq_factor`");
+    assert_snapshot!(file_refused("[model]\nrope_scaling = { factor = 8, low_freq_factor = 4, high_freq_factor = 4, original_max_position_embeddings = 64 }"), @"rope_scaling low_freq_factor is 4.0, but must be below high_freq_factor 4.0");
+    assert_snapshot!(file_refused("[model]\nmax_position_embeddings = 64"), @"seq-len is 128, but must not exceed max_position_embeddings 64");
+    assert_snapshot!(file_refused("[model]\nhf-model = 'x'\nhidden_size = 64"), @"config DIR/run.toml: [model] has both hf-model and hidden_size; hf-model gives the whole architecture");
+}
+
+#[test]
+fn a_configuration_file_with_a_fault() {
+    assert_snapshot!(file_refused("[train]\nstepz = 3"), @"config DIR/run.toml: unknown key stepz in [train]: did you mean steps?");
+    assert_snapshot!(file_refused("[trian]\nsteps = 3"), @"config DIR/run.toml: unknown table [trian]: did you mean train?");
+    assert_snapshot!(file_refused("steps = 3"), @"config DIR/run.toml: steps stands in no table: it belongs in [train]");
+    assert_snapshot!(file_refused("stride = 3"), @"config DIR/run.toml: unknown key stride");
+    assert_snapshot!(file_refused("[data]\nsteps = 3"), @"config DIR/run.toml: steps belongs in [train], not in [data]");
+    assert_snapshot!(file_refused("[train]\nsteps = '3'"), @r#"config DIR/run.toml: [train] steps is "3", but takes a whole number"#);
+    assert_snapshot!(file_refused("[train]\nsteps = 3\nsteps = 4"), @"config DIR/run.toml: line 3 is not TOML: duplicate key");
+    assert_snapshot!(file_refused("[train\nsteps = 3"), @"config DIR/run.toml: line 1 is not TOML: unclosed table, expected `]`");
+    assert_snapshot!(file_refused("[parallel]\ntp = 2"), @"config DIR/run.toml: [parallel] tp is 2, but tp comes with step03 and this is step01");
+    assert_snapshot!(file_refused("[parallel]\nschedule = 'afab'"), @r#"config DIR/run.toml: [parallel] schedule is "afab", but schedule comes with step04 and this is step01"#);
+    assert_snapshot!(file_refused("[run]\nsave = 'x'"), @r#"config DIR/run.toml: [run] save is "x", but save comes with step06 and this is step01"#);
+    assert_snapshot!(file_refused("[model]\nhidden-size = 64"), @"config DIR/run.toml: unknown key hidden-size in [model]: did you mean hidden_size?");
+}
+
+#[test]
+fn files_and_directories() {
+    assert_snapshot!(refused(1, "--config DIR/no.toml"), @"config DIR/no.toml: cannot be read: No such file or directory (os error 2)");
+    assert_snapshot!(refused(1, "--data DIR/no.txt"), @"data DIR/no.txt cannot be read: No such file or directory (os error 2)");
+    assert_snapshot!(refused(1, "--data DIR/x.csv"), @"data DIR/x.csv: its name must end in .txt (text) or .bin (u16 tokens)");
+    assert_snapshot!(refused(1, "--data DIR"), @"data DIR is not a file");
+    assert_snapshot!(refused(1, "--tokenizer DIR/no.json"), @"tokenizer DIR/no.json cannot be read: No such file or directory (os error 2)");
+    assert_snapshot!(refused(1, "--tokenizer DIR/x.csv"), @"DIR/x.csv is not a tokenizer.json: EOF while parsing a value at line 1 column 0");
+    assert_snapshot!(refused(1, "--hf-model DIR/no"), @"hf-model DIR/no: cannot read DIR/no/config.json: No such file or directory (os error 2)");
+    assert_snapshot!(refused(1, "--hf-model DIR/hf"), @"hf-model DIR/hf has neither model.safetensors nor model.safetensors.index.json");
+    assert_snapshot!(refused(1, "--metrics DIR/no/m.jsonl"), @"metrics DIR/no/m.jsonl: there is no directory DIR/no");
+    assert_snapshot!(refused(1, "--metrics DIR"), @"metrics DIR is a directory, but must be a file");
+    assert_snapshot!(refused(1, "--trace DIR/no/t.json"), @"trace DIR/no/t.json: there is no directory DIR/no");
+    assert_snapshot!(refused(6, "--save DIR/x.csv"), @"save DIR/x.csv is not a directory");
+    assert_snapshot!(refused(6, "--resume DIR/no"), @"resume DIR/no is not a directory");
+    assert_snapshot!(refused(6, "--export-hf DIR/x.csv"), @"export-hf DIR/x.csv is not a directory");
+}
+
+#[test]
+fn data_that_do_not_fit_the_vocabulary() {
+    assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
+    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.txt"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
+    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.bin --sample 9"), @"sample is 9, but tokens from a .bin file become text only with their tokenizer");
+    assert_snapshot!(refused(1, "--prompt ''"), @"prompt is empty, but a sample of 200 tokens has to begin with something");
+}
+
+#[test]
+fn devices_and_launchers() {
+    if !tch::Cuda::is_available() {
+        assert_snapshot!(refused(1, "--device cuda"), @"device is cuda, but libtorch finds no GPU that it can use: take --device cpu");
+    }
+    assert_snapshot!(refused(1, "--launcher env"), @"RANK is not set: --launcher env takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT");
+    assert_snapshot!(refused_by(2, "--dp 2", &[("RANK", "0"), ("WORLD_SIZE", "2")], dir().path()), @"MASTER_ADDR is not set: --launcher env takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT");
+    assert_snapshot!(refused_by(2, "--dp 2", &[("RANK", "0"), ("WORLD_SIZE", "3"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")], dir().path()), @"WORLD_SIZE is 3, but dp 2 · pp 1 · cp 1 · tp 1 takes 2 ranks");
+    assert_snapshot!(refused_by(2, "--dp 2", &[("RANK", "5"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")], dir().path()), @"RANK is 5, but WORLD_SIZE is 2; ranks count from 0");
+}
