@@ -2,9 +2,9 @@
 
 use crate::abort::Abort;
 use crate::error::CommError;
-use crate::group::{Group, GroupSpec};
 use crate::layout::{Coords, Layout};
 use crate::transport::Transport;
+use crate::{Group, GroupSpec};
 use anyhow::Context;
 use report::{CommBytes, Trace};
 use std::path::Path;

@@ -113,25 +113,34 @@ pub fn nonce() -> anyhow::Result<[u8; 32]> {
 /// A writer must not hang on a peer that has stopped reading.
 pub const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
+/// Longest sleep of a reader.
+const NAP: Duration = Duration::from_secs(1);
+
 pub fn write(mut stream: &TcpStream, frame: &Frame) -> io::Result<()> {
     let mut line = serde_json::to_vec(frame)?;
     line.push(b'\n');
     stream.write_all(&line)
 }
 
+/// The next frame, of at most `most` bytes. Gives up when it has waited for `limit`.
+///
+/// Time during which this process itself did not run (stopped from a terminal, a host that was
+/// suspended) is not waiting: afterwards the other side gets its chance to speak.
 pub fn read(reader: &mut BufReader<TcpStream>, limit: Duration, most: usize) -> io::Result<Frame> {
-    let end = Instant::now() + limit;
+    let mut left = limit;
     let mut line = Vec::new();
     loop {
-        let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        reader.get_ref().set_read_timeout(Some(left))?;
-        let piece = match reader.fill_buf() {
+        let nap = left.min(NAP);
+        reader.get_ref().set_read_timeout(Some(nap))?;
+        let asleep = Instant::now();
+        let read = reader.fill_buf();
+        left = left.saturating_sub(asleep.elapsed().min(nap));
+        let piece = match read {
             Ok([]) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(piece) => piece,
-            // Both mean that the time is up, which the loop's head decides.
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),

@@ -12,6 +12,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("processes_killed_rank_0", killed_rank_0),
     ("processes_killed_rank_among_careless_ones", killed_among_careless),
     ("processes_stopped_rank", stopped_rank),
+    ("processes_all_stopped_and_continued", all_stopped),
     ("processes_error", error),
     ("processes_panic", panic),
     ("processes_exit_without_a_word", exit),
@@ -68,6 +69,19 @@ fn stopped_rank() {
     let sentence = world.failure(GUARD);
     assert!(sentence.starts_with("rank dp1 pp0 cp0 tp0 has been silent for 10 s"), "{sentence}");
     assert_eq!(pids.map(alive), [false; 3]);
+}
+
+/// As when a person presses control-Z, does something else, and comes back.
+fn all_stopped() {
+    let notes = Notes::new();
+    let mut world = world(3, "talk", &notes);
+    let pids = [0, 1, 2].map(|rank| notes.pid(rank));
+    pids.iter().for_each(|pid| signal("STOP", pid));
+    thread::sleep(Duration::from_secs(12)); // longer than the silence that means death
+    pids.iter().for_each(|pid| signal("CONT", pid));
+    thread::sleep(Duration::from_secs(3));
+    assert!(world.child.try_wait().unwrap().is_none(), "the run goes on");
+    assert_eq!(pids.map(alive), [true; 3]);
 }
 
 fn error() {
