@@ -12,12 +12,15 @@ fn world(layout: Layout) -> Launch {
     Launch { layout, ..Launch::default() }
 }
 
+/// The error of a world in which a rank fails. A world that does not end fails the test.
 fn failure<T: Send + 'static>(
     layout: Layout,
     rank_main: impl Fn(&Mesh) -> anyhow::Result<T> + Send + Sync + 'static,
 ) -> String {
-    let error = launch(&world(layout), rank_main).err().expect("a rank fails");
-    format!("{error:#}")
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || ended.send(launch(&world(layout), rank_main).map(|_| ())));
+    let outcome = end.recv_timeout(Duration::from_secs(120)).expect("the world ends");
+    format!("{:#}", outcome.expect_err("a rank fails"))
 }
 
 /// Sums 1 over the world until something stops it.

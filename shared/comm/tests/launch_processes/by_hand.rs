@@ -2,7 +2,8 @@
 
 use crate::world::{GUARD, Notes, PROMISE, Running, alive, demo, free_port, signal};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub const TESTS: &[(&str, fn())] = &[
@@ -12,6 +13,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("env_stopped_rank", stopped_rank),
     ("env_stopped_rank_0", stopped_rank_0),
     ("env_error", error),
+    ("env_under_torchrun", torchrun),
     ("env_strangers", strangers),
     ("env_wrong_secret", wrong_secret),
     ("env_rank_0_must_know_the_secret", wrong_rank_0),
@@ -41,14 +43,16 @@ impl World {
     }
 
     fn start(&self, rank: usize) -> Running {
+        Running::start(self.command(rank))
+    }
+
+    fn command(&self, rank: usize) -> Command {
         let &World { port, ranks, act, timeout, secret, dimension, .. } = self;
         let mut command = demo("env", dimension, ranks, timeout, act, &self.notes);
         command.env("RANK", rank.to_string()).env("WORLD_SIZE", ranks.to_string());
         command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
-        Running::start({
-            command.env("FERROTRON_SECRET", secret);
-            command
-        })
+        command.env("FERROTRON_SECRET", secret);
+        command
     }
 
     fn all(&self) -> Vec<Running> {
@@ -118,6 +122,22 @@ fn error() {
     }
 }
 
+/// Torchrun listens at MASTER_PORT itself.
+fn torchrun() {
+    let store = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = store.local_addr().unwrap().port();
+    let world = World { port, ..World::new(2, "leave") };
+    let ranks = [0, 1].map(|rank| {
+        let mut command = world.command(rank);
+        command.env("TORCHELASTIC_RUN_ID", "none");
+        Running::start(command)
+    });
+    for rank in ranks {
+        rank.success();
+    }
+    drop(store);
+}
+
 /// Connects as soon as somebody listens.
 fn visit(port: u16) -> TcpStream {
     let end = Instant::now() + GUARD;
@@ -139,10 +159,6 @@ fn strangers() {
     let mut flood = visit(world.port);
     // Refused after the first few of these; an error means that it was cut off already.
     let _ = flood.write_all(&vec![b'x'; 1 << 20]);
-    let liar =
-        br#"{"Hello":{"claim":{"rank":1,"layout":[2,1,1,1],"port":9},"nonce":[0],"proof":[]}}"#;
-    let mut liar_stream = visit(world.port);
-    liar_stream.write_all(liar).unwrap();
     let rank_1 = world.start(1);
     rank_0.success();
     rank_1.success();
@@ -168,7 +184,7 @@ fn wrong_secret() {
 
 fn wrong_rank_0() {
     // Somebody else listens where rank 0 should, and lets everyone in.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
@@ -212,7 +228,7 @@ fn nobody() {
 }
 
 fn port_taken() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let sentence = World { port, ..World::new(2, "leave") }.start(0).failure(GUARD);
     assert!(sentence.contains("choose another MASTER_PORT"), "{sentence}");
