@@ -60,7 +60,7 @@ fn command(program: &Program) -> Result<Command, Refusal> {
     let flags = KEYS.iter().filter(|key| key.is_flag()).map(|key| flag(program, &defaults, key));
     Ok(Command::new(program.name())
         .about(program.about)
-        // The processes launcher appends its own flags to those given.
+        // A flag given twice counts as given last, so a script can add to what it was called with.
         .args_override_self(true)
         .term_width(100)
         .disable_help_flag(true)

@@ -80,6 +80,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
             export_hf: v.path("export-hf"),
             dry_run,
         },
+        dataset: None,
     };
     if config.has_unnamed_tokens() && !values.is_given("sample") {
         config.run.sample = 0;

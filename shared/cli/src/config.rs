@@ -6,6 +6,7 @@ use comm::{Launch, Launcher, Layout};
 use data::{BatchOptions, Batches, Dataset, Tokenizer};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An enum whose values are written as words.
@@ -64,6 +65,9 @@ pub struct Config {
     pub train: TrainConfig,
     pub parallel: ParallelConfig,
     pub run: RunConfig,
+    /// Opened once when the settings are checked, and shared by the ranks of this process; a dry run
+    /// has none.
+    pub(crate) dataset: Option<Arc<Dataset>>,
 }
 
 #[derive(Clone, Debug)]
@@ -179,14 +183,21 @@ impl Config {
         self.data.tokenizer.as_deref().map_or(Ok(Tokenizer::Bytes), Tokenizer::from_file)
     }
 
-    /// The batches of replica `dp_rank` of `dp`.
-    pub fn batches(&self, dp_rank: usize, dp: usize) -> Result<Batches> {
+    /// Reads what `data` names, so that a file which cannot be trained on is refused like a flag.
+    pub(crate) fn open_data(&mut self) -> Result<()> {
         let vocab_size = usize::try_from(self.model.vocab_size).context("vocab_size")?;
         let (tokenizer, seq_len) = (self.tokenizer()?, self.data.seq_len);
         let dataset = match &self.data.data {
             Some(path) => Dataset::open(path, &tokenizer, vocab_size, seq_len)?,
             None => Dataset::tales(&tokenizer, vocab_size, seq_len)?,
         };
+        self.dataset = Some(Arc::new(dataset));
+        Ok(())
+    }
+
+    /// The batches of replica `dp_rank` of `dp`.
+    pub fn batches(&self, dp_rank: usize, dp: usize) -> Result<Batches> {
+        let dataset = self.dataset.clone().context("a dry run reads no data")?;
         let options = BatchOptions {
             global_batch: self.train.global_batch,
             micro_batch: self.train.micro_batch,

@@ -62,8 +62,11 @@ pub fn parse(
 ) -> Result<Config, Refusal> {
     let flags = args::parse(program, args)?;
     let values = layers::merge(program, flags)?;
-    let config = assemble::assemble(&values, &env)?;
+    let mut config = assemble::assemble(&values, &env)?;
     validate::validate(&config, &env)?;
+    if !config.run.dry_run {
+        config.open_data()?;
+    }
     Ok(config)
 }
 

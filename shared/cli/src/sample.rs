@@ -7,7 +7,7 @@ use std::io::Write;
 use tch::{IndexOp, Kind, Tensor};
 
 /// Below 1 likely tokens become likelier still; a small model spells better for it.
-const TEMPERATURE: f64 = 0.7;
+const TEMPERATURE: f64 = 0.5;
 
 impl Config {
     /// Writes `sample` tokens after the prompt and, on the leader, prints the text; nothing where

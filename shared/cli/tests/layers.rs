@@ -174,7 +174,8 @@ fn a_hugging_face_directory_gives_the_architecture() {
         "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
         "rms_norm_eps": 1e-5, "max_position_embeddings": 512}"#;
     std::fs::write(dir.path().join("config.json"), json).unwrap();
-    std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
+    // The smallest safetensors file: a header of two bytes, and no tensors.
+    std::fs::write(dir.path().join("model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
     let path = dir.path().to_str().unwrap();
     let config = with_file(1, "[model]\nhidden_size = 1024", &["--hf-model", path]);
     assert_eq!((config.model.hidden_size, config.model.kv_heads()), (64, 4));
@@ -187,7 +188,7 @@ fn a_hugging_face_directory_gives_the_architecture() {
 fn tokens_without_a_tokenizer_end_without_a_sample() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.bin");
-    std::fs::write(&path, "").unwrap();
+    std::fs::write(&path, [0; 1000]).unwrap();
     let flags = ["--data", path.to_str().unwrap()];
     assert_eq!(with_file(1, "[model]\nvocab_size = 5000", &flags).run.sample, 0);
     assert_eq!(parse(1, &flags).run.sample, 200, "a vocabulary of 256 is taken for bytes");
@@ -198,6 +199,8 @@ fn a_dry_run_may_be_larger_than_any_host() {
     let args = "--dry-run --dp 128 --tp 4 --pp 4 --cp 8 --global-batch 1024";
     let config = parse(6, &args.split(' ').collect::<Vec<_>>());
     assert_eq!(config.parallel.layout.world(), 16384);
+    // It reads no data, and says so to whoever asks for some.
+    assert!(config.batches(0, 128).is_err() && parse(1, &[]).batches(0, 1).is_ok());
 }
 
 #[test]

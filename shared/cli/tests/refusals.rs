@@ -12,6 +12,10 @@ fn dir() -> tempfile::TempDir {
     for name in ["x.csv", "x.txt", "x.bin"] {
         write(name, "");
     }
+    write("short.txt", "too short");
+    std::fs::write(dir.path().join("latin1.txt"), b"caf\xe9").unwrap();
+    std::fs::write(dir.path().join("odd.bin"), [0; 3]).unwrap();
+    std::fs::write(dir.path().join("high.bin"), [7, 1].repeat(500)).unwrap();
     write("big.toml", "[model]\nvocab_size = 100000");
     write("small.toml", "[model]\nvocab_size = 200");
     std::fs::create_dir(dir.path().join("hf")).unwrap();
@@ -172,12 +176,14 @@ fn a_configuration_file_with_a_fault() {
 fn files_and_directories() {
     assert_snapshot!(refused(1, "--config DIR/no.toml"), @"config DIR/no.toml: cannot be read: No such file or directory (os error 2)");
     assert_snapshot!(refused(1, "--data DIR/no.txt"), @"data DIR/no.txt cannot be read: No such file or directory (os error 2)");
-    assert_snapshot!(refused(1, "--data DIR/x.csv"), @"data DIR/x.csv: its name must end in .txt (text) or .bin (u16 tokens)");
     assert_snapshot!(refused(1, "--data DIR"), @"data DIR is not a file");
     assert_snapshot!(refused(1, "--tokenizer DIR/no.json"), @"tokenizer DIR/no.json cannot be read: No such file or directory (os error 2)");
     assert_snapshot!(refused(1, "--tokenizer DIR/x.csv"), @"DIR/x.csv is not a tokenizer.json: EOF while parsing a value at line 1 column 0");
     assert_snapshot!(refused(1, "--hf-model DIR/no"), @"hf-model DIR/no: cannot read DIR/no/config.json: No such file or directory (os error 2)");
     assert_snapshot!(refused(1, "--hf-model DIR/hf"), @"hf-model DIR/hf has neither model.safetensors nor model.safetensors.index.json");
+    let torn = dir();
+    std::fs::write(torn.path().join("hf/model.safetensors"), "torn").unwrap();
+    assert_snapshot!(refused_by(1, "--hf-model DIR/hf", &[], torn.path()), @"hf-model DIR/hf: DIR/hf/model.safetensors is not a whole safetensors file: header too small");
     assert_snapshot!(refused(1, "--metrics DIR/no/m.jsonl"), @"metrics DIR/no/m.jsonl: there is no directory DIR/no");
     assert_snapshot!(refused(1, "--metrics DIR"), @"metrics DIR is a directory, but must be a file");
     assert_snapshot!(refused(1, "--trace DIR/no/t.json"), @"trace DIR/no/t.json: there is no directory DIR/no");
@@ -191,6 +197,10 @@ fn data_that_do_not_fit_the_vocabulary() {
     assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
     assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.txt"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
     assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.bin --sample 9"), @"sample is 9, but tokens from a .bin file become text only with their tokenizer");
+    assert_snapshot!(refused(1, "--data DIR/short.txt"), @"data file DIR/short.txt: it has 9 tokens, and one sample of seq-len 128 needs 129");
+    assert_snapshot!(refused(1, "--data DIR/latin1.txt"), @"data file DIR/latin1.txt: it is not UTF-8 text: byte 0xe9 at position 3, line 1 (tokens end in .bin)");
+    assert_snapshot!(refused(1, "--data DIR/odd.bin"), @"data file DIR/odd.bin: it has 3 bytes, an odd number: its tokens are two bytes each");
+    assert_snapshot!(refused(1, "--data DIR/high.bin"), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
     assert_snapshot!(refused(1, "--prompt ''"), @"prompt is empty, but a sample of 200 tokens has to begin with something");
 }
 

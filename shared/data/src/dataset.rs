@@ -3,6 +3,7 @@
 use crate::{Tokenizer, corpus};
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
@@ -40,6 +41,17 @@ fn u16s(bytes: &[u8]) -> impl Iterator<Item = i64> {
     bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]).into())
 }
 
+impl fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dataset({} tokens in samples of {})", self.tokens(), self.seq_len)
+    }
+}
+
+/// Whether a data file holds tokens (`.bin`); all others are text.
+pub fn is_tokens(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "bin")
+}
+
 impl Dataset {
     /// The first [`corpus::SIZE`] bytes of the built-in tales.
     pub fn tales(tokenizer: &Tokenizer, vocab_size: usize, seq_len: usize) -> Result<Self> {
@@ -47,11 +59,11 @@ impl Dataset {
         Self::from_tokens(tokens, vocab_size, seq_len).context("the built-in tales")
     }
 
-    /// Opens `.txt` (UTF-8, encoded whole with `tokenizer`) or `.bin` (little-endian u16 tokens, read
+    /// Opens text (UTF-8, encoded whole with `tokenizer`) or `.bin` (little-endian u16 tokens, read
     /// once in passing to check them, and then only where samples are taken).
     ///
     /// # Errors
-    /// In one sentence that names the file: missing, another extension, not UTF-8, an odd number of
+    /// In one sentence that names the file: missing, not UTF-8, an odd number of
     /// bytes, a token at or above `vocab_size`, too short for one sample of `seq_len`.
     pub fn open(
         path: &Path,
@@ -59,11 +71,7 @@ impl Dataset {
         vocab_size: usize,
         seq_len: usize,
     ) -> Result<Self> {
-        let tokens = match path.extension().and_then(|e| e.to_str()) {
-            Some("txt") => read_text(path, tokenizer),
-            Some("bin") => map_tokens(path),
-            _ => bail!("data file {}: its name must end in .txt or .bin", path.display()),
-        };
+        let tokens = if is_tokens(path) { map_tokens(path) } else { read_text(path, tokenizer) };
         tokens
             .and_then(|tokens| Self::new(tokens, vocab_size, seq_len))
             .with_context(|| format!("data file {}", path.display()))
@@ -128,7 +136,10 @@ fn read_text(path: &Path, tokenizer: &Tokenizer) -> Result<Tokens> {
         Err(error) => {
             let at = error.valid_up_to();
             let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
-            bail!("it is not UTF-8: byte {:#04x} at position {at}, line {line}", bytes[at]);
+            bail!(
+                "it is not UTF-8 text: byte {:#04x} at position {at}, line {line} (tokens end in .bin)",
+                bytes[at]
+            );
         }
     };
     Ok(Tokens::Memory(tokenizer.encode(text)?))
@@ -192,8 +203,7 @@ mod tests {
 
     #[test]
     fn refusals_name_what_is_wrong() {
-        let cases: [(&str, Vec<u8>, &str); 8] = [
-            ("x.json", vec![], "its name must end in .txt or .bin"),
+        let cases: [(&str, Vec<u8>, &str); 7] = [
             (
                 "x.bin",
                 vec![1, 0, 2],
@@ -204,15 +214,19 @@ mod tests {
             ("x.txt", vec![], "it has 0 tokens, and one sample of seq-len 3 needs 4"),
             (
                 "x.bin",
-                le(&[1, 2, 3, 4, 5, 256]),
-                "token 256 at position 5 is outside the vocabulary of 190",
+                le(&[1, 2, 189, 4, 5, 190]),
+                "token 190 at position 5 is outside the vocabulary of 190",
             ),
             (
                 "x.txt",
                 b"abcd\xC3\xA9".to_vec(),
                 "token 195 at position 4 is outside the vocabulary of 190",
             ),
-            ("x.txt", b"ab\nc\xFFd".to_vec(), "it is not UTF-8: byte 0xff at position 4, line 2"),
+            (
+                "x.txt",
+                b"ab\nc\xFFd".to_vec(),
+                "it is not UTF-8 text: byte 0xff at position 4, line 2 (tokens end in .bin)",
+            ),
         ];
         for (name, bytes, expected) in cases {
             let error = format!("{:#}", open(name, &bytes, 190, 3).err().unwrap());

@@ -7,6 +7,6 @@ mod random;
 mod tokenizer;
 
 pub use batches::{BatchOptions, Batches, MicroBatch};
-pub use dataset::Dataset;
+pub use dataset::{Dataset, is_tokens};
 pub use random::Random;
 pub use tokenizer::Tokenizer;

@@ -2,6 +2,7 @@
 
 use crate::Config;
 use anyhow::{Context, Result, ensure};
+use checkpoint::Weights;
 use std::path::Path;
 
 /// The most a little-endian u16 can name.
@@ -13,7 +14,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
         path.as_deref().map_or(Ok(()), |path| file(name, path))?;
     }
     if let Some(path) = &config.data.data {
-        data(config, path)?;
+        vocabulary(config, path)?;
     }
     if let Some(dir) = config.hf_model.as_deref().filter(|_| !run.dry_run) {
         let has = |name: &str| dir.join(name).is_file();
@@ -22,6 +23,9 @@ pub(super) fn check(config: &Config) -> Result<()> {
             "hf-model {} has neither model.safetensors nor model.safetensors.index.json",
             dir.display()
         );
+        // Only the headers are read here.
+        Weights::open(dir, config.weights_kind(), config.device())
+            .with_context(|| format!("hf-model {}", dir.display()))?;
     }
     for (name, path) in [("metrics", &run.metrics), ("trace", &run.trace)] {
         path.as_deref().map_or(Ok(()), |path| writable_file(name, path))?;
@@ -46,15 +50,10 @@ fn file(name: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn data(config: &Config, path: &Path) -> Result<()> {
+fn vocabulary(config: &Config, path: &Path) -> Result<()> {
     let (shown, vocab_size) = (path.display(), config.model.vocab_size);
-    let extension = path.extension().and_then(|extension| extension.to_str());
     ensure!(
-        matches!(extension, Some("txt" | "bin")),
-        "data {shown}: its name must end in .txt (text) or .bin (u16 tokens)"
-    );
-    ensure!(
-        extension == Some("txt") || vocab_size <= U16_VOCABULARY,
+        !data::is_tokens(path) || vocab_size <= U16_VOCABULARY,
         "data {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}",
         U16_VOCABULARY - 1
     );
