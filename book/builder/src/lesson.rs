@@ -10,7 +10,7 @@ use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
 use crate::coverage::Explained;
 use crate::directive::Directive;
 use crate::steps::{self, Step};
-use crate::{code, math, picture, runs};
+use crate::{code, math, picture, runs, timeline};
 
 /// mdBook's seam for what this book adds to Markdown.
 pub struct Lesson {
@@ -89,6 +89,7 @@ fn answer(
         "svg" => picture::svg(ask, &root.join("book")),
         "draw" => picture::draw(ask),
         "run" => runs::show(ask, &root.join("book")),
+        "timeline" => timeline::timeline(ask, &root.join("book")),
         other => bail!("there is no directive `{other}`"),
     }
     .with_context(|| format!("cannot answer `{}`", ask.name))

@@ -15,6 +15,7 @@ mod runs;
 mod select;
 mod serve;
 mod steps;
+mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -26,7 +26,7 @@ pub fn draw(ask: &Directive) -> Result<String> {
 ///
 /// # Errors
 /// When the drawing cannot be scaled, or says nothing to a reader who cannot see it.
-fn figure(svg: &str, caption: Option<&str>) -> Result<String> {
+pub(crate) fn figure(svg: &str, caption: Option<&str>) -> Result<String> {
     let Some(start) = svg.find("<svg") else { bail!("has no <svg> element") };
     let svg = &svg[start..];
     for needed in ["viewBox=", "<title>", "<desc>", "role=\"img\""] {

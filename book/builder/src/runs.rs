@@ -19,6 +19,19 @@ struct Runs {
     mask: Vec<String>,
     #[serde(default)]
     run: Vec<Run>,
+    #[serde(default)]
+    trace: Vec<TraceRun>,
+}
+
+/// A command that writes a trace, from which `{{#timeline}}` draws. Times differ on every machine, so it
+/// is never compared.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TraceRun {
+    name: String,
+    command: String,
+    /// What the command writes; kept as `book/runs/NAME.json`.
+    file: String,
 }
 
 /// One recorded command.
@@ -77,16 +90,34 @@ fn record_path(book: &Path, name: &str) -> std::path::PathBuf {
     book.join("runs").join(format!("{name}.txt"))
 }
 
+/// Where the trace of a recorded run is kept.
+pub(crate) fn trace_path(book: &Path, name: &str) -> std::path::PathBuf {
+    book.join("runs").join(format!("{name}.json"))
+}
+
 /// Runs every command, or the one called `only`, and writes what it prints.
 pub fn record(root: &Path, only: Option<&str>) -> Result<()> {
     let book = root.join("book");
-    for run in selected(Runs::load(&book)?.run, only)? {
+    let Runs { run: runs, trace: traces, .. } = Runs::load(&book)?;
+    if let Some(trace) = traces.iter().find(|trace| only == Some(&trace.name)) {
+        return record_trace(root, trace);
+    }
+    for run in selected(runs, only)? {
         let text = format!("$ {}\n{}", run.command, output(root, &run.command)?);
         let path = record_path(&book, &run.name);
         std::fs::create_dir_all(book.join("runs"))?;
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         println!("recorded {}", run.name);
     }
+    Ok(())
+}
+
+/// Runs a command for the trace that it writes. Only when asked for by name: it wants an idle machine.
+fn record_trace(root: &Path, trace: &TraceRun) -> Result<()> {
+    output(root, &trace.command)?;
+    std::fs::copy(root.join(&trace.file), trace_path(&root.join("book"), &trace.name))
+        .with_context(|| format!("keeping the trace {}", trace.file))?;
+    println!("recorded {}", trace.name);
     Ok(())
 }
 

@@ -117,8 +117,10 @@ pub fn enclosing<'a>(lines: &[&'a str], at: usize) -> Option<&'a str> {
             let words = ["fn", "impl", "struct", "enum", "trait", "mod"];
             if words.iter().any(|word| declares(line, word)) {
                 let line = line.trim().trim_end_matches(['{', '(', ' ']);
-                let name_end = line.find("fn ").and_then(|_| line.find(['(', '<']));
-                return Some(&line[..name_end.unwrap_or(line.len())]);
+                // `pub(crate)` has a bracket of its own, before the name.
+                let name = line.find("fn ");
+                let end = name.and_then(|at| line[at..].find(['(', '<']).map(|end| at + end));
+                return Some(&line[..end.unwrap_or(line.len())]);
             }
         }
     }
@@ -175,6 +177,8 @@ fn news() {}
         let long =
             ["impl<T> Pair<T> {", "    fn long(", "        a: u8,", "    ) -> u8 {", "        a"];
         assert_eq!(enclosing(&long, 4), Some("fn long"));
+        let private = ["pub(crate) fn draw(a: u8) {", "    a"];
+        assert_eq!(enclosing(&private, 1), Some("pub(crate) fn draw"));
         assert_eq!(enclosing(&long, 1), Some("impl<T> Pair<T>"));
     }
 }

@@ -1,7 +1,7 @@
 //! The drawings that are made from numbers rather than by hand, all in one style.
 
 mod block;
-mod canvas;
+pub(crate) mod canvas;
 mod ladder;
 mod overlap;
 mod replicas;
