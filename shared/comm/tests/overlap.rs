@@ -5,7 +5,7 @@ mod ranks;
 use comm::Abort;
 use ranks::{Over, PATIENCE, group, numbers, run, same, transports};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -17,7 +17,9 @@ fn an_operation_progresses_while_the_rank_computes() {
             let tensor = Tensor::ones([1 << 20], CPU);
             let work = group.all_reduce_async(&tensor);
             let mut busy = Tensor::ones([64, 64], CPU);
+            let started = Instant::now();
             while !work.is_done() {
+                assert!(started.elapsed() < PATIENCE, "no progress");
                 busy = busy.matmul(&busy).tanh(); // nobody has called wait()
             }
             assert_eq!(tensor.mean(Kind::Float).double_value(&[]), 3.);
@@ -81,18 +83,24 @@ fn neighbours_may_send_and_receive_in_any_order() {
 #[test]
 fn work_may_be_dropped() {
     for over in [Over::Threads, Over::Tcp] {
-        let received = run(over, 2, |group| {
-            let mine = numbers(group.rank(), &[1 << 18], Kind::Float);
-            let mirror = Tensor::zeros([1 << 18], CPU);
-            drop(group.isend(&mine, 1 - group.rank()));
-            drop(group.irecv(&mirror, 1 - group.rank()));
-            drop(group.all_reduce_async(&mine.copy()));
-            drop(mine);
-            mirror
+        let abort = &Abort::new();
+        thread::scope(|scope| {
+            for (rank, transport) in transports(over, 2, abort).into_iter().enumerate() {
+                scope.spawn(move || {
+                    let group = group(rank, 2, transport, abort, PATIENCE, report::Trace::off());
+                    let mine = numbers(rank, &[1 << 18], Kind::Float);
+                    let mirror = Tensor::zeros([1 << 18], CPU);
+                    if rank == 1 {
+                        thread::sleep(Duration::from_millis(100)); // so that rank 0 has to wait
+                    }
+                    drop(group.isend(&mine, 1 - rank));
+                    drop(group.irecv(&mirror, 1 - rank));
+                    drop(group.all_reduce_async(&mine.copy()));
+                    drop((mine, group));
+                    assert!(same(&mirror, &numbers(1 - rank, &[1 << 18], Kind::Float)));
+                });
+            }
         });
-        for (rank, tensor) in received.iter().enumerate() {
-            assert!(same(tensor, &numbers(1 - rank, &[1 << 18], Kind::Float)));
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 
 /// Most that one call of the kernel moves, so that writing and reading take turns while the bytes
 /// are still in the cache.
-const TURN: usize = 128 << 10;
+const TURN: usize = 256 << 10;
 
 /// A connection to read from, and where bytes wait to be combined.
 pub(super) struct Inlet {

@@ -15,11 +15,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
-
-/// Turns to let others run before going to sleep, which takes longer to wake up from.
-const YIELDS: usize = 3;
 
 /// A transport over TCP.
 pub struct TcpTransport {
@@ -118,7 +114,7 @@ impl Transport for TcpTransport {
         let mut receiving =
             from.zip(inlet.as_deref_mut()).map(|(incoming, inlet)| Receiving::new(inlet, incoming));
 
-        let (mut since, mut idle) = (Instant::now(), 0);
+        let mut since = Instant::now();
         loop {
             let mut moved = false;
             if let Some(sending) = sending.as_mut().filter(|s| !s.done()) {
@@ -133,10 +129,7 @@ impl Transport for TcpTransport {
                 return Ok(());
             };
             if moved {
-                (since, idle) = (Instant::now(), 0);
-            } else if idle < YIELDS {
-                idle += 1;
-                thread::yield_now();
+                since = Instant::now();
             } else {
                 call.patience(&self.abort, since, peer)?;
                 let read = read.map(|r| r.socket.as_raw_fd());
