@@ -13,14 +13,14 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// For f64 runs whose sums are reordered and nothing else: a rounding error of 1e-16 grows by the
-    /// length of the sums (thousands) and by AdamW's division by a small √v, and stays orders below
-    /// 1e-10; a real mistake is orders above.
+    /// For f64 runs whose sums are reordered and nothing else: a rounding error of 1e-16 grows by
+    /// the length of the sums (thousands) and by AdamW's division by a small √v, and stays orders
+    /// below 1e-10; a real mistake is orders above.
     pub const REORDERED: Self = Self::Relative(1e-10);
 }
 
-/// Compares every number of `run` with `reference` and panics on those that are too far off, the worst
-/// first; returns the largest relative error.
+/// Compares every number of `run` with `reference` and panics on those that are too far off, the
+/// worst first; returns the largest relative error.
 #[track_caller]
 pub fn compare(what: &str, reference: &Tensors, run: &Tensors, bound: Bound) -> f64 {
     let names = |tensors: &Tensors| tensors.keys().cloned().collect::<Vec<_>>();

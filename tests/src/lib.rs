@@ -1,5 +1,5 @@
-//! The harness of the parity suite: runs a step in some layout, keeps everything it computed, and compares
-//! it with what another run computed.
+//! The harness of the parity suite: runs a step in some layout, keeps everything it computed, and
+//! compares it with what another run computed.
 
 mod compare;
 mod record;

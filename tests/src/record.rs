@@ -24,7 +24,8 @@ pub struct Record {
 /// A step's trainer, as the harness drives it.
 pub trait Training {
     fn step(&mut self) -> Result<StepStats>;
-    /// Whole parameters, each with its whole gradient in `.grad()` or beside it: (name, weight, gradient).
+    /// Whole parameters, each with its whole gradient in `.grad()` or beside it: (name, weight,
+    /// gradient).
     fn full(&self) -> Result<Vec<(String, Tensor, Tensor)>>;
 }
 
@@ -105,7 +106,8 @@ pub fn parse(step: u8, flags: &[String]) -> Result<Config> {
     Ok(cli::parse(&program, flags.iter().cloned(), |name| std::env::var(name).ok())?)
 }
 
-/// Trains `step` under these flags and returns the records of the ranks in this process, in rank order.
+/// Trains `step` under these flags and returns the records of the ranks in this process, in rank
+/// order.
 pub fn record(step: u8, flags: &[String]) -> Result<Vec<Record>> {
     record_with(step, flags, |_, _| ())
 }

@@ -80,8 +80,8 @@ fn logits_and_training_are_those_of_transformers() {
                 let theirs = expected[&format!("final.{name}")].to_kind(Kind::Double);
                 let difference = weight.detach().to_kind(Kind::Double) - &theirs;
                 let error = (difference.norm() / theirs.norm()).double_value(&[]);
-                // Where a gradient is nearly zero, AdamW's first steps turn rounding into whole steps
-                // of the learning rate: between transformers' own two kernels up to 7e-5.
+                // Where a gradient is nearly zero, AdamW's first steps turn rounding into whole
+                // steps of the learning rate: between transformers' own two kernels up to 7e-5.
                 assert!(error < 3e-4, "{name}: {error:.1e}");
             }
         }
@@ -173,7 +173,10 @@ fn the_default_model_learns_the_tales() {
     let config = parity::parse(1, &flags).unwrap();
     let mut trainer = step01::train::Trainer::new(&config, Trace::off()).unwrap();
     let losses: Vec<f64> = (0..20).map(|_| trainer.step().unwrap().loss).collect();
-    // Bytes at first are a draw from 256: ln 256 = 5.55, give or take what 0.02-sized weights make of it.
+    // Bytes at first are a draw from 256: ln 256 = 5.55, give or take what 0.02-sized weights
+    // make of it.
     assert!((losses[0] - 256f64.ln()).abs() < 0.2, "{}", losses[0]);
-    assert!(losses[19] < 3.2, "{losses:?}");
+    // English takes longer than that to fall below 1.5 nats a byte; a model that sees its targets
+    // does not.
+    assert!(losses[19] < 3.2 && losses[19] > 1.5, "{losses:?}");
 }

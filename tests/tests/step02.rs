@@ -85,8 +85,8 @@ fn each_gradient_crosses_the_ring_once_a_step_however_many_micro_batches() {
                 );
                 let records = record(2, &flags(false, &run)).unwrap();
                 let gradients: usize = records[0].grads[0].values().map(|g| g.numel() * 8).sum();
-                // All ranks of a ring of n together send 2(n − 1) times what they sum: the gradients,
-                // and the loss.
+                // All ranks of a ring of n together send 2(n − 1) times what they sum: the
+                // gradients, and the loss.
                 let expected = 2 * (dp - 1) * (gradients + 8);
                 for step in 0..records[0].stats.len() {
                     let sent: u64 = records.iter().map(|r| r.stats[step].comm_bytes.dp).sum();
@@ -116,8 +116,8 @@ fn gradients_and_weights_stay_f32_under_bf16() {
 
 #[test]
 fn a_bf16_gradient_sum_keeps_what_bf16_would_lose() {
-    // 24 micro-batches on 2 replicas against one: summed in f32 the two stay within f32 rounding of each
-    // other, 24 · 2⁻²⁴ ≈ 1.4e-6; summed in bf16 they would be apart by 2⁻⁹ and more.
+    // 24 micro-batches on 2 replicas against one: summed in f32 the two stay within f32 rounding
+    // of each other, 24 · 2⁻²⁴ ≈ 1.4e-6; summed in bf16 they would be apart by 2⁻⁹ and more.
     let run = |flags_of: &str, step| {
         let run = format!("--global-batch 24 --micro-batch 1 --dtype bf16 {flags_of}");
         record(step, &flags(false, &run)).unwrap().remove(0)

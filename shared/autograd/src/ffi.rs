@@ -99,7 +99,8 @@ extern "C" fn ferrotron_hook(closure: *mut c_void, error: *mut c_void) -> bool {
 
 #[unsafe(no_mangle)]
 extern "C" fn ferrotron_drop_backward(closure: *mut c_void) {
-    // SAFETY: the node owned the box and drops it once. A panic in a destructor must not unwind into C++.
+    // SAFETY: the node owned the box and drops it once. A panic in a destructor must not unwind
+    // into C++.
     let _ = catch_unwind(|| drop(unsafe { Box::from_raw(closure.cast::<Backward>()) }));
 }
 
@@ -109,7 +110,8 @@ extern "C" fn ferrotron_drop_hook(closure: *mut c_void) {
     let _ = catch_unwind(|| drop(unsafe { Box::from_raw(closure.cast::<GradHook>()) }));
 }
 
-/// Runs a callback; an error or a panic becomes the text of the C++ exception that ends the backward pass.
+/// Runs a callback; an error or a panic becomes the text of the C++ exception that ends the
+/// backward pass.
 fn report(error: *mut c_void, body: impl FnOnce() -> Result<()>) -> bool {
     let text = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return true,

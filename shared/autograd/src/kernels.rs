@@ -9,7 +9,8 @@ use tch::{Device, Tensor};
 pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
     let mut result = null_mut();
     let list = pointers(tensors);
-    // SAFETY: `list` points at live tensors; without an error the shim stores a new tensor, which is ours.
+    // SAFETY: `list` points at live tensors; without an error the shim stores a new tensor, which
+    // is ours.
     check(unsafe { ffi::ferrotron_norms(list.as_ptr(), list.len(), &mut result) })?;
     Ok(unsafe { Tensor::from_ptr(result) })
 }
@@ -30,9 +31,9 @@ pub struct AdamW {
     pub eps: f64,
 }
 
-/// One update of AdamW (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*) in one fused kernel,
-/// as `torch.optim.AdamW(fused=True)` does it. `step` counts from 1. The four lists run in parallel:
-/// parameter, gradient, first and second moment, alike in shape and dtype.
+/// One update of AdamW (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*) in one
+/// fused kernel, as `torch.optim.AdamW(fused=True)` does it. `step` counts from 1. The four lists
+/// run in parallel: parameter, gradient, first and second moment, alike in shape and dtype.
 pub fn fused_adamw(
     params: &[Tensor],
     grads: &[Tensor],
@@ -69,11 +70,12 @@ pub fn fused_adamw(
     })
 }
 
-/// Causal attention, softmax(q·kᵀ/√head_dim)·v, in one fused kernel (FlashAttention, Dao et al., 2022): no
-/// `[seq, seq]` matrix is ever stored.
+/// Causal attention, softmax(q·kᵀ/√head_dim)·v, in one fused kernel (FlashAttention, Dao et al.,
+/// 2022): no `[seq, seq]` matrix is ever stored.
 ///
-/// `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: the same with fewer heads where groups of query heads
-/// share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and bf16.
+/// `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: the same with fewer heads where groups of
+/// query heads share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and
+/// bf16.
 pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     // The kernels want heads before positions; strides do it, nothing is copied.
     let [q, k, v] = [q, k, v].map(|t| t.transpose(1, 2)); // [batch, heads, seq, head_dim]

@@ -1,26 +1,27 @@
-//! What tch leaves out of libtorch's autograd: backward functions written in Rust, a call when a gradient
-//! is ready, and the fused kernels of the optimiser.
+//! What tch leaves out of libtorch's autograd: backward functions written in Rust, a call when a
+//! gradient is ready, and the fused kernels of the optimiser.
 
 mod ffi;
 mod kernels;
 
 pub use kernels::{AdamW, causal_attention, fused_adamw, norms, scale};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};
 use std::ptr::null_mut;
-use tch::Tensor;
+use tch::{TchError, Tensor};
 
 /// Puts a backward function of your own behind `output`.
 ///
-/// `output` is what the forward pass computed from `inputs`, without history (inside [`tch::no_grad`]).
-/// The result holds the same numbers; when a loss is differentiated, `backward` receives the gradient of
-/// the output and returns one gradient for each input, in their order, each of its input's shape. It runs
-/// on the thread that called `backward()` (on CPU), without recording history, once for each backward pass
-/// that reaches it.
+/// `output` is what the forward pass computed from `inputs`, without history (inside
+/// [`tch::no_grad`]). The result holds the same numbers; when a loss is differentiated,
+/// `backward` receives the gradient of the output and returns one gradient for each input, in
+/// their order, each of its input's shape. It runs on the thread that called `backward()` (on
+/// CPU), without recording history, once for each backward pass that reaches it.
 ///
-/// What `backward` captures is freed after the backward pass. It may capture the inputs and the bare
-/// `output`, but not the tensor that `custom` returns: that one owns the closure, and would never be freed.
+/// What `backward` captures is freed after the backward pass. It may capture the inputs and the
+/// bare `output`, but not the tensor that `custom` returns: that one owns the closure, and would
+/// never be freed.
 ///
 /// An error or a panic inside `backward` ends the backward pass with its message.
 pub fn custom<const N: usize>(
@@ -31,7 +32,8 @@ pub fn custom<const N: usize>(
     let closure: Backward = Box::new(move |grad| backward(grad).map(Vec::from));
     let mut result = null_mut();
     let inputs = pointers(inputs);
-    // SAFETY: all pointers are to live tensors; the shim takes ownership of the closure, also when it fails.
+    // SAFETY: all pointers are to live tensors; the shim takes ownership of the closure, also
+    // when it fails.
     check(unsafe {
         ffi::ferrotron_custom(
             inputs.as_ptr(),
@@ -45,14 +47,16 @@ pub fn custom<const N: usize>(
     Ok(unsafe { Tensor::from_ptr(result) })
 }
 
-/// A hook on a parameter's gradient; dropping it removes the hook (not to be done from inside the hook).
+/// A hook on a parameter's gradient; dropping it removes the hook (not to be done from inside the
+/// hook).
 #[must_use = "dropping the handle removes the hook"]
 pub struct Hook {
     param: Tensor,
 }
 
-/// Calls `hook` whenever a backward pass has finished adding to `param.grad()`: once a pass, however often
-/// the parameter is used. One hook a parameter; `param` must be a leaf that requires a gradient.
+/// Calls `hook` whenever a backward pass has finished adding to `param.grad()`: once a pass,
+/// however often the parameter is used. One hook a parameter; `param` must be a leaf that
+/// requires a gradient.
 ///
 /// An error or a panic inside the hook ends the backward pass with its message.
 pub fn on_grad_ready(
@@ -64,7 +68,8 @@ pub fn on_grad_ready(
         "a gradient hook needs a leaf tensor that requires a gradient"
     );
     let closure: GradHook = Box::new(hook);
-    // SAFETY: the tensor is alive; the shim owns the closure until the hook is replaced or the tensor dies.
+    // SAFETY: the tensor is alive; the shim owns the closure until the hook is replaced or the
+    // tensor dies.
     check(unsafe {
         ffi::ferrotron_set_hook(param.as_ptr(), Box::into_raw(Box::new(closure)).cast())
     })?;
@@ -78,8 +83,8 @@ impl Drop for Hook {
     }
 }
 
-/// Makes `grad` the tensor that backward passes add to (`param.grad = grad`), for instance a view into a
-/// communication bucket. Shape, dtype and device must be the parameter's.
+/// Makes `grad` the tensor that backward passes add to (`param.grad = grad`), for instance a view
+/// into a communication bucket. Shape, dtype and device must be the parameter's.
 pub fn set_grad(param: &Tensor, grad: &Tensor) -> Result<()> {
     if param.size() != grad.size() || param.kind() != grad.kind() || param.device() != grad.device()
     {
@@ -89,9 +94,21 @@ pub fn set_grad(param: &Tensor, grad: &Tensor) -> Result<()> {
     check(unsafe { ffi::ferrotron_set_grad(param.as_ptr(), grad.as_ptr()) })
 }
 
-/// Forgets the gradient (`param.grad = None`): the next backward pass hands its result over instead of
-/// adding it to zeros.
+/// Forgets the gradient (`param.grad = None`): the next backward pass hands its result over
+/// instead of adding it to zeros.
 pub fn clear_grad(param: &Tensor) -> Result<()> {
     // SAFETY: the tensor is alive; an undefined tensor is how libtorch spells None.
     check(unsafe { ffi::ferrotron_set_grad(param.as_ptr(), Tensor::new().as_ptr()) })
+}
+
+/// Differentiates the scalar `loss`, adding to the `.grad` of every leaf that it depends on.
+///
+/// # Errors
+/// What an operation, a custom backward function or a hook says, in its own words.
+pub fn backward(loss: &Tensor) -> Result<()> {
+    loss.f_backward().map_err(|error| match error {
+        // libtorch appends a C++ stack trace; the first line is the message.
+        TchError::Torch(text) => anyhow!("{}", text.lines().next().unwrap_or_default().to_owned()),
+        other => other.into(),
+    })
 }

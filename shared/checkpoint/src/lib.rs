@@ -13,8 +13,9 @@ use tch::{Device, Kind, Tensor};
 
 /// The source of a model's initial weights, by Hugging Face name.
 ///
-/// What a name holds depends on the source alone, never on how the model is split: a rank that asks
-/// for a slice gets exactly the numbers that stand there in the whole, and reads or draws little else.
+/// What a name holds depends on the source alone, never on how the model is split: a rank that
+/// asks for a slice gets exactly the numbers that stand there in the whole, and reads or draws
+/// little else.
 pub struct Weights {
     source: Source,
     kind: Kind,
@@ -43,8 +44,8 @@ impl Weights {
         self.shard(name, shape, 0, 0, 1)
     }
 
-    /// Part `part` of `parts` equal ones along dimension `dim` of the tensor `name`, whose whole shape
-    /// is `shape` (one or two dimensions); a leaf that requires a gradient.
+    /// Part `part` of `parts` equal ones along dimension `dim` of the tensor `name`, whose whole
+    /// shape is `shape` (one or two dimensions); a leaf that requires a gradient.
     pub fn shard(
         &self,
         name: &str,

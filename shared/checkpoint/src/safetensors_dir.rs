@@ -63,8 +63,8 @@ impl SafetensorsDir {
         Ok(Self { files, index })
     }
 
-    /// Reads a slice of `name`, whose whole shape must be `shape`, in the file's dtype. Touches only the
-    /// bytes of the slice.
+    /// Reads a slice of `name`, whose whole shape must be `shape`, in the file's dtype. Touches
+    /// only the bytes of the slice.
     pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
         let file = &self.files[*self.index.get(name).context("is not in the model's files")?];
         let info = file.metadata.info(name).context("is not in the model's files")?;

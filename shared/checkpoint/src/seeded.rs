@@ -9,8 +9,8 @@ use tch::{Kind, Tensor};
 
 /// Draws a slice of the tensor `name` in f64.
 ///
-/// Every row has a stream of its own in a counter-based generator (ChaCha8), keyed by seed and name, so
-/// row r is drawn without the rows before it, and a rank draws just its shard of them.
+/// Every row has a stream of its own in a counter-based generator (ChaCha8), keyed by seed and
+/// name, so row r is drawn without the rows before it, and a rank draws just its shard of them.
 pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> Result<Tensor> {
     let shape: Vec<i64> = slice.iter().map(|range| range.end - range.start).collect();
     let [rows, columns] = slice else {

@@ -18,8 +18,8 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Builds the model from `weights`. Matrix products run in `compute` (f32, f64 or bf16), whatever
-    /// the dtype in which the weights are kept.
+    /// Builds the model from `weights`. Matrix products run in `compute` (f32, f64 or bf16),
+    /// whatever the dtype in which the weights are kept.
     pub fn new(
         config: &LlamaConfig,
         weights: &Weights,
@@ -45,8 +45,8 @@ impl Llama {
     /// Scores for the next token. `tokens`: `[batch, seq]`, i64; returns `[batch, seq, vocab]`.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
         let (cos, sin) = self.rotary.tables(tokens.size()[1]); // [seq, 1, head_dim]
-        let mut x =
-            Tensor::embedding(&self.embed_tokens, tokens, -1, false, false).to_kind(self.compute); // [batch, seq, hidden]
+        let x = Tensor::embedding(&self.embed_tokens, tokens, -1, false, false);
+        let mut x = x.to_kind(self.compute); // [batch, seq, hidden]
         for layer in &self.layers {
             x = layer.forward(&x, &cos, &sin);
         }
@@ -108,7 +108,8 @@ impl Attention {
     }
 
     fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
-        let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]); // [batch, seq, heads, head_dim]
+        // To [batch, seq, heads, head_dim].
+        let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]);
         let q = Rotary::apply(&heads(self.q_proj.forward(x)), cos, sin);
         let k = Rotary::apply(&heads(self.k_proj.forward(x)), cos, sin);
         let v = heads(self.v_proj.forward(x));
@@ -135,7 +136,7 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let gated = self.gate_proj.forward(x).silu() * self.up_proj.forward(x); // [.., intermediate]
+        let gated = self.gate_proj.forward(x).silu() * self.up_proj.forward(x); // [.., inter]
         self.down_proj.forward(&gated) // [batch, seq, hidden]
     }
 }

@@ -65,7 +65,8 @@ pub fn clip_grads(grads: &[Tensor], norm: &Tensor, clip: f64) -> Result<()> {
     autograd::scale(grads, &factor.clamp_max(1.0))
 }
 
-/// The learning rate of update `step` (from 0): a linear warm-up, then half a cosine down to `min_lr`.
+/// The learning rate of update `step` (from 0): a linear warm-up, then half a cosine down to
+/// `min_lr`.
 pub fn learning_rate(train: &TrainConfig, step: usize) -> f64 {
     if step < train.warmup {
         return train.lr * (step + 1) as f64 / train.warmup as f64;

@@ -41,7 +41,8 @@ impl Trainer {
     /// One optimiser step over these micro-batches; what it returns is from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
         let train = &self.config.train;
-        // Every loss is divided by the tokens of the whole global batch, so gradients simply add up.
+        // Every loss is divided by the tokens of the whole global batch, so gradients simply add
+        // up.
         let tokens = (train.global_batch * self.config.data.seq_len) as f64;
         let parameters = self.model.parameters();
         for (_, parameter) in parameters {
@@ -74,12 +75,13 @@ impl Trainer {
             cross_entropy_sum(&logits, &micro_batch.targets) / tokens
         };
         let _span = self.trace.span(Track::Compute, "backward");
-        loss.f_backward()?;
+        autograd::backward(&loss)?;
         Ok(loss.detach())
     }
 }
 
-/// Sum over all tokens of −log p(target). `logits`: `[batch, seq, vocab]`, `targets`: `[batch, seq]`.
+/// Sum over all tokens of −log p(target). `logits`: `[batch, seq, vocab]`, `targets`: `[batch,
+/// seq]`.
 fn cross_entropy_sum(logits: &Tensor, targets: &Tensor) -> Tensor {
     let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let logits = logits.flatten(0, 1).to_kind(kind); // [batch·seq, vocab]

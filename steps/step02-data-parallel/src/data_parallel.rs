@@ -1,5 +1,5 @@
-//! Data parallelism: every rank holds the whole model and reads its own part of the batch; before the
-//! update, gradients are summed over all of them.
+//! Data parallelism: every rank holds the whole model and reads its own part of the batch; before
+//! the update, gradients are summed over all of them.
 
 use anyhow::{Result, ensure};
 use autograd::Hook;
@@ -39,14 +39,16 @@ impl DataParallel {
         }
     }
 
-    /// To be called before each backward pass: after the `last` one of a step, gradients are complete.
+    /// To be called before each backward pass: after the `last` one of a step, gradients are
+    /// complete.
     pub fn before_backward(&self, last: bool) {
         if let Self::Bucketed(bucketed) = self {
             bucketed.armed.store(last, Relaxed);
         }
     }
 
-    /// To be called after the last backward pass: afterwards every `.grad` is the sum over all replicas.
+    /// To be called after the last backward pass: afterwards every `.grad` is the sum over all
+    /// replicas.
     pub fn finish(&self) -> Result<()> {
         match self {
             Self::Naive(naive) => naive.finish(),
@@ -55,8 +57,8 @@ impl DataParallel {
     }
 }
 
-/// One all-reduce for each gradient, when all of them are there: simple, and the network idles during the
-/// backward pass while the processor idles after it.
+/// One all-reduce for each gradient, when all of them are there: simple, and the network idles
+/// during the backward pass while the processor idles after it.
 pub struct Naive {
     parameters: Vec<Tensor>,
     group: Group,
@@ -80,8 +82,8 @@ impl Naive {
     }
 }
 
-/// Gradients live side by side in a few long buffers. A buffer is reduced as soon as the backward pass has
-/// filled it, while the pass goes on into the layers below.
+/// Gradients live side by side in a few long buffers. A buffer is reduced as soon as the backward
+/// pass has filled it, while the pass goes on into the layers below.
 pub struct Bucketed {
     buckets: Vec<Arc<Mutex<Bucket>>>,
     /// Whether the running backward pass is the last one of the step.
@@ -102,7 +104,8 @@ impl Bucketed {
     fn new(parameters: &Parameters, group: &Group, bucket_bytes: usize) -> Result<Self> {
         let armed = Arc::new(AtomicBool::new(false));
         let (mut buckets, mut hooks) = (vec![], vec![]);
-        // The backward pass meets the parameters last to first, so that is how they fill the buckets.
+        // The backward pass meets the parameters last to first, so that is how they fill the
+        // buckets.
         let backwards: Vec<&Tensor> = parameters.iter().rev().map(|(_, p)| p).collect();
         for members in split(&backwards, bucket_bytes) {
             let numbers: i64 = members.iter().map(|p| p.numel() as i64).sum();

@@ -34,8 +34,9 @@ impl Rotary {
     }
 }
 
-/// θ^(−2i/head_dim) for every pair i; Llama 3.1 stretches the slow ones, for contexts longer than those
-/// it was first trained on (*The Llama 3 Herd of Models*; the formula is the reference code's).
+/// θ^(−2i/head_dim) for every pair i; Llama 3.1 stretches the slow ones, for contexts longer than
+/// those it was first trained on (*The Llama 3 Herd of Models*; the formula is the reference
+/// code's).
 fn frequencies(config: &LlamaConfig) -> Vec<f64> {
     let head_dim = config.head_dim();
     let plain =

@@ -1,5 +1,5 @@
-//! `record STEP DIR FLAGS…`: trains a step under these flags, by any launcher, and has every rank write
-//! what it computed to DIR.
+//! `record STEP DIR FLAGS…`: trains a step under these flags, by any launcher, and has every rank
+//! write what it computed to DIR.
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;
