@@ -113,7 +113,7 @@ pub struct RunConfig {
     pub device: DeviceName,
     pub dtype: Dtype,
     pub launcher: Launcher,
-    /// `None`: one, or all cores for a single rank.
+    /// `None`: one.
     pub threads_per_rank: Option<usize>,
     /// Longest wait for another rank.
     pub timeout: Duration,
@@ -135,7 +135,7 @@ impl Config {
         Launch {
             layout: self.parallel.layout,
             launcher: self.run.launcher,
-            threads_per_rank: self.run.threads_per_rank.unwrap_or(0),
+            threads_per_rank: self.run.threads_per_rank.unwrap_or(1),
             timeout: self.run.timeout,
             trace: self.run.trace.is_some(),
             ..Launch::default()

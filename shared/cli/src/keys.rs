@@ -88,7 +88,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("run", "device", Choice(DeviceName::NAMES), "D", 1, "cpu or cuda"),
     key("run", "dtype", Choice(Dtype::NAMES), "T", 1, "f32, f64 or bf16 (computes in bf16 on weights in f32)"),
     key("run", "launcher", Choice(LAUNCHERS), "HOW", 1, "What a rank is: threads, processes, or env where torchrun or the like has started it; default: env where RANK and WORLD_SIZE are set, else threads on cpu and processes on cuda"),
-    key("run", "threads-per-rank", Count, "N", 1, "Threads inside an operation; default: one, or all cores for a single rank"),
+    key("run", "threads-per-rank", Count, "N", 1, "Threads inside an operation [1]"),
     key("run", "timeout", Number, "SECONDS", 1, "Longest wait for another rank"),
     key("run", "metrics", Text, "FILE", 1, "Write one JSON object per step"),
     key("run", "trace", Text, "FILE", 1, "Write a trace of every rank, for Perfetto or Chrome"),

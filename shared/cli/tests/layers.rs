@@ -140,10 +140,10 @@ fn settings_reach_their_places() {
     assert!(launch.trace && run.dry_run);
     assert_eq!((config.kind(), config.weights_kind()), (tch::Kind::BFloat16, tch::Kind::Float));
     assert_eq!((run.save_every, run.prompt.as_str()), (Some(4), "-- once"));
-    // 16 sequences: 2 replicas, 2 at once.
-    assert_eq!(config.micro_batches(), 4);
+    // 8 sequences: 2 replicas, 2 at once.
+    assert_eq!(config.micro_batches(), 2);
     let options = config.report(true);
-    assert_eq!(options.tokens_per_step, 16 * 128);
+    assert_eq!(options.tokens_per_step, 8 * 128);
     // Per layer 128 × (2×128 + 2×64) + 3 × 128 × 384 weights, and 256 × 128 of the output.
     assert_eq!(options.flops_per_token, 6.0 * 819_200.0 + 12.0 * 4.0 * 128.0 * 128.0);
     let f64 = parse(1, &["--dtype", "f64"]);

@@ -124,7 +124,7 @@ fn numbers_out_of_range() {
 #[test]
 fn an_impossible_layout() {
     assert_snapshot!(refused(1, "--global-batch 15"), @"global-batch is 15, but must be a multiple of micro-batch 2 × dp 1 = 2");
-    assert_snapshot!(refused(2, "--dp 3"), @"global-batch is 16, but must be a multiple of micro-batch 2 × dp 3 = 6");
+    assert_snapshot!(refused(2, "--dp 3"), @"global-batch is 8, but must be a multiple of micro-batch 2 × dp 3 = 6");
     assert_snapshot!(refused(2, "--dp 0"), @"dp is 0, but must be at least 1");
     assert_snapshot!(refused(3, "--tp 0"), @"tp is 0, but must be at least 1");
     assert_snapshot!(refused(3, "--tp 3"), @"tp is 3, but must divide num_attention_heads 8");

@@ -34,8 +34,9 @@ pub enum Launcher {
 pub struct Launch {
     pub layout: Layout,
     pub launcher: Launcher,
-    /// Threads libtorch may use inside an operation, on each rank. 0: one, or all cores where the
-    /// world is a single rank.
+    /// Threads libtorch may use inside an operation, on each rank. More than one pays on a machine
+    /// that does nothing else: they wait for each other at every operation, actively, and beside
+    /// other work for a time slice each.
     pub threads_per_rank: usize,
     /// Longest wait for another rank: to come at all, within an operation, and to finish.
     pub timeout: Duration,
@@ -52,7 +53,7 @@ impl Default for Launch {
         Self {
             layout: Layout::default(),
             launcher: Launcher::default(),
-            threads_per_rank: 0,
+            threads_per_rank: 1,
             timeout: Duration::from_secs(300),
             silence: Duration::from_secs(10),
             trace: false,
@@ -96,12 +97,7 @@ impl Launch {
     /// Gives the calling thread its share of cores for the operations of libtorch, which keeps the
     /// number for each thread apart. `launch` does this for every rank.
     pub fn set_intra_op_threads(&self) {
-        let threads = match (self.threads_per_rank, self.layout.world()) {
-            (0, 1) => std::thread::available_parallelism().map_or(1, |n| n.get()),
-            (0, _) => 1,
-            (threads, _) => threads,
-        };
-        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        tch::set_num_threads(i32::try_from(self.threads_per_rank).unwrap_or(i32::MAX));
     }
 }
 

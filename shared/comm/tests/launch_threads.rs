@@ -144,10 +144,10 @@ fn intra_op_threads_are_set_for_each_rank() {
         })
     };
     let two = Layout { tp: 2, ..Layout::default() };
-    let cores = std::thread::available_parallelism().unwrap().get() as i32;
-    assert_eq!(threads(two, 0).unwrap(), [1, 1]);
+    let one = Launch::default().threads_per_rank;
+    assert_eq!(threads(two, one).unwrap(), [1, 1]);
     assert_eq!(threads(two, 3).unwrap(), [3, 3]);
-    assert_eq!(threads(Layout::default(), 0).unwrap(), [cores]);
+    assert_eq!(threads(Layout::default(), one).unwrap(), [1]);
 }
 
 #[test]
