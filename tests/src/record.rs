@@ -66,11 +66,10 @@ impl Record {
     /// Every number of the record as one flat list of tensors, by a name that says what it is.
     pub fn tensors(&self) -> Tensors {
         let mut all = Tensors::new();
-        let numbers: [(&str, fn(&StepStats) -> f64); 3] =
-            [("loss", |s| s.loss), ("gradient norm", |s| s.grad_norm), ("lr", |s| s.lr)];
         for (step, stats) in (1..).zip(&self.stats) {
-            for (what, number) in numbers {
-                all.insert(format!("step {step}: {what}"), Tensor::from(number(stats)));
+            let StepStats { loss, grad_norm, lr, .. } = *stats;
+            for (what, number) in [("loss", loss), ("gradient norm", grad_norm), ("lr", lr)] {
+                all.insert(format!("step {step}: {what}"), Tensor::from(number));
             }
         }
         for (kind, steps) in [("gradient", &self.grads), ("weight", &self.weights)] {
