@@ -2,8 +2,9 @@
 """Training speed of step01 beside transformers' Llama: same shape, same machine, same minutes.
 
 Each contender runs in a process of its own, in turn, for several rounds, so that a machine that
-slows down slows all of them. A round's result is the median over its timed steps; the table shows
-the median over rounds. The ceiling is a 1024 x 1024 x 1024 product of f32 matrices, in each round.
+slows down slows all of them. The table shows the median over all timed steps, and the fastest step,
+which is what other programs on the machine disturb least; the quotients are those of the medians.
+The ceiling is a 1024 x 1024 x 1024 product of f32 matrices, measured in each round too.
 """
 
 import argparse
@@ -112,13 +113,13 @@ def measure(name: str, binary: str | None, steps: int) -> list[float]:
     return transformers_llama(name, steps)
 
 
-def apart(name: str, arguments: argparse.Namespace) -> float:
-    """Median seconds of a contender, measured in a process of its own."""
+def apart(name: str, arguments: argparse.Namespace) -> list[float]:
+    """Seconds of a contender's timed steps, measured in a process of its own."""
     command = [sys.executable, __file__, "--one", name, "--steps", str(arguments.steps)]
     if arguments.step01:
         command += ["--step01", arguments.step01]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    return statistics.median(json.loads(answer.stdout))
+    return json.loads(answer.stdout)
 
 
 def main() -> None:
@@ -133,26 +134,22 @@ def main() -> None:
         return
 
     names = ["product", "eager", "sdpa"] + (["step01"] if arguments.step01 else [])
-    rounds = {name: [] for name in names}
+    seconds = {name: [] for name in names}
     for number in range(arguments.rounds):
         for name in names:
-            rounds[name].append(apart(name, arguments))
+            seconds[name] += apart(name, arguments)
         print(f"round {number + 1} of {arguments.rounds} done, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
 
-    ceiling = statistics.median(2 * 1024**3 / s for s in rounds["product"])
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    ceiling = 2 * 1024**3 / median["product"]
     labels = {"eager": "transformers, eager", "sdpa": "transformers, SDPA", "step01": "step01"}
     print(f"\n{parameters():,} parameters, {BATCH} x {SEQ} tokens a step, f32, AdamW, {CORES} cores")
     print(f"matrix product 1024^3: {ceiling / 1e9:.0f} GFLOP/s\n")
-    print(f"{'':22}{'tokens/s':>10}{'lowest':>10}{'highest':>10}{'to eager':>10}{'of ceiling':>12}")
-    base = statistics.median(BATCH * SEQ / s for s in rounds["eager"])
+    print(f"{'':22}{'tokens/s':>10}{'fastest':>10}{'to eager':>10}{'of ceiling':>12}")
     for name in names[1:]:
-        speeds = [BATCH * SEQ / s for s in rounds[name]]
-        speed = statistics.median(speeds)
+        speed, fastest = BATCH * SEQ / median[name], BATCH * SEQ / min(seconds[name])
         share = speed * flops_per_token() / ceiling
-        print(
-            f"{labels[name]:22}{speed:10,.0f}{min(speeds):10,.0f}{max(speeds):10,.0f}"
-            f"{speed / base:9.2f}x{share:11.0%}"
-        )
+        print(f"{labels[name]:22}{speed:10,.0f}{fastest:10,.0f}{median['eager'] / median[name]:9.2f}x{share:12.0%}")
 
 
 if __name__ == "__main__":
