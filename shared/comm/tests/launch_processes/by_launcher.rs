@@ -129,6 +129,14 @@ fn control_c() {
     let notes = Notes::new();
     let mut command = demo("processes", "dp", 3, 60.0, "talk", &notes);
     command.process_group(0); // as a shell starts it
+    // Tests that run in the background may have been told to ignore the signal; that is inherited.
+    // SAFETY: between fork and exec only async-signal-safe functions may be called; `signal` is one.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        })
+    };
     let world = Running::start(command);
     let pids = [0, 1, 2].map(|rank| notes.pid(rank));
     signal("INT", -i64::from(world.child.id()));
