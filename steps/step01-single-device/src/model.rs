@@ -5,6 +5,7 @@ use checkpoint::{LlamaConfig, Weights};
 use tch::{Device, Kind, Tensor};
 
 use crate::layers::{Linear, Loader, Parameters, RmsNorm};
+use crate::loss::cross_entropy_sum;
 use crate::rotary::Rotary;
 
 pub struct Llama {
@@ -44,13 +45,23 @@ impl Llama {
 
     /// Scores for the next token. `tokens`: `[batch, seq]`, i64; returns `[batch, seq, vocab]`.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
+        self.lm_head.forward(&self.hidden(tokens))
+    }
+
+    /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
+    pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        cross_entropy_sum(&self.hidden(tokens), &self.lm_head.weight, targets)
+    }
+
+    /// What the head reads: `[batch, seq, hidden]`.
+    fn hidden(&self, tokens: &Tensor) -> Tensor {
         let (cos, sin) = self.rotary.tables(tokens.size()[1]); // [seq, 1, head_dim]
         let x = Tensor::embedding(&self.embed_tokens, tokens, -1, false, false);
         let mut x = x.to_kind(self.compute); // [batch, seq, hidden]
         for layer in &self.layers {
             x = layer.forward(&x, &cos, &sin);
         }
-        self.lm_head.forward(&self.norm.forward(&x)) // [batch, seq, vocab]
+        self.norm.forward(&x) // [batch, seq, hidden]
     }
 
     pub fn parameters(&self) -> &Parameters {

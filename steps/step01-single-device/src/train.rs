@@ -5,7 +5,7 @@ use checkpoint::Weights;
 use cli::Config;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Trace, Track};
-use tch::{Kind, Reduction, Tensor};
+use tch::Tensor;
 
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
@@ -71,22 +71,12 @@ impl Trainer {
     fn forward_backward(&self, micro_batch: &MicroBatch, tokens: f64) -> Result<Tensor> {
         let loss = {
             let _span = self.trace.span(Track::Compute, "forward");
-            let logits = self.model.forward(&micro_batch.inputs); // [micro_batch, seq, vocab]
-            cross_entropy_sum(&logits, &micro_batch.targets) / tokens
+            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / tokens
         };
         let _span = self.trace.span(Track::Compute, "backward");
         autograd::backward(&loss)?;
         Ok(loss.detach())
     }
-}
-
-/// Sum over all tokens of −log p(target). `logits`: `[batch, seq, vocab]`, `targets`: `[batch,
-/// seq]`.
-fn cross_entropy_sum(logits: &Tensor, targets: &Tensor) -> Tensor {
-    let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-    let logits = logits.flatten(0, 1).to_kind(kind); // [batch·seq, vocab]
-    let targets = targets.flatten(0, 1); // [batch·seq]
-    logits.cross_entropy_loss(&targets, None::<&Tensor>, Reduction::Sum, -100, 0.0)
 }
 
 /// Trains as `config` says, shows how it goes, and ends with a sample.
