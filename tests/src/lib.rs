@@ -3,6 +3,8 @@
 
 mod compare;
 mod record;
+mod whole;
 
 pub use compare::{Bound, compare};
-pub use record::{Record, Tensors, Training, parse, record, record_with};
+pub use record::{Held, Record, Tensors, Training, parse, record, record_with};
+pub use whole::whole;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use cli::{Config, Program};
-use comm::{Layout, Mesh};
+use comm::{Coords, Layout, Mesh};
 use report::{StepStats, Trace};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,48 +14,65 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// What one rank saw of a run.
 pub struct Record {
     pub rank: usize,
+    pub coords: Coords,
     pub stats: Vec<StepStats>,
-    /// After each update: the gradients it used (summed and clipped).
+    /// After each update: the gradients it used (summed and clipped), as much of them as this rank
+    /// holds.
     pub grads: Vec<Tensors>,
     /// After each update: the weights it left.
     pub weights: Vec<Tensors>,
+    /// The dimension along which tensor-parallel ranks share a parameter, for those that they share.
+    pub splits: BTreeMap<String, i64>,
+}
+
+/// A parameter as one rank holds it.
+pub struct Held {
+    pub name: String,
+    pub weight: Tensor,
+    pub grad: Tensor,
+    pub split: Option<i64>,
 }
 
 /// A step's trainer, as the harness drives it.
 pub trait Training {
     fn step(&mut self) -> Result<StepStats>;
-    /// Whole parameters, each with its whole gradient in `.grad()` or beside it: (name, weight,
-    /// gradient).
-    fn full(&self) -> Result<Vec<(String, Tensor, Tensor)>>;
+    fn parameters(&self) -> Vec<Held>;
 }
 
-/// A trainer whose every rank holds every parameter whole.
-macro_rules! unsplit {
-    ($trainer:ty) => {
+macro_rules! training {
+    ($step:ident, $trainer:ty, $split:expr) => {
         impl Training for $trainer {
             fn step(&mut self) -> Result<StepStats> {
                 self.step()
             }
 
-            fn full(&self) -> Result<Vec<(String, Tensor, Tensor)>> {
-                let whole = |(name, p): &(String, Tensor)| (name.clone(), p.detach(), p.grad());
-                Ok(self.model.parameters().iter().map(whole).collect())
+            fn parameters(&self) -> Vec<Held> {
+                let held = |p: &$step::layers::Parameter| Held {
+                    name: p.name.clone(),
+                    weight: p.tensor.detach(),
+                    grad: p.tensor.grad(),
+                    split: $split(p),
+                };
+                self.model.parameters().iter().map(held).collect()
             }
         }
     };
 }
-unsplit!(step01::train::Trainer);
-unsplit!(step02::train::Trainer<'_>);
+training!(step01, step01::train::Trainer, |_| None);
+training!(step02, step02::train::Trainer<'_>, |_| None);
+training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p.split);
 
 impl Record {
-    fn take(rank: usize, steps: usize, mut trainer: impl Training) -> Result<Self> {
-        let mut record = Self { rank, stats: vec![], grads: vec![], weights: vec![] };
+    fn take(rank: usize, coords: Coords, steps: usize, mut trainer: impl Training) -> Result<Self> {
+        let (stats, grads, weights, splits) = (vec![], vec![], vec![], BTreeMap::new());
+        let mut record = Self { rank, coords, stats, grads, weights, splits };
         for _ in 0..steps {
             record.stats.push(trainer.step()?);
             let (mut grads, mut weights) = (Tensors::new(), Tensors::new());
-            for (name, weight, grad) in trainer.full()? {
+            for Held { name, weight, grad, split } in trainer.parameters() {
                 grads.insert(name.clone(), grad.copy());
-                weights.insert(name, weight.copy());
+                weights.insert(name.clone(), weight.copy());
+                record.splits.extend(split.map(|dim| (name, dim)));
             }
             record.grads.push(grads);
             record.weights.push(weights);
@@ -65,21 +82,26 @@ impl Record {
 
     /// Every number of the record as one flat list of tensors, by a name that says what it is.
     pub fn tensors(&self) -> Tensors {
-        let mut all = Tensors::new();
-        for (step, stats) in (1..).zip(&self.stats) {
+        self.labelled().map(|(label, _, tensor)| (label, tensor)).collect()
+    }
+
+    /// Label, dimension along which it is split, tensor.
+    pub(crate) fn labelled(&self) -> impl Iterator<Item = (String, Option<i64>, Tensor)> {
+        let numbers = (1..).zip(&self.stats).flat_map(|(step, stats)| {
             let StepStats { loss, grad_norm, lr, .. } = *stats;
-            for (what, number) in [("loss", loss), ("gradient norm", grad_norm), ("lr", lr)] {
-                all.insert(format!("step {step}: {what}"), Tensor::from(number));
-            }
-        }
-        for (kind, steps) in [("gradient", &self.grads), ("weight", &self.weights)] {
-            for (step, tensors) in (1..).zip(steps) {
-                for (name, tensor) in tensors {
-                    all.insert(format!("step {step}: {kind} of {name}"), tensor.shallow_clone());
-                }
-            }
-        }
-        all
+            let numbers = [("loss", loss), ("gradient norm", grad_norm), ("lr", lr)];
+            numbers.map(|(what, n)| (format!("step {step}: {what}"), None, Tensor::from(n)))
+        });
+        let lists = [("gradient", &self.grads), ("weight", &self.weights)];
+        let tensors = lists.into_iter().flat_map(move |(kind, steps)| {
+            (1..).zip(steps).flat_map(move |(step, tensors)| {
+                tensors.iter().map(move |(name, tensor)| {
+                    let label = format!("step {step}: {kind} of {name}");
+                    (label, self.splits.get(name).copied(), tensor.shallow_clone())
+                })
+            })
+        });
+        numbers.chain(tensors)
     }
 
     /// Writes [`Record::tensors`] to `DIR/rank-N.safetensors`.
@@ -129,11 +151,15 @@ pub fn record_with(
         1 => {
             tch::set_num_threads(1); // as every rank of a larger world
             let trainer = step01::train::Trainer::new(&config(0), Trace::off())?;
-            Ok(vec![Record::take(0, steps, trainer)?])
+            Ok(vec![Record::take(0, Coords::default(), steps, trainer)?])
         }
         2 => comm::launch(&launch, move |mesh: &Mesh| {
             let trainer = step02::train::Trainer::new(&config(mesh.rank), mesh)?;
-            Record::take(mesh.rank, steps, trainer)
+            Record::take(mesh.rank, mesh.coords, steps, trainer)
+        }),
+        3 => comm::launch(&launch, move |mesh: &Mesh| {
+            let trainer = step03::train::Trainer::new(&config(mesh.rank), mesh)?;
+            Record::take(mesh.rank, mesh.coords, steps, trainer)
         }),
         _ => bail!("there is no step {step}"),
     }

@@ -2,23 +2,13 @@
 
 mod common;
 
-use common::{flags, reference};
-use parity::{Bound, Record, compare, record, record_with};
-use std::process::Command;
+use common::{assert_launchers_agree, flags, reference};
+use parity::{Bound, compare, record, record_with, whole};
 
 const SYNCS: [&str; 2] = ["naive", "bucketed"];
 
 /// Buckets of 10 kB: about a dozen for the model under test.
 const BUCKETS: &str = "--bucket-mb 0.01";
-
-/// All ranks of a run hold the same numbers, bit for bit.
-fn assert_ranks_agree(what: &str, records: &[Record]) {
-    let first = records[0].tensors();
-    for record in &records[1..] {
-        let what = format!("{what}, rank {} against rank 0", record.rank);
-        compare(&what, &first, &record.tensors(), Bound::Bits);
-    }
-}
 
 #[test]
 fn every_world_and_way_of_summing_computes_what_step01_computes() {
@@ -34,8 +24,7 @@ fn every_world_and_way_of_summing_computes_what_step01_computes() {
                     assert_eq!(records.len(), dp);
                     // One replica reorders no sum.
                     let bound = if dp == 1 { Bound::Bits } else { Bound::REORDERED };
-                    let worst = compare(&what, &reference, &records[0].tensors(), bound);
-                    assert_ranks_agree(&what, &records);
+                    let worst = compare(&what, &reference, &whole(&what, &records), bound);
                     println!("{what}: largest relative error {worst:.1e}");
                 }
             }
@@ -49,7 +38,7 @@ fn one_micro_batch_a_replica_is_enough() {
     for dp in [2, 3, 8] {
         let run = format!("--global-batch 24 --micro-batch {} --dp {dp} {BUCKETS}", 24 / dp);
         let records = record(2, &flags(false, &run)).unwrap();
-        compare(&run, &reference, &records[0].tensors(), Bound::REORDERED);
+        compare(&run, &reference, &whole(&run, &records), Bound::REORDERED);
     }
 }
 
@@ -60,8 +49,7 @@ fn ranks_seeded_differently_still_start_equal() {
         let reseed = |config: &mut cli::Config, rank| config.train.seed += 100 * rank as u64;
         let records = record_with(2, &flags(false, &run), reseed).unwrap();
         let reference = reference(false, "--global-batch 24 --micro-batch 3");
-        compare(&run, &reference, &records[0].tensors(), Bound::REORDERED);
-        assert_ranks_agree(&run, &records);
+        compare(&run, &reference, &whole(&run, &records), Bound::REORDERED);
     }
 }
 
@@ -126,47 +114,9 @@ fn a_bf16_gradient_sum_keeps_what_bf16_would_lose() {
     compare("bf16 gradients", &one.grads[0], &two.grads[0], Bound::Relative(1e-5));
 }
 
-/// The `record` binary under these flags, ready to be spawned.
-fn binary(dir: &std::path::Path, flags: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
-    command.arg("2").arg(dir).args(flags);
-    command
-}
-
 #[test]
 fn all_three_launchers_compute_the_same_bits() {
-    let batch = "--global-batch 12 --micro-batch 2 --dp 3";
-    let threads = record(2, &flags(true, batch)).unwrap();
-
-    let dir = tempfile::tempdir().unwrap();
-    let processes = flags(true, &format!("{batch} --launcher processes"));
-    assert!(binary(dir.path(), &processes).status().unwrap().success());
-    assert_same(&threads, dir.path(), "processes");
-
-    let dir = tempfile::tempdir().unwrap();
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let children: Vec<_> = (0..3)
-        .map(|rank| {
-            binary(dir.path(), &flags(true, batch))
-                .envs([("RANK", rank.to_string()), ("WORLD_SIZE", "3".into())])
-                .envs([("MASTER_ADDR", "127.0.0.1".into()), ("MASTER_PORT", port.to_string())])
-                .spawn()
-                .unwrap()
-        })
-        .collect();
-    for mut child in children {
-        assert!(child.wait().unwrap().success());
-    }
-    assert_same(&threads, dir.path(), "env");
-}
-
-fn assert_same(threads: &[Record], dir: &std::path::Path, launcher: &str) {
-    for record in threads {
-        let other = Record::read(dir, record.rank).unwrap();
-        let what = format!("{launcher}, rank {}", record.rank);
-        compare(&what, &record.tensors(), &other, Bound::Bits);
-    }
+    assert_launchers_agree(2, 3, &flags(true, "--global-batch 12 --micro-batch 2 --dp 3"));
 }
 
 #[test]

@@ -44,8 +44,9 @@ impl Weights {
         self.shard(name, shape, 0, 0, 1)
     }
 
-    /// Part `part` of `parts` equal ones along dimension `dim` of the tensor `name`, whose whole
-    /// shape is `shape` (one or two dimensions); a leaf that requires a gradient.
+    /// Part `part` of `parts` along dimension `dim` of the tensor `name`, whose whole shape is `shape`
+    /// (one or two dimensions); a leaf that requires a gradient. Of n rows, part r of p is
+    /// `[n*r/p, n*(r+1)/p)`, rounded down.
     pub fn shard(
         &self,
         name: &str,
@@ -54,9 +55,9 @@ impl Weights {
         part: usize,
         parts: usize,
     ) -> Result<Tensor> {
-        let length = shape[dim] / parts as i64;
+        let start = |part: usize| shape[dim] * part as i64 / parts as i64;
         let mut slice: Vec<_> = shape.iter().map(|&n| 0..n).collect();
-        slice[dim] = part as i64 * length..(part as i64 + 1) * length;
+        slice[dim] = start(part)..start(part + 1);
         let numbers = match &self.source {
             Source::Seeded { seed, layers } => seeded::draw(*seed, *layers, name, &slice),
             Source::Directory(dir) => dir.read(name, shape, &slice),

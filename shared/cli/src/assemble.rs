@@ -1,7 +1,7 @@
 //! From settings by name to a [`Config`].
 
 use crate::config::{
-    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule,
+    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule, TpSync,
     TrainConfig,
 };
 use crate::layers::Values;
@@ -53,6 +53,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
                 cp: v.count("cp")?,
                 tp: v.count("tp")?,
             },
+            tp_sync: v.choice("tp-sync", TpSync::from_name)?,
             dp_sync: v.choice("dp-sync", DpSync::from_name)?,
             bucket_mb: v.number("bucket-mb")?,
             schedule: v.choice("schedule", Schedule::from_name)?,

@@ -38,6 +38,12 @@ choice!(DpSync {
     /// Many parameters to an all-reduce, while the backward pass goes on.
     Bucketed = "bucketed"
 });
+choice!(TpSync {
+    /// The sum of an input's gradient first, then the gradient of the weight.
+    Blocking = "blocking",
+    /// Both at once.
+    Overlapped = "overlapped"
+});
 choice!(Schedule {
     /// One forward pass, one backward pass, in turn.
     OneForwardOneBackward = "1f1b",
@@ -104,6 +110,7 @@ pub struct ParallelConfig {
     pub dp_sync: DpSync,
     /// Size of a gradient bucket in MiB.
     pub bucket_mb: f64,
+    pub tp_sync: TpSync,
     pub schedule: Schedule,
     pub cp_layout: CpLayout,
 }

@@ -1,7 +1,7 @@
 //! Every setting: the one list from which flags, the keys of a configuration file, `--help` and the
 //! refusals are made.
 
-use crate::config::{CpLayout, DeviceName, DpSync, Dtype, Schedule};
+use crate::config::{CpLayout, DeviceName, DpSync, Dtype, Schedule, TpSync};
 use checkpoint::RopeScaling;
 use toml::Value;
 
@@ -81,6 +81,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("parallel", "dp-sync", Choice(DpSync::NAMES), "HOW", 2, "How gradients are summed over replicas: naive after the backward pass, bucketed during it"),
     key("parallel", "bucket-mb", Number, "X", 2, "MiB of gradients in one bucket"),
     key("parallel", "tp", Count, "N", 3, "Ranks that share every matrix"),
+    key("parallel", "tp-sync", Choice(TpSync::NAMES), "HOW", 3, "When gradients of activations are summed over tp ranks: blocking, or overlapped with the weights' gradients"),
     key("parallel", "pp", Count, "N", 4, "Stages of the pipeline"),
     key("parallel", "schedule", Choice(Schedule::NAMES), "HOW", 4, "Order of the passes in the pipeline: 1f1b or afab"),
     key("parallel", "cp", Count, "N", 5, "Ranks that share every sequence"),

@@ -10,7 +10,7 @@ mod sample;
 mod validate;
 
 pub use config::{
-    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule,
+    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule, TpSync,
     TrainConfig,
 };
 

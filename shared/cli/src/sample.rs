@@ -13,14 +13,15 @@ impl Config {
     /// Writes `sample` tokens after the prompt and, on the leader, prints the text; nothing where
     /// `sample` is 0.
     ///
-    /// `forward` takes tokens, i64 `[1, seq-len]` on [`Config::device`], and returns logits
-    /// `[1, seq-len, vocab]` of any float type. It always gets a full sequence, as in training (what
-    /// comes after the text so far cannot be seen by it). Where every rank's `forward` returns the
-    /// same logits, every rank draws the same tokens, so all may call this together.
+    /// `forward` takes tokens, i64 `[1, seq-len]` on [`Config::device`], and the position of the last
+    /// one that counts, and returns the logits there, `[vocab]` of any float type. It always gets a
+    /// full sequence, as in training (what comes after the text so far cannot be seen by it). Where
+    /// every rank's `forward` returns the same logits, every rank draws the same tokens, so all may
+    /// call this together.
     pub fn sample(
         &self,
         leader: bool,
-        forward: impl FnMut(&Tensor) -> Result<Tensor>,
+        forward: impl FnMut(&Tensor, i64) -> Result<Tensor>,
     ) -> Result<()> {
         if self.run.sample > 0 {
             let text = self.generate(forward)?;
@@ -32,7 +33,7 @@ impl Config {
     }
 
     /// The prompt and `sample` tokens after it; see [`Config::sample`].
-    pub fn generate(&self, mut forward: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<String> {
+    pub fn generate(&self, mut forward: impl FnMut(&Tensor, i64) -> Result<Tensor>) -> Result<String> {
         let tokenizer = self.tokenizer()?;
         let mut tokens = tokenizer.encode(&self.run.prompt)?;
         let mut random = Random::new(self.train.seed, 0);
@@ -43,9 +44,9 @@ impl Config {
             let last = seen.len() as i64 - 1;
             input.resize(seq_len, 0);
             let input = Tensor::from_slice(&input).unsqueeze(0).to_device(self.device()); // [1, seq]
-            let logits = tch::no_grad(|| forward(&input))?; // [1, seq, vocab]
+            let logits = tch::no_grad(|| forward(&input, last))?; // [vocab]
             // A vocabulary may be padded beyond the tokenizer's.
-            let logits = logits.i((0, last, ..tokenizer.vocab_size() as i64)).to_kind(Kind::Double);
+            let logits = logits.i(..tokenizer.vocab_size() as i64).to_kind(Kind::Double);
             let logits = Vec::<f64>::try_from(&logits)?; // [vocab]
             tokens.push(draw(&logits, random.unit()) as u32);
         }
@@ -83,9 +84,9 @@ mod tests {
     #[test]
     fn a_model_that_counts_goes_on_counting_beyond_its_context() {
         let config = config("--seq-len 3 --prompt ab --sample 6");
-        let text = config.generate(|tokens| {
+        let text = config.generate(|tokens, last| {
             assert_eq!(tokens.size(), [1, 3]);
-            Ok((tokens + 1).one_hot(256).to_kind(Kind::Float) * 100.0) // [1, seq, vocab]
+            Ok((tokens.i((0, last)) + 1).one_hot(256).to_kind(Kind::Float) * 100.0) // [vocab]
         });
         assert_eq!(text.unwrap(), "abcdefgh");
     }
@@ -95,10 +96,10 @@ mod tests {
         let config = config("--seq-len 1 --prompt a --sample 2000");
         // Of a and b, a is three times as likely: at temperature T, 3^(1/T) times. A padded
         // vocabulary's tokens, however likely, are never drawn.
-        let logits = Tensor::full([1, 1, 300], f64::NEG_INFINITY, (Kind::Double, Device::Cpu));
-        logits.i((0, 0, 97..99)).copy_(&Tensor::from_slice(&[3f64.ln(), 0.0]));
-        let _ = logits.i((0, 0, 256..)).fill_(9.0);
-        let draw = || config.generate(|_| Ok(logits.shallow_clone())).unwrap();
+        let logits = Tensor::full([300], f64::NEG_INFINITY, (Kind::Double, Device::Cpu));
+        logits.i(97..99).copy_(&Tensor::from_slice(&[3f64.ln(), 0.0]));
+        let _ = logits.i(256..).fill_(9.0);
+        let draw = || config.generate(|_, _| Ok(logits.shallow_clone())).unwrap();
         let text = draw();
         assert_eq!(text.len(), 2001);
         let share = text[1..].matches('a').count() as f64 / 2000.0;
@@ -111,6 +112,6 @@ mod tests {
 
     #[test]
     fn no_sample_runs_no_model() {
-        config("--sample 0").sample(true, |_| panic!("not asked for")).unwrap();
+        config("--sample 0").sample(true, |_, _| panic!("not asked for")).unwrap();
     }
 }

@@ -248,6 +248,9 @@ impl Group {
         name: &'static str,
         job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
     ) -> Work<T> {
+        if self.size() == 1 {
+            return Work::ready(self.job(job)()); // nothing to wait for
+        }
         lane.start(self.job(job), name, self.shared.trace.clone())
     }
 }

@@ -144,6 +144,11 @@ pub struct Work<T> {
 }
 
 impl<T> Work<T> {
+    /// Work that is done already, with this result.
+    pub fn done(result: T) -> Work<T> {
+        Self::ready(Ok(result))
+    }
+
     pub(crate) fn ready(result: Result<T>) -> Work<T> {
         let outcome = Arc::new(Outcome::default());
         Promise(outcome.clone()).keep(result);

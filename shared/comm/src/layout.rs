@@ -13,7 +13,7 @@ pub struct Layout {
 }
 
 /// A rank's place along each dimension. Displayed as `dp1 pp0 cp0 tp1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Coords {
     pub dp: usize,
     pub pp: usize,

@@ -6,7 +6,7 @@ use crate::layout::{Coords, Layout};
 use crate::transport::Transport;
 use crate::{Group, GroupSpec};
 use anyhow::Context;
-use report::{CommBytes, Trace};
+use report::{Chart, CommBytes, Trace};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,8 @@ pub struct Mesh {
     /// dp × cp, the ranks that hold the same weights: gradients are summed over it. With cp 1 it is
     /// the dp group itself.
     pub data: Group,
-    /// This rank's recording, off unless the launch asked for one.
+    /// This rank's recording. It starts at once where the launch asked for it, and otherwise when
+    /// the trainer calls [`Trace::start`], which all ranks should do at the same step.
     pub trace: Trace,
 }
 
@@ -43,10 +44,10 @@ pub(crate) struct Wiring {
 impl Mesh {
     pub(crate) fn new(layout: Layout, rank: usize, wiring: &Wiring) -> Self {
         let names: Arc<[String]> = layout.names().into();
-        let trace = match wiring.trace {
-            true => Trace::new(rank, names[rank].clone()),
-            false => Trace::off(),
-        };
+        let trace = Trace::paused(rank, names[rank].clone());
+        if wiring.trace {
+            trace.start();
+        }
         // One id serves all groups of a dimension: they divide the world, so no two ranks meet
         // in two of them.
         let group = |id: u32, name: &'static str, members: Vec<usize>| {
@@ -95,15 +96,28 @@ impl Mesh {
         }
     }
 
-    /// Gathers every rank's trace on rank 0, which writes it to `path`. A collective: all ranks
-    /// call it, and what they record afterwards is not in the file.
+    /// Gathers every rank's trace on rank 0, which writes it to `path` and its chart beside it. A
+    /// collective: all ranks call it, and what they record afterwards is not in the file.
     pub fn write_trace(&self, path: &Path) -> anyhow::Result<()> {
-        let mine = self.trace.export();
-        let traces = self.gather(mine).context("cannot gather the ranks' traces")?;
+        let traces = self.gather_traces()?;
         match self.is_leader() {
             true => report::write_trace(path, &traces),
             false => Ok(()),
         }
+    }
+
+    /// Gathers every rank's trace on rank 0, which draws the last training step in it; `None` where
+    /// it holds no whole one, and on the other ranks. A collective: all ranks call it.
+    pub fn chart(&self) -> anyhow::Result<Option<Chart>> {
+        let traces = self.gather_traces()?;
+        match self.is_leader() {
+            true => Chart::read(&traces),
+            false => Ok(None),
+        }
+    }
+
+    fn gather_traces(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+        self.gather(self.trace.export()).context("cannot gather the ranks' traces")
     }
 
     /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere.
@@ -126,5 +140,48 @@ impl Mesh {
             all.push(bytes);
         }
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Launch, Layout, launch};
+    use report::Track;
+
+    #[test]
+    fn a_run_that_records_its_last_step_alone_can_draw_it() {
+        let settings =
+            Launch { layout: Layout { pp: 2, ..Layout::default() }, ..Launch::default() };
+        let charts = launch(&settings, |mesh| {
+            let steps = 3;
+            for step in 1..=steps {
+                mesh.world.barrier()?; // no rank is a step ahead
+                if step == steps {
+                    mesh.trace.start();
+                }
+                for micro_batch in 0..step {
+                    drop(mesh.trace.span(Track::Compute, format!("forward {micro_batch}")));
+                    drop(mesh.trace.span(Track::Compute, format!("backward {micro_batch}")));
+                }
+                drop(mesh.trace.span(Track::Compute, "optimizer"));
+            }
+            mesh.chart()
+        });
+        let charts = charts.unwrap();
+        let bubble = charts[0].as_ref().and_then(|chart| chart.bubble()).unwrap();
+        assert_eq!(bubble.ideal, 1.0 / 4.0); // pp 2, and 3 micro-batches in the last step
+        assert!(charts[1].is_none(), "only rank 0 draws");
+    }
+
+    #[test]
+    fn a_run_that_recorded_nothing_has_no_chart() {
+        let settings =
+            Launch { layout: Layout { pp: 2, ..Layout::default() }, ..Launch::default() };
+        let charts = launch(&settings, |mesh| {
+            drop(mesh.trace.span(Track::Compute, "forward 0"));
+            drop(mesh.trace.span(Track::Compute, "optimizer"));
+            mesh.chart()
+        });
+        assert!(charts.unwrap().iter().all(Option::is_none));
     }
 }

@@ -1,6 +1,7 @@
 //! The trace of all ranks as one file in Chrome's trace format, which Perfetto opens: a process per
 //! rank, a thread per track.
 
+use crate::Chart;
 use crate::trace::{Event, RankTrace, Track};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -9,25 +10,31 @@ use std::path::Path;
 
 /// Writes what the ranks exported ([`crate::Trace::export`]; empty ones are left out). Times in the
 /// file are microseconds since the first span of all, whose own time since the Unix epoch stands in
-/// `otherData.start_unix_ns`. The file appears whole or not at all.
+/// `otherData.start_unix_ns`. Where the ranks recorded a whole training step, [`Chart`] draws the last
+/// one as an SVG beside the file. Each file appears whole or not at all.
 ///
 /// # Errors
-/// Where the file cannot be written, or bytes are not a rank's export.
+/// Where a file cannot be written, or bytes are not a rank's export.
 pub fn write_trace(path: &Path, ranks: &[Vec<u8>]) -> Result<()> {
-    let ranks: Vec<RankTrace> = ranks
-        .iter()
-        .filter(|bytes| !bytes.is_empty())
-        .map(|bytes| serde_json::from_slice(bytes).context("not a rank's exported trace"))
-        .collect::<Result<_>>()?;
-    let text = serde_json::to_vec(&document(&ranks))?;
+    let ranks = RankTrace::read(ranks)?;
+    write_whole(path, &serde_json::to_vec(&document(&ranks))?)
+        .with_context(|| format!("cannot write the trace {}", path.display()))?;
+    let Some(chart) = Chart::of(&ranks) else {
+        return Ok(());
+    };
+    let beside = path.with_extension("svg");
+    write_whole(&beside, chart.svg().as_bytes())
+        .with_context(|| format!("cannot write the chart {}", beside.display()))
+}
 
+/// Under another name first: whoever opens the file finds all of it.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = path.with_file_name(name);
-    std::fs::write(&partial, text)
+    std::fs::write(&partial, bytes)
         .and_then(|()| std::fs::rename(&partial, path))
         .inspect_err(|_| drop(std::fs::remove_file(&partial)))
-        .with_context(|| format!("cannot write the trace {}", path.display()))
 }
 
 fn document(ranks: &[RankTrace]) -> Value {
@@ -206,6 +213,31 @@ mod tests {
             }
         }
         assert!(events.iter().any(|e| e["args"]["bytes"] == 64));
+    }
+
+    #[test]
+    fn a_chart_stands_beside_the_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let step = |end| {
+            [
+                (Track::Compute, "forward", 0, 10),
+                (Track::Compute, "backward", 10, end),
+                (Track::Compute, "optimizer", end, end + 1),
+            ]
+        };
+        let ranks = [rank(0, &step(30)), rank(1, &step(20))];
+        write_trace(&dir.path().join("run.json"), &ranks).unwrap();
+        let mut files: Vec<_> =
+            dir.path().read_dir().unwrap().map(|file| file.unwrap().file_name()).collect();
+        files.sort();
+        assert_eq!(files, ["run.json", "run.svg"]);
+        let svg = std::fs::read_to_string(dir.path().join("run.svg")).unwrap();
+        assert_eq!(svg, Chart::read(&ranks).unwrap().unwrap().svg());
+
+        std::fs::remove_file(dir.path().join("run.svg")).unwrap();
+        std::fs::create_dir(dir.path().join("run.svg")).unwrap();
+        let error = write_trace(&dir.path().join("run.json"), &ranks).unwrap_err();
+        assert!(format!("{error:#}").starts_with("cannot write the chart "), "{error:#}");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What each rank was doing, and when.
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -32,13 +34,15 @@ impl Track {
     }
 }
 
-/// A handle on one rank's recording; clones share it, from any thread. Off, a span costs one branch.
+/// A handle on one rank's recording; clones share it, from any thread. While nothing is recorded, a
+/// span costs one relaxed load.
 #[derive(Clone)]
 pub struct Trace(Option<Arc<Recorder>>);
 
 struct Recorder {
     rank: usize,
     name: String,
+    recording: AtomicBool,
     /// The same moment on two clocks: one that all processes share, and one that never jumps.
     epoch_ns: u64,
     instant: Instant,
@@ -64,42 +68,72 @@ pub(crate) struct RankTrace {
     pub events: Vec<Event>,
 }
 
+impl RankTrace {
+    /// Reads what the ranks exported; empty exports are left out.
+    pub fn read(exports: &[Vec<u8>]) -> Result<Vec<Self>> {
+        let recorded = exports.iter().filter(|bytes| !bytes.is_empty());
+        recorded
+            .map(|bytes| serde_json::from_slice(bytes).context("not a rank's exported trace"))
+            .collect()
+    }
+}
+
 impl Trace {
     /// Records nothing.
     pub fn off() -> Self {
         Self(None)
     }
 
-    /// `name` is the rank's coordinates, such as `dp1 pp0 cp0 tp1`.
+    /// Records from now on. `name` is the rank's coordinates, such as `dp1 pp0 cp0 tp1`.
     pub fn new(rank: usize, name: String) -> Self {
+        let trace = Self::paused(rank, name);
+        trace.start();
+        trace
+    }
+
+    /// Records nothing until [`start`](Self::start): a run can keep its last step alone.
+    pub fn paused(rank: usize, name: String) -> Self {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self(Some(Arc::new(Recorder {
             rank,
             name,
+            recording: AtomicBool::new(false),
             epoch_ns: since_epoch.map_or(0, |d| d.as_nanos() as u64),
             instant: Instant::now(),
             events: Mutex::default(),
         })))
     }
 
+    /// Records from now on, on all clones. Spans that are already under way stay out.
+    pub fn start(&self) {
+        if let Some(recorder) = &self.0 {
+            recorder.recording.store(true, Relaxed);
+        }
+    }
+
     /// Ask before formatting a name that only the trace would use.
     pub fn enabled(&self) -> bool {
-        self.0.is_some()
+        self.recorder().is_some()
+    }
+
+    fn recorder(&self) -> Option<&Arc<Recorder>> {
+        self.0.as_ref().filter(|recorder| recorder.recording.load(Relaxed))
     }
 
     /// A span from now until the guard is dropped, on whichever thread that happens.
     #[must_use = "the span ends when this is dropped"]
     pub fn span(&self, track: Track, name: impl Into<Cow<'static, str>>) -> Span {
-        Span(self.0.as_ref().map(|recorder| {
+        Span(self.recorder().map(|recorder| {
             let start_ns = recorder.now_ns();
             let name = name.into();
             (recorder.clone(), Event { track, name, start_ns, end_ns: start_ns, bytes: None })
         }))
     }
 
-    /// This rank's events so far, in a form for [`crate::write_trace`]; empty where tracing is off.
+    /// This rank's events so far, in a form for [`crate::write_trace`] and [`crate::Chart::read`]; empty
+    /// where none were to be recorded.
     pub fn export(&self) -> Vec<u8> {
-        let Some(recorder) = &self.0 else {
+        let Some(recorder) = self.recorder() else {
             return Vec::new();
         };
         let events = recorder.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -146,6 +180,21 @@ mod tests {
         drop(trace.span(Track::Compute, "forward").bytes(3));
         assert!(!trace.enabled());
         assert_eq!(trace.export(), b"");
+    }
+
+    #[test]
+    fn a_paused_trace_keeps_what_begins_after_its_start() {
+        let trace = Trace::paused(0, "dp0".into());
+        let clone = trace.clone();
+        let early = clone.span(Track::Compute, "early");
+        assert!(!clone.enabled());
+        assert_eq!(clone.export(), b"");
+        trace.start();
+        drop(early);
+        drop(clone.span(Track::Compute, "late"));
+        let rank: RankTrace = serde_json::from_slice(&trace.export()).unwrap();
+        let names: Vec<_> = rank.events.iter().map(|event| &*event.name).collect();
+        assert_eq!(names, ["late"]);
     }
 
     #[test]

@@ -4,19 +4,23 @@ use anyhow::Result;
 use checkpoint::{LlamaConfig, Weights};
 use tch::Tensor;
 
-/// The trainable tensors under their Hugging Face names, in the order of the forward pass.
-pub type Parameters = Vec<(String, Tensor)>;
+/// A trainable tensor under its Hugging Face name.
+pub struct Parameter {
+    pub name: String,
+    pub tensor: Tensor,
+}
 
 /// Fetches weights by name and remembers what it gave out.
 pub struct Loader<'a> {
     pub weights: &'a Weights,
-    pub parameters: Parameters,
+    /// In the order of the forward pass.
+    pub parameters: Vec<Parameter>,
 }
 
 impl Loader<'_> {
     pub fn get(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let tensor = self.weights.get(name, shape)?;
-        self.parameters.push((name.to_owned(), tensor.shallow_clone()));
+        self.parameters.push(Parameter { name: name.to_owned(), tensor: tensor.shallow_clone() });
         Ok(tensor)
     }
 }
@@ -35,6 +39,16 @@ impl Linear {
     /// another, autograd casts its gradient back.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight.to_kind(x.kind()), None::<&Tensor>)
+    }
+
+    /// What several layers make of the same `x`, in one product: their weights stand below each
+    /// other.
+    pub fn together<const N: usize>(layers: [&Self; N], x: &Tensor) -> [Tensor; N] {
+        let weight = Tensor::cat(&layers.map(|layer| &layer.weight), 0); // [sum of outs, in]
+        let outs = layers.map(|layer| layer.weight.size()[0]);
+        let out = Linear { weight }.forward(x); // [.., sum of outs]
+        let mut parts = out.split_with_sizes(outs, -1).into_iter();
+        outs.map(|_| parts.next().expect("split into as many"))
     }
 }
 

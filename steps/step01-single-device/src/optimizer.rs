@@ -5,19 +5,19 @@ use cli::TrainConfig;
 use std::f64::consts::PI;
 use tch::Tensor;
 
-use crate::layers::Parameters;
+use crate::layers::Parameter;
 
 const BETAS: (f64, f64) = (0.9, 0.95);
 const EPS: f64 = 1e-8;
 
 /// AdamW with weight decay on matrices only.
 pub struct Optimizer {
-    groups: [Group; 2],
+    groups: [ParamGroup; 2],
     /// Updates made so far.
     step: i64,
 }
 
-struct Group {
+struct ParamGroup {
     params: Vec<Tensor>,
     exp_avgs: Vec<Tensor>,
     exp_avg_sqs: Vec<Tensor>,
@@ -25,12 +25,12 @@ struct Group {
 }
 
 impl Optimizer {
-    pub fn new(parameters: &Parameters, weight_decay: f64) -> Self {
+    pub fn new(parameters: &[Parameter], weight_decay: f64) -> Self {
         let group = |matrices: bool, weight_decay: f64| {
-            let mine = parameters.iter().filter(|(_, p)| (p.dim() == 2) == matrices);
-            let params: Vec<Tensor> = mine.map(|(_, p)| p.shallow_clone()).collect();
+            let mine = parameters.iter().filter(|p| (p.tensor.dim() == 2) == matrices);
+            let params: Vec<Tensor> = mine.map(|p| p.tensor.shallow_clone()).collect();
             let zeros = || params.iter().map(|p| p.detach().zeros_like()).collect();
-            Group { exp_avgs: zeros(), exp_avg_sqs: zeros(), params, weight_decay }
+            ParamGroup { exp_avgs: zeros(), exp_avg_sqs: zeros(), params, weight_decay }
         };
         Self { groups: [group(true, weight_decay), group(false, 0.0)], step: 0 }
     }
@@ -42,7 +42,7 @@ impl Optimizer {
             let grads: Vec<Tensor> = group.params.iter().map(Tensor::grad).collect();
             let options =
                 autograd::AdamW { lr, betas: BETAS, weight_decay: group.weight_decay, eps: EPS };
-            let Group { params, exp_avgs, exp_avg_sqs, .. } = group;
+            let ParamGroup { params, exp_avgs, exp_avg_sqs, .. } = group;
             autograd::fused_adamw(params, &grads, exp_avgs, exp_avg_sqs, self.step, options)?;
         }
         Ok(())

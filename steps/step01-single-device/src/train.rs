@@ -5,7 +5,7 @@ use checkpoint::Weights;
 use cli::Config;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Trace, Track};
-use tch::Tensor;
+use tch::{IndexOp, Tensor};
 
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
@@ -45,8 +45,8 @@ impl Trainer {
         // up.
         let tokens = (train.global_batch * self.config.data.seq_len) as f64;
         let parameters = self.model.parameters();
-        for (_, parameter) in parameters {
-            autograd::clear_grad(parameter)?;
+        for parameter in parameters {
+            autograd::clear_grad(&parameter.tensor)?;
         }
 
         let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
@@ -54,7 +54,7 @@ impl Trainer {
             loss += self.forward_backward(micro_batch, tokens)?;
         }
 
-        let grads: Vec<Tensor> = parameters.iter().map(|(_, p)| p.grad()).collect();
+        let grads: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad()).collect();
         let norm = grad_norm(&grads)?;
         clip_grads(&grads, &norm, train.clip)?;
         let lr = learning_rate(train, self.step);
@@ -93,5 +93,5 @@ pub fn run(config: &Config) -> Result<()> {
     if let Some(path) = &config.run.trace {
         report::write_trace(path, &[trace.export()])?;
     }
-    config.sample(true, |tokens| Ok(trainer.model.forward(tokens)))
+    config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens).i((0, last))))
 }

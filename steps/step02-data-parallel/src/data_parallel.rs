@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::Tensor;
 
-use crate::layers::Parameters;
+use crate::layers::Parameter;
 
 pub enum DataParallel {
     Naive(Naive),
@@ -18,9 +18,9 @@ pub enum DataParallel {
 
 impl DataParallel {
     /// Gives every replica the weights of the first one, and gets ready to sum gradients.
-    pub fn new(parameters: &Parameters, group: &Group, config: &ParallelConfig) -> Result<Self> {
-        for (_, parameter) in parameters {
-            group.broadcast(&parameter.detach(), 0)?;
+    pub fn new(parameters: &[Parameter], group: &Group, config: &ParallelConfig) -> Result<Self> {
+        for parameter in parameters {
+            group.broadcast(&parameter.tensor.detach(), 0)?;
         }
         Ok(match config.dp_sync {
             DpSync::Naive => Self::Naive(Naive::new(parameters, group)),
@@ -65,8 +65,8 @@ pub struct Naive {
 }
 
 impl Naive {
-    fn new(parameters: &Parameters, group: &Group) -> Self {
-        let parameters = parameters.iter().map(|(_, p)| p.shallow_clone()).collect();
+    fn new(parameters: &[Parameter], group: &Group) -> Self {
+        let parameters = parameters.iter().map(|p| p.tensor.shallow_clone()).collect();
         Self { parameters, group: group.clone() }
     }
 
@@ -101,12 +101,12 @@ struct Bucket {
 }
 
 impl Bucketed {
-    fn new(parameters: &Parameters, group: &Group, bucket_bytes: usize) -> Result<Self> {
+    fn new(parameters: &[Parameter], group: &Group, bucket_bytes: usize) -> Result<Self> {
         let armed = Arc::new(AtomicBool::new(false));
         let (mut buckets, mut hooks) = (vec![], vec![]);
         // The backward pass meets the parameters last to first, so that is how they fill the
         // buckets.
-        let backwards: Vec<&Tensor> = parameters.iter().rev().map(|(_, p)| p).collect();
+        let backwards: Vec<&Tensor> = parameters.iter().rev().map(|p| &p.tensor).collect();
         for members in split(&backwards, bucket_bytes) {
             let numbers: i64 = members.iter().map(|p| p.numel() as i64).sum();
             let flat = Tensor::zeros([numbers], (members[0].kind(), members[0].device()));

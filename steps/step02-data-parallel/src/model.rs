@@ -4,7 +4,7 @@ use anyhow::Result;
 use checkpoint::{LlamaConfig, Weights};
 use tch::{Device, Kind, Tensor};
 
-use crate::layers::{Linear, Loader, Parameters, RmsNorm};
+use crate::layers::{Linear, Loader, Parameter, RmsNorm};
 use crate::loss::cross_entropy_sum;
 use crate::rotary::Rotary;
 
@@ -15,7 +15,7 @@ pub struct Llama {
     lm_head: Linear, // [vocab, hidden]; where tied, embed_tokens itself
     rotary: Rotary,
     compute: Kind,
-    parameters: Parameters,
+    parameters: Vec<Parameter>,
 }
 
 impl Llama {
@@ -64,7 +64,7 @@ impl Llama {
         self.norm.forward(&x) // [batch, seq, hidden]
     }
 
-    pub fn parameters(&self) -> &Parameters {
+    pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 }
@@ -121,9 +121,8 @@ impl Attention {
     fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
         // To [batch, seq, heads, head_dim].
         let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]);
-        let q = Rotary::apply(&heads(self.q_proj.forward(x)), cos, sin);
-        let k = Rotary::apply(&heads(self.k_proj.forward(x)), cos, sin);
-        let v = heads(self.v_proj.forward(x));
+        let [q, k, v] = Linear::together([&self.q_proj, &self.k_proj, &self.v_proj], x).map(heads);
+        let (q, k) = (Rotary::apply(&q, cos, sin), Rotary::apply(&k, cos, sin));
         let out = autograd::causal_attention(&q, &k, &v); // [batch, seq, heads, head_dim]
         self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq, hidden]
     }
@@ -147,7 +146,7 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let gated = self.gate_proj.forward(x).silu() * self.up_proj.forward(x); // [.., inter]
-        self.down_proj.forward(&gated) // [batch, seq, hidden]
+        let [gate, up] = Linear::together([&self.gate_proj, &self.up_proj], x); // [.., intermediate]
+        self.down_proj.forward(&(gate.silu() * up)) // [batch, seq, hidden]
     }
 }

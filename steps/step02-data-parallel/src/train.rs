@@ -6,7 +6,7 @@ use cli::Config;
 use comm::Mesh;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Track};
-use tch::Tensor;
+use tch::{IndexOp, Tensor};
 
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
@@ -61,7 +61,7 @@ impl<'a> Trainer<'a> {
         self.data_parallel.finish()?;
         self.mesh.dp.all_reduce(&loss)?;
 
-        let grads: Vec<Tensor> = parameters.iter().map(|(_, p)| p.grad()).collect();
+        let grads: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad()).collect();
         let norm = grad_norm(&grads)?;
         clip_grads(&grads, &norm, train.clip)?;
         let lr = learning_rate(train, self.step);
@@ -100,7 +100,7 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
         mesh.write_trace(path)?;
     }
     if mesh.is_leader() {
-        config.sample(true, |tokens| Ok(trainer.model.forward(tokens)))?;
+        config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens).i((0, last))))?;
     }
     Ok(())
 }

@@ -1,19 +1,22 @@
 //! What the tests of all steps share: the model under test, and the run of step01 that they compare with.
 #![allow(dead_code)] // each test file uses its part
 
-use parity::{Tensors, record};
+use parity::{Bound, Record, Tensors, compare, record};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// A model small enough for hundreds of runs, with every mechanism in it: grouped-query attention, several
-/// layers, an intermediate size that is no power of two. Clipping is on, and low enough to act.
+/// A model small enough for hundreds of runs, with every mechanism in it: grouped-query attention, heads
+/// that do not make up the hidden size, several layers, an intermediate size that is no power of two.
+/// Clipping is on, and low enough to act.
 const MODEL: &str = r#"
 [model]
-vocab_size = 256
+vocab_size = VOCAB
 hidden_size = 32
 intermediate_size = 48
-num_hidden_layers = 2
-num_attention_heads = 8
-num_key_value_heads = 4
+num_hidden_layers = LAYERS
+num_attention_heads = 16
+num_key_value_heads = 8
+head_dim = 4
 rms_norm_eps = 1e-5
 rope_theta = 10000.0
 max_position_embeddings = 128
@@ -36,26 +39,109 @@ dtype = "f64"
 sample = 0
 "#;
 
-/// The config file of the model under test.
-pub fn model_file(tied: bool) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tied-{tied}.toml"));
-    // Tests run side by side: each writes the same text under its own name, then moves it into place.
-    let own = path.with_extension(format!("{:?}", std::thread::current().id()));
-    std::fs::write(&own, MODEL.replace("TIED", &tied.to_string())).unwrap();
-    std::fs::rename(&own, &path).unwrap();
-    path
+/// What tests vary in the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    pub tied: bool,
+    pub layers: usize,
+    pub vocab: usize,
 }
 
-/// The flags of a run on the model under test.
+impl Default for Model {
+    fn default() -> Self {
+        Self { tied: false, layers: 2, vocab: 256 }
+    }
+}
+
+impl Model {
+    pub fn tied(tied: bool) -> Self {
+        Self { tied, ..Self::default() }
+    }
+
+    /// The config file of the model.
+    pub fn file(self) -> PathBuf {
+        let Self { tied, layers, vocab } = self;
+        let name = format!("tied-{tied}-layers-{layers}-vocab-{vocab}.toml");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // Tests run side by side: each writes the same text under its own name, then moves it into
+        // place.
+        let own = path.with_extension(format!("{:?}", std::thread::current().id()));
+        let text = MODEL.replace("TIED", &tied.to_string());
+        let text = text.replace("LAYERS", &layers.to_string());
+        std::fs::write(&own, text.replace("VOCAB", &vocab.to_string())).unwrap();
+        std::fs::rename(&own, &path).unwrap();
+        path
+    }
+
+    /// The flags of a run on the model.
+    pub fn flags(self, run: &str) -> Vec<String> {
+        let mut flags = vec!["--config".into(), self.file().display().to_string()];
+        flags.extend(run.split_whitespace().map(str::to_owned));
+        flags
+    }
+
+    /// What step01 computes under these flags.
+    pub fn reference(self, run: &str) -> Tensors {
+        record(1, &self.flags(run)).unwrap().remove(0).tensors()
+    }
+}
+
 pub fn flags(tied: bool, run: &str) -> Vec<String> {
-    let mut flags = vec!["--config".into(), model_file(tied).display().to_string()];
-    flags.extend(run.split_whitespace().map(str::to_owned));
-    flags
+    Model::tied(tied).flags(run)
 }
 
-/// What step01 computes under these flags.
 pub fn reference(tied: bool, run: &str) -> Tensors {
-    record(1, &flags(tied, run)).unwrap().remove(0).tensors()
+    Model::tied(tied).reference(run)
+}
+
+/// Without the gradient norm, whose squares are added in another order when ranks share them. (Only
+/// where clipping is off has that no consequence.)
+pub fn without_norm(mut tensors: Tensors) -> Tensors {
+    tensors.retain(|name, _| !name.ends_with("gradient norm"));
+    tensors
+}
+
+/// The `record` binary under these flags, ready to be spawned.
+fn binary(step: u8, dir: &Path, flags: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+    command.arg(step.to_string()).arg(dir).args(flags);
+    command
+}
+
+/// Ranks that are threads, processes, or processes started by somebody else compute the same bits.
+pub fn assert_launchers_agree(step: u8, world: usize, flags: &[String]) {
+    let threads = record(step, flags).unwrap();
+    assert_eq!(threads.len(), world);
+
+    let dir = tempfile::tempdir().unwrap();
+    let processes = [flags, &["--launcher".into(), "processes".into()]].concat();
+    assert!(binary(step, dir.path(), &processes).status().unwrap().success());
+    assert_same(&threads, dir.path(), "processes");
+
+    let dir = tempfile::tempdir().unwrap();
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let children: Vec<_> = (0..world)
+        .map(|rank| {
+            binary(step, dir.path(), flags)
+                .envs([("RANK", rank.to_string()), ("WORLD_SIZE", world.to_string())])
+                .envs([("MASTER_ADDR", "127.0.0.1".into()), ("MASTER_PORT", port.to_string())])
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_same(&threads, dir.path(), "env");
+}
+
+fn assert_same(threads: &[Record], dir: &Path, launcher: &str) {
+    for record in threads {
+        let other = Record::read(dir, record.rank).unwrap();
+        let what = format!("{launcher}, rank {}", record.rank);
+        compare(&what, &record.tensors(), &other, Bound::Bits);
+    }
 }
 
 /// One span of a trace.

@@ -20,11 +20,15 @@ pub(super) fn check(config: &Config) -> Result<()> {
         ("num_attention_heads", model.num_attention_heads),
         ("num_key_value_heads", model.kv_heads()),
         ("intermediate_size", model.intermediate_size),
-        ("vocab_size", model.vocab_size),
     ];
     for (name, size) in split {
         ensure!(size % tp == 0, "tp is {tp}, but must divide {name} {size}");
     }
+    let vocab_size = model.vocab_size;
+    ensure!(
+        tp <= vocab_size,
+        "tp is {tp}, but every rank needs a word and vocab_size is {vocab_size}"
+    );
     let (pp, layers) = (layout.pp, model.num_hidden_layers);
     ensure!(
         i64::try_from(pp)? <= layers,

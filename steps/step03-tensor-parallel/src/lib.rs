@@ -1,0 +1,10 @@
+//! Step 3: every matrix split over ranks that work on the same tokens.
+
+pub mod data_parallel;
+pub mod layers;
+pub mod loss;
+pub mod model;
+pub mod optimizer;
+pub mod rotary;
+pub mod tensor_parallel;
+pub mod train;

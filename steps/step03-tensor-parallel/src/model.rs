@@ -1,0 +1,175 @@
+//! Llama (Touvron et al., 2023), as Hugging Face defines it and under its parameter names.
+
+use anyhow::Result;
+use checkpoint::{LlamaConfig, Weights};
+use std::ops::Range;
+use tch::{Device, IndexOp, Kind, Tensor};
+
+use crate::layers::{ColumnLinear, Loader, Parameter, RmsNorm, RowLinear};
+use crate::loss::cross_entropy_sum;
+use crate::rotary::Rotary;
+use crate::tensor_parallel::TensorParallel;
+
+pub struct Llama {
+    embed_tokens: Tensor, // [vocab/tp, hidden]
+    /// The words whose rows of embedding and head are this rank's.
+    vocab: Range<i64>,
+    vocab_size: i64,
+    layers: Vec<DecoderLayer>,
+    norm: RmsNorm,
+    lm_head: ColumnLinear, // [vocab/tp, hidden]; where tied, embed_tokens itself
+    rotary: Rotary,
+    compute: Kind,
+    tp: TensorParallel,
+    parameters: Vec<Parameter>,
+}
+
+impl Llama {
+    /// Builds the model from `weights`. Matrix products run in `compute` (f32, f64 or bf16),
+    /// whatever the dtype in which the weights are kept.
+    pub fn new(
+        config: &LlamaConfig,
+        weights: &Weights,
+        compute: Kind,
+        device: Device,
+        tp: &TensorParallel,
+    ) -> Result<Self> {
+        let mut load = Loader { weights, tp, parameters: vec![] };
+        let embedding = [config.vocab_size, config.hidden_size];
+        let embed_tokens = load.split("model.embed_tokens.weight", &embedding, 0)?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
+            .collect::<Result<_>>()?;
+        let norm = RmsNorm::new(config, &mut load, "model.norm")?;
+        let lm_head = match config.tie_word_embeddings {
+            true => ColumnLinear { weight: embed_tokens.shallow_clone(), tp: tp.clone() },
+            false => ColumnLinear::new(&mut load, "lm_head", config.vocab_size, config.hidden_size)?,
+        };
+        let rotary = Rotary::new(config, compute, device);
+        let parameters = load.parameters;
+        let (vocab_size, tp) = (config.vocab_size, tp.clone());
+        let vocab = tp.vocab(vocab_size);
+        Ok(Self {
+            embed_tokens,
+            vocab,
+            vocab_size,
+            layers,
+            norm,
+            lm_head,
+            rotary,
+            compute,
+            tp,
+            parameters,
+        })
+    }
+
+    /// Scores for the token after position `last`. `tokens`: `[1, seq]`, i64; returns `[vocab]`, the
+    /// same on all ranks.
+    pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
+        let x = self.hidden(tokens)?.i((0, last)); // [hidden]
+        let part = x.linear(&self.lm_head.weight.to_kind(x.kind()), None::<&Tensor>); // [vocab/tp]
+        self.tp.gather(&part, &self.vocab, self.vocab_size)
+    }
+
+    /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
+    pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        cross_entropy_sum(&self.hidden(tokens)?, &self.lm_head.weight, targets, &self.vocab, &self.tp)
+    }
+
+    /// What the head reads: `[batch, seq, hidden]`.
+    fn hidden(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (cos, sin) = self.rotary.tables(tokens.size()[1]); // [seq, 1, head_dim]
+        let part = self.tp.embedding(tokens, &self.embed_tokens, &self.vocab);
+        let mut x = self.tp.sum(&part.to_kind(self.compute))?; // [batch, seq, hidden]
+        for layer in &self.layers {
+            x = layer.forward(&x, &cos, &sin)?;
+        }
+        Ok(self.norm.forward(&x)) // [batch, seq, hidden]
+    }
+
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+}
+
+struct DecoderLayer {
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: Mlp,
+}
+
+impl DecoderLayer {
+    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
+        Ok(Self {
+            input_layernorm: RmsNorm::new(config, load, &format!("{name}.input_layernorm"))?,
+            self_attn: Attention::new(config, load, &format!("{name}.self_attn"))?,
+            post_attention_layernorm: RmsNorm::new(
+                config,
+                load,
+                &format!("{name}.post_attention_layernorm"),
+            )?,
+            mlp: Mlp::new(config, load, &format!("{name}.mlp"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), cos, sin)?;
+        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?) // [batch, seq, hidden]
+    }
+}
+
+/// Causal self-attention; groups of query heads share a key/value head. A rank has whole groups.
+struct Attention {
+    q_proj: ColumnLinear, // [heads/tp·head_dim, hidden]
+    k_proj: ColumnLinear, // [kv_heads/tp·head_dim, hidden]
+    v_proj: ColumnLinear, // [kv_heads/tp·head_dim, hidden]
+    o_proj: RowLinear,    // [hidden, heads/tp·head_dim]
+    head_dim: i64,
+}
+
+impl Attention {
+    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
+        let (hidden, head_dim) = (config.hidden_size, config.head_dim());
+        let (q, kv) = (config.num_attention_heads * head_dim, config.kv_heads() * head_dim);
+        Ok(Self {
+            q_proj: ColumnLinear::new(load, &format!("{name}.q_proj"), q, hidden)?,
+            k_proj: ColumnLinear::new(load, &format!("{name}.k_proj"), kv, hidden)?,
+            v_proj: ColumnLinear::new(load, &format!("{name}.v_proj"), kv, hidden)?,
+            o_proj: RowLinear::new(load, &format!("{name}.o_proj"), hidden, q)?,
+            head_dim,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        // To [batch, seq, heads/tp, head_dim].
+        let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]);
+        let [q, k, v] = ColumnLinear::together([&self.q_proj, &self.k_proj, &self.v_proj], x)?.map(heads);
+        let (q, k) = (Rotary::apply(&q, cos, sin), Rotary::apply(&k, cos, sin));
+        let out = autograd::causal_attention(&q, &k, &v); // [batch, seq, heads/tp, head_dim]
+        self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq, hidden]
+    }
+}
+
+/// SwiGLU (Shazeer, 2020).
+struct Mlp {
+    gate_proj: ColumnLinear, // [intermediate/tp, hidden]
+    up_proj: ColumnLinear,   // [intermediate/tp, hidden]
+    down_proj: RowLinear,    // [hidden, intermediate/tp]
+}
+
+impl Mlp {
+    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
+        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        Ok(Self {
+            gate_proj: ColumnLinear::new(load, &format!("{name}.gate_proj"), intermediate, hidden)?,
+            up_proj: ColumnLinear::new(load, &format!("{name}.up_proj"), intermediate, hidden)?,
+            down_proj: RowLinear::new(load, &format!("{name}.down_proj"), hidden, intermediate)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [gate, up] = ColumnLinear::together([&self.gate_proj, &self.up_proj], x)?; // [.., intermediate/tp]
+        self.down_proj.forward(&(gate.silu() * up)) // [batch, seq, hidden]
+    }
+}

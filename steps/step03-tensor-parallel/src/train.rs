@@ -1,0 +1,108 @@
+//! The training loop: micro-batches in, one update out.
+
+use anyhow::Result;
+use checkpoint::Weights;
+use cli::Config;
+use comm::Mesh;
+use data::{Batches, MicroBatch};
+use report::{Reporter, StepStats, Track};
+use tch::Tensor;
+
+use crate::data_parallel::DataParallel;
+use crate::model::Llama;
+use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
+use crate::tensor_parallel::TensorParallel;
+
+pub struct Trainer<'a> {
+    pub model: Llama,
+    data_parallel: DataParallel,
+    optimizer: Optimizer,
+    batches: Batches,
+    config: Config,
+    mesh: &'a Mesh,
+    /// Updates made so far.
+    step: usize,
+}
+
+impl<'a> Trainer<'a> {
+    pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
+        let (kind, device) = (config.weights_kind(), config.device());
+        let weights = match &config.hf_model {
+            Some(dir) => Weights::open(dir, kind, device)?,
+            None => Weights::seeded(config.train.seed, &config.model, kind, device),
+        };
+        let tp = TensorParallel::new(&mesh.tp, &config.parallel);
+        let model = Llama::new(&config.model, &weights, config.kind(), device, &tp)?;
+        let data_parallel = DataParallel::new(model.parameters(), &mesh.dp, &config.parallel)?;
+        let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
+        let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
+        let config = config.clone();
+        Ok(Self { model, data_parallel, optimizer, batches, config, mesh, step: 0 })
+    }
+
+    /// One optimiser step over the next global batch.
+    pub fn step(&mut self) -> Result<StepStats> {
+        self.update(&self.batches.step(self.step))
+    }
+
+    /// One optimiser step over these micro-batches; what it returns is from before the update.
+    pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
+        let train = &self.config.train;
+        // Every loss is divided by the tokens of the whole global batch, so gradients simply add
+        // up.
+        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let parameters = self.model.parameters();
+        let sent_before = self.mesh.comm_bytes();
+        self.data_parallel.zero_grad()?;
+
+        let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
+        for (i, micro_batch) in micro_batches.iter().enumerate() {
+            self.data_parallel.before_backward(i + 1 == micro_batches.len());
+            loss += self.forward_backward(micro_batch, tokens)?;
+        }
+        self.data_parallel.finish()?;
+        self.mesh.dp.all_reduce(&loss)?;
+
+        let grads: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad()).collect();
+        let norm = grad_norm(parameters, &self.mesh.tp)?;
+        clip_grads(&grads, &norm, train.clip)?;
+        let lr = learning_rate(train, self.step);
+        {
+            let _span = self.mesh.trace.span(Track::Compute, "optimizer");
+            self.optimizer.step(lr)?;
+        }
+        self.step += 1;
+        let (loss, grad_norm) = (loss.double_value(&[]), norm.double_value(&[]));
+        let comm_bytes = self.mesh.comm_bytes() - sent_before;
+        Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
+    }
+
+    /// Adds one micro-batch's gradients to `.grad`, and returns its part of the loss.
+    fn forward_backward(&self, micro_batch: &MicroBatch, tokens: f64) -> Result<Tensor> {
+        let loss = {
+            let _span = self.mesh.trace.span(Track::Compute, "forward");
+            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / tokens
+        };
+        let _span = self.mesh.trace.span(Track::Compute, "backward");
+        autograd::backward(&loss)?;
+        Ok(loss.detach())
+    }
+}
+
+/// Trains as `config` says, shows how it goes, and ends with a sample.
+pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
+    let mut trainer = Trainer::new(config, mesh)?;
+    let mut reporter = Reporter::new(config.report(mesh.is_leader()))?;
+    for _ in 0..config.train.steps {
+        let stats = trainer.step()?;
+        reporter.step(&stats)?;
+    }
+    reporter.finish()?;
+    if let Some(path) = &config.run.trace {
+        mesh.write_trace(path)?;
+    }
+    if mesh.coords.dp == 0 {
+        config.sample(mesh.is_leader(), |tokens, last| trainer.model.next_token(tokens, last))?;
+    }
+    Ok(())
+}
