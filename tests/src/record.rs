@@ -60,6 +60,7 @@ macro_rules! training {
 }
 training!(step01, step01::train::Trainer, |_| None);
 training!(step02, step02::train::Trainer<'_>, |_| None);
+training!(step04, step04::train::Trainer<'_>, |p: &step04::layers::Parameter| p.split);
 training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p.split);
 
 impl Record {
@@ -159,6 +160,10 @@ pub fn record_with(
         }),
         3 => comm::launch(&launch, move |mesh: &Mesh| {
             let trainer = step03::train::Trainer::new(&config(mesh.rank), mesh)?;
+            Record::take(mesh.rank, mesh.coords, steps, trainer)
+        }),
+        4 => comm::launch(&launch, move |mesh: &Mesh| {
+            let trainer = step04::train::Trainer::new(&config(mesh.rank), mesh)?;
             Record::take(mesh.rank, mesh.coords, steps, trainer)
         }),
         _ => bail!("there is no step {step}"),

@@ -23,6 +23,10 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn ferrotron_set_hook(param: *const C_tensor, closure: *mut c_void) -> *mut c_char;
     pub(crate) fn ferrotron_set_grad(param: *const C_tensor, grad: *const C_tensor) -> *mut c_char;
+    pub(crate) fn ferrotron_backward_with(
+        output: *const C_tensor,
+        grad: *const C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn ferrotron_norms(
         tensors: *const *const C_tensor,
         n: usize,

@@ -112,3 +112,9 @@ pub fn backward(loss: &Tensor) -> Result<()> {
         other => other.into(),
     })
 }
+
+/// As [`backward`], from an `output` of any shape whose gradient `grad` somebody else computed.
+pub fn backward_with(output: &Tensor, grad: &Tensor) -> Result<()> {
+    // SAFETY: both tensors are alive.
+    check(unsafe { ffi::ferrotron_backward_with(output.as_ptr(), grad.as_ptr()) })
+}

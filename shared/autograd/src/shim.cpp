@@ -124,6 +124,10 @@ char* ferrotron_set_grad(Tensor* param, const Tensor* grad) {
   return guarded([&] { param->mutable_grad() = *grad; });
 }
 
+char* ferrotron_backward_with(const Tensor* output, const Tensor* grad) {
+  return guarded([&] { output->backward(*grad); });
+}
+
 char* ferrotron_norms(Tensor* const* tensors, size_t n, Tensor** result) {
   return guarded([&] {
     at::NoGradGuard no_grad;

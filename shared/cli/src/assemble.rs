@@ -1,8 +1,8 @@
 //! From settings by name to a [`Config`].
 
 use crate::config::{
-    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule, TpSync,
-    TrainConfig,
+    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule,
+    TpSync, TrainConfig,
 };
 use crate::layers::Values;
 use anyhow::{Context, Result, anyhow, ensure};

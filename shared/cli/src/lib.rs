@@ -10,8 +10,8 @@ mod sample;
 mod validate;
 
 pub use config::{
-    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule, TpSync,
-    TrainConfig,
+    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule,
+    TpSync, TrainConfig,
 };
 
 use comm::Layout;

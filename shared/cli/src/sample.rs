@@ -33,7 +33,10 @@ impl Config {
     }
 
     /// The prompt and `sample` tokens after it; see [`Config::sample`].
-    pub fn generate(&self, mut forward: impl FnMut(&Tensor, i64) -> Result<Tensor>) -> Result<String> {
+    pub fn generate(
+        &self,
+        mut forward: impl FnMut(&Tensor, i64) -> Result<Tensor>,
+    ) -> Result<String> {
         let tokenizer = self.tokenizer()?;
         let mut tokens = tokenizer.encode(&self.run.prompt)?;
         let mut random = Random::new(self.train.seed, 0);

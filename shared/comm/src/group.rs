@@ -8,6 +8,7 @@ use crate::lane::{Lane, Work};
 use crate::reduce::Op;
 use crate::spec::GroupSpec;
 use crate::transport::Transport;
+use report::Track;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::Tensor;
@@ -111,7 +112,7 @@ impl Group {
     /// [`all_reduce`](Self::all_reduce) with another operation. `Max` and `Min` pass NaN on.
     pub fn all_reduce_op(&self, tensor: &Tensor, op: Op) -> Result<()> {
         let tensor = tensor.shallow_clone();
-        self.run(&self.shared.collectives, move |b| b.all_reduce(&tensor, op))
+        self.run(&self.shared.collectives, "all_reduce", move |b| b.all_reduce(&tensor, op))
     }
 
     /// Non-blocking [`all_reduce`](Self::all_reduce).
@@ -132,7 +133,7 @@ impl Group {
     /// Where n does not divide dimension 0.
     pub fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
         let tensor = tensor.shallow_clone();
-        self.run(&self.shared.collectives, move |b| b.reduce_scatter(&tensor))
+        self.run(&self.shared.collectives, "reduce_scatter", move |b| b.reduce_scatter(&tensor))
     }
 
     /// Non-blocking [`reduce_scatter`](Self::reduce_scatter).
@@ -145,7 +146,7 @@ impl Group {
     /// A tensor without dimensions counts as `[1]`. Sends n-1 times the tensor.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
         let tensor = tensor.shallow_clone();
-        self.run(&self.shared.collectives, move |b| b.all_gather(&tensor))
+        self.run(&self.shared.collectives, "all_gather", move |b| b.all_gather(&tensor))
     }
 
     /// Non-blocking [`all_gather`](Self::all_gather).
@@ -158,7 +159,7 @@ impl Group {
     /// starts at the root; each but the last sends the tensor once.
     pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
         let tensor = tensor.shallow_clone();
-        self.run(&self.shared.collectives, move |b| b.broadcast(&tensor, root))
+        self.run(&self.shared.collectives, "broadcast", move |b| b.broadcast(&tensor, root))
     }
 
     /// Non-blocking [`broadcast`](Self::broadcast).
@@ -172,7 +173,7 @@ impl Group {
     pub fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
         let lane = self.peer(&self.shared.sends, "send", to)?;
         let tensor = tensor.shallow_clone();
-        self.run(lane, move |b| b.send(&tensor, to))
+        self.run(lane, "send", move |b| b.send(&tensor, to))
     }
 
     /// Non-blocking [`send`](Self::send).
@@ -188,7 +189,7 @@ impl Group {
     pub fn recv(&self, tensor: &Tensor, from: usize) -> Result<()> {
         let lane = self.peer(&self.shared.receives, "recv", from)?;
         let tensor = tensor.shallow_clone();
-        self.run(lane, move |b| b.recv(&tensor, from))
+        self.run(lane, "recv", move |b| b.recv(&tensor, from))
     }
 
     /// Non-blocking [`recv`](Self::recv).
@@ -202,7 +203,7 @@ impl Group {
 
     /// Returns once every rank of the group has called it.
     pub fn barrier(&self) -> Result<()> {
-        self.run(&self.shared.collectives, |b| b.barrier())
+        self.run(&self.shared.collectives, "barrier", |b| b.barrier())
     }
 
     /// Non-blocking [`barrier`](Self::barrier).
@@ -237,8 +238,10 @@ impl Group {
     fn run<T: Send + 'static>(
         &self,
         lane: &Lane,
+        name: &'static str,
         job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let _span = (self.size() > 1).then(|| self.shared.trace.span(Track::Wait, name));
         lane.run(self.job(job))
     }
 

@@ -7,10 +7,14 @@ use crate::transport::Transport;
 use crate::{Group, GroupSpec};
 use anyhow::Context;
 use report::{Chart, CommBytes, Trace};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
+
+/// Columns of a chart in the terminal.
+const CHART_WIDTH: usize = 100;
 
 /// Everything a rank needs to know of the others. All its groups are made once, when the world
 /// starts; a dimension of size 1 has a group of one, whose operations cost nothing.
@@ -114,6 +118,12 @@ impl Mesh {
             true => Chart::read(&traces),
             false => Ok(None),
         }
+    }
+
+    /// Prints [`Mesh::chart`] on rank 0. A collective: all ranks call it.
+    pub fn show_chart(&self) -> anyhow::Result<()> {
+        let Some(chart) = self.chart()? else { return Ok(()) };
+        writeln!(std::io::stdout(), "\n{}", chart.text(CHART_WIDTH)).context("cannot print")
     }
 
     fn gather_traces(&self) -> anyhow::Result<Vec<Vec<u8>>> {

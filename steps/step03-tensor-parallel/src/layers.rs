@@ -38,7 +38,7 @@ impl Loader<'_> {
             None => self.weights.get(name, shape)?,
             Some(dim) => self.weights.shard(name, shape, dim as usize, rank, ranks)?,
         };
-        let (name, tensor) = (name.to_owned(), tensor);
+        let name = name.to_owned();
         self.parameters.push(Parameter { name, tensor: tensor.shallow_clone(), split });
         Ok(tensor)
     }

@@ -43,7 +43,9 @@ impl Llama {
         let norm = RmsNorm::new(config, &mut load, "model.norm")?;
         let lm_head = match config.tie_word_embeddings {
             true => ColumnLinear { weight: embed_tokens.shallow_clone(), tp: tp.clone() },
-            false => ColumnLinear::new(&mut load, "lm_head", config.vocab_size, config.hidden_size)?,
+            false => {
+                ColumnLinear::new(&mut load, "lm_head", config.vocab_size, config.hidden_size)?
+            }
         };
         let rotary = Rotary::new(config, compute, device);
         let parameters = load.parameters;
@@ -73,7 +75,13 @@ impl Llama {
 
     /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
     pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        cross_entropy_sum(&self.hidden(tokens)?, &self.lm_head.weight, targets, &self.vocab, &self.tp)
+        cross_entropy_sum(
+            &self.hidden(tokens)?,
+            &self.lm_head.weight,
+            targets,
+            &self.vocab,
+            &self.tp,
+        )
     }
 
     /// What the head reads: `[batch, seq, hidden]`.
@@ -144,7 +152,8 @@ impl Attention {
     fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         // To [batch, seq, heads/tp, head_dim].
         let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]);
-        let [q, k, v] = ColumnLinear::together([&self.q_proj, &self.k_proj, &self.v_proj], x)?.map(heads);
+        let [q, k, v] =
+            ColumnLinear::together([&self.q_proj, &self.k_proj, &self.v_proj], x)?.map(heads);
         let (q, k) = (Rotary::apply(&q, cos, sin), Rotary::apply(&k, cos, sin));
         let out = autograd::causal_attention(&q, &k, &v); // [batch, seq, heads/tp, head_dim]
         self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq, hidden]

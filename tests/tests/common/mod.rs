@@ -119,8 +119,10 @@ pub fn assert_launchers_agree(step: u8, world: usize, flags: &[String]) {
     assert_same(&threads, dir.path(), "processes");
 
     let dir = tempfile::tempdir().unwrap();
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A port that is free now, below those that the system hands out by itself.
+    let mut ports = (20_000 + (std::process::id() % 12_000) as u16..).step_by(7);
+    let free = |&port: &u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let port = ports.find(free).unwrap();
     let children: Vec<_> = (0..world)
         .map(|rank| {
             binary(step, dir.path(), flags)

@@ -1,0 +1,11 @@
+//! Step 4: layers split into stages that hand activations on.
+
+pub mod data_parallel;
+pub mod layers;
+pub mod loss;
+pub mod model;
+pub mod optimizer;
+pub mod pipeline_parallel;
+pub mod rotary;
+pub mod tensor_parallel;
+pub mod train;
