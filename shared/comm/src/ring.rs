@@ -11,11 +11,8 @@
 
 use crate::error::Result;
 use crate::reduce::Combine;
-use crate::transport::{Call, Channel, Incoming, Outgoing, Transport};
+use crate::transport::{Call, Channel, Incoming, Outgoing, PIECE, Transport};
 use std::ops::Range;
-
-/// Largest part of a chunk that travels in one message, in bytes. A multiple of every element.
-pub(crate) const PIECE: usize = 256 << 10;
 
 /// One collective call on one rank.
 pub(crate) struct Ring<'a> {
@@ -186,11 +183,13 @@ impl Ring<'_> {
     }
 
     /// Cuts `len` elements into n chunks of nearly equal length, and each chunk into pieces: yields
-    /// the same piece of every chunk, as ranges of bytes. At least one piece, if an empty one.
+    /// the same piece of every chunk, as ranges of bytes. At least one piece, if an empty one. Pieces
+    /// are of nearly equal length too: a crumb at the end would go round as often as a whole one.
     fn pieces(&self, len: usize, width: usize) -> impl Iterator<Item = Vec<Range<usize>>> + use<> {
         let n = self.members.len();
-        let piece = PIECE / width; // elements
-        let count = len.div_ceil(n).div_ceil(piece).max(1);
+        let chunk = len.div_ceil(n); // elements of the longest
+        let count = chunk.div_ceil(PIECE / width).max(1);
+        let piece = chunk.div_ceil(count);
         (0..count).map(move |p| {
             let part = |c: usize| {
                 let (start, end) = (len * c / n, len * (c + 1) / n);

@@ -1,15 +1,11 @@
 //! Messages on a socket that never blocks, half sent and half received.
 
-use super::{Call, Header, Incoming, Outgoing};
+use super::{Call, Header, Incoming, Outgoing, PIECE};
 use crate::abort::Abort;
 use crate::error::Result;
 use crate::reduce::Combine;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::TcpStream;
-
-/// Most that one call of the kernel moves, so that writing and reading take turns while the bytes
-/// are still in the cache.
-const TURN: usize = 256 << 10;
 
 /// A connection to read from, and where bytes wait to be combined.
 pub(super) struct Inlet {
@@ -40,7 +36,7 @@ impl<'a> Sending<'a> {
     pub fn advance(&mut self, call: &Call, abort: &Abort) -> Result<bool> {
         let header = &self.header[self.sent.min(Header::BYTES)..];
         let rest = &self.bytes[self.sent.saturating_sub(Header::BYTES)..];
-        let parts = [IoSlice::new(header), IoSlice::new(&rest[..rest.len().min(TURN)])];
+        let parts = [IoSlice::new(header), IoSlice::new(&rest[..rest.len().min(PIECE)])];
         let sent = moved(self.socket.write_vectored(&parts));
         let sent = sent.map_err(|e| call.lost(abort, self.to, e))?;
         self.sent += sent;
@@ -67,7 +63,7 @@ pub(super) struct Receiving<'a> {
 impl<'a> Receiving<'a> {
     pub fn new(inlet: &'a mut Inlet, incoming: Incoming<'a>) -> Self {
         if incoming.combine.is_some() {
-            inlet.scratch.resize(TURN, 0);
+            inlet.scratch.resize(PIECE, 0);
         }
         Receiving {
             socket: &inlet.socket,
@@ -90,8 +86,8 @@ impl<'a> Receiving<'a> {
     pub fn advance(&mut self, call: &Call, abort: &Abort) -> Result<bool> {
         let left = self.into.len() - self.read;
         let place = match self.combine {
-            Some(_) => &mut self.scratch[self.waiting..left.min(TURN)],
-            None => &mut self.into[self.read..][..left.min(TURN)],
+            Some(_) => &mut self.scratch[self.waiting..left.min(PIECE)],
+            None => &mut self.into[self.read..][..left.min(PIECE)],
         };
         let header = &mut self.header[self.header_read..];
         let in_header = header.len();

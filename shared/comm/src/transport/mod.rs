@@ -24,6 +24,12 @@ use std::time::{Duration, Instant};
 /// How long a wait may last before it looks at the run's `Abort` again.
 pub(crate) const LOOK_UP: Duration = Duration::from_millis(50);
 
+/// Most bytes that should move in one go, a multiple of every element. Ranks of one machine talk in
+/// packets of at most 65483 bytes (64 KiB less what TCP and IP put in front), and each has a price
+/// of its own, however short. A message of this length with its header fills two of them; one of
+/// 128 KiB would be followed by a third, of 122 bytes. Longer pieces do not stay in the cache.
+pub(crate) const PIECE: usize = 2 * 65480 - Header::BYTES;
+
 /// How long a broken connection waits for its reason.
 const REASON: Duration = Duration::from_millis(200);
 
