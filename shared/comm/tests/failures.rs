@@ -105,6 +105,21 @@ fn a_peer_that_does_not_come_is_named() {
         let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
         let error = errors.iter().find(timeout).expect("a timeout");
         assert!(speaks_of(error, &["waited 0.2 s", "all_reduce", "group dp"]), "{error}");
+        // With two ranks it is clear who waits for whom: before they have ever spoken, and after.
+        for spoken in [false, true] {
+            let results = run_with(over, 2, limit, |g, abort| {
+                if spoken {
+                    g.barrier()?;
+                }
+                if g.rank() == 1 {
+                    abort.wait(PATIENCE);
+                    return Ok(());
+                }
+                g.all_reduce(&ones(4, Kind::Float))
+            });
+            let error = results[0].as_ref().expect_err("nobody comes");
+            assert!(speaks_of(error, &["rank dp0 tp0 waited", "for rank dp1 tp0"]), "{error}");
+        }
     }
     let limit = Duration::from_millis(200);
     let results = run_with(Over::Threads, 2, limit, |g, _| match g.rank() {
