@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Model, assert_launchers_agree, flags, reference, without_norm};
+use common::{Model, assert_launchers_agree, flags, reference, ring_bytes, without_norm};
 use parity::{Bound, Record, compare, parse, record, whole};
 use tch::{Device, Kind, Tensor};
 
@@ -70,14 +70,6 @@ fn what_all_ranks_hold_stays_the_same_bits_for_fifty_steps() {
         let (first, last) = (&last["step 1: loss"], &last["step 50: loss"]);
         assert!(last.double_value(&[]) < 0.8 * first.double_value(&[]), "{first} {last}");
     }
-}
-
-/// Bytes that group rank `rank` of `n` sends to sum `len` numbers of `width` bytes around a ring: all
-/// chunks but its own, then all but its right neighbour's.
-fn ring_bytes(len: usize, width: usize, rank: usize, n: usize) -> u64 {
-    let chunk = |c: usize| len * (c + 1) / n - len * c / n;
-    let sent = if n == 1 { 0 } else { 2 * len - chunk(rank) - chunk((rank + 1) % n) };
-    (sent * width) as u64
 }
 
 #[test]

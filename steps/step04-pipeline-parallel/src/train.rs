@@ -16,7 +16,7 @@ use crate::tensor_parallel::TensorParallel;
 
 pub struct Trainer<'a> {
     pub model: Llama,
-    pipeline: Pipeline,
+    pub pipeline: Pipeline,
     data_parallel: DataParallel,
     optimizer: Optimizer,
     batches: Batches,

@@ -94,6 +94,14 @@ pub fn reference(tied: bool, run: &str) -> Tensors {
     Model::tied(tied).reference(run)
 }
 
+/// Bytes that group rank `rank` of `n` sends to sum `len` numbers of `width` bytes around a ring: all
+/// chunks but its own, then all but its right neighbour's.
+pub fn ring_bytes(len: usize, width: usize, rank: usize, n: usize) -> u64 {
+    let chunk = |c: usize| len * (c + 1) / n - len * c / n;
+    let sent = if n == 1 { 0 } else { 2 * len - chunk(rank) - chunk((rank + 1) % n) };
+    (sent * width) as u64
+}
+
 /// Without the gradient norm, whose squares are added in another order when ranks share them. (Only
 /// where clipping is off has that no consequence.)
 pub fn without_norm(mut tensors: Tensors) -> Tensors {
