@@ -60,6 +60,8 @@ macro_rules! training {
 }
 training!(step01, step01::train::Trainer, |_| None);
 training!(step02, step02::train::Trainer<'_>, |_| None);
+training!(step06, step06::train::Trainer<'_>, |p: &step06::layers::Parameter| p.split);
+training!(step05, step05::train::Trainer<'_>, |p: &step05::layers::Parameter| p.split);
 training!(step04, step04::train::Trainer<'_>, |p: &step04::layers::Parameter| p.split);
 training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p.split);
 
@@ -164,6 +166,14 @@ pub fn record_with(
         }),
         4 => comm::launch(&launch, move |mesh: &Mesh| {
             let trainer = step04::train::Trainer::new(&config(mesh.rank), mesh)?;
+            Record::take(mesh.rank, mesh.coords, steps, trainer)
+        }),
+        5 => comm::launch(&launch, move |mesh: &Mesh| {
+            let trainer = step05::train::Trainer::new(&config(mesh.rank), mesh)?;
+            Record::take(mesh.rank, mesh.coords, steps, trainer)
+        }),
+        6 => comm::launch(&launch, move |mesh: &Mesh| {
+            let trainer = step06::train::Trainer::new(&config(mesh.rank), mesh)?;
             Record::take(mesh.rank, mesh.coords, steps, trainer)
         }),
         _ => bail!("there is no step {step}"),

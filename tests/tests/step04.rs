@@ -201,7 +201,7 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
         let config = parse(4, &model(tied).flags("--pp 3 --tp 2")).unwrap();
         let scores = comm::launch(&config.launch(), move |mesh| {
             let trainer = step04::train::Trainer::new(&config, mesh)?;
-            tch::no_grad(|| trainer.pipeline.next_token(&trainer.model, &tokens(), 9))
+            tch::no_grad(|| trainer.next_token(&tokens(), 9))
         });
         for scores in scores.unwrap() {
             assert_eq!(scores.size(), [256]);

@@ -4,7 +4,9 @@
 mod ffi;
 mod kernels;
 
-pub use kernels::{AdamW, causal_attention, fused_adamw, norms, scale};
+pub use kernels::{
+    AdamW, attention_block, attention_block_backward, causal_attention, fused_adamw, norms, scale,
+};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};

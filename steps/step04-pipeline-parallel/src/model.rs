@@ -30,27 +30,26 @@ struct Head {
 }
 
 impl Llama {
-    /// Builds stage `stage` of `stages` (the layers of each) from `weights`. Matrix products run in
-    /// `compute` (f32, f64 or bf16), whatever the dtype in which the weights are kept.
+    /// Builds the stage with the layers `stage` from `weights`. Matrix products run in `compute` (f32,
+    /// f64 or bf16), whatever the dtype in which the weights are kept.
     pub fn new(
         config: &LlamaConfig,
         weights: &Weights,
         compute: Kind,
         device: Device,
         tp: &TensorParallel,
-        stages: &[Range<i64>],
-        stage: usize,
+        stage: Range<i64>,
     ) -> Result<Self> {
         let mut load = Loader { weights, tp, tied: config.tie_word_embeddings, parameters: vec![] };
         let embedding = [config.vocab_size, config.hidden_size];
-        let embed_tokens = match stage {
+        let embed_tokens = match stage.start {
             0 => Some(load.split(EMBEDDING, &embedding, 0)?),
             _ => None,
         };
-        let layers = (stages[stage].clone())
+        let layers = (stage.clone())
             .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
             .collect::<Result<_>>()?;
-        let head = match stage + 1 == stages.len() {
+        let head = match stage.end == config.num_hidden_layers {
             true => Some(Head::new(config, &mut load, embed_tokens.as_ref())?),
             false => None,
         };

@@ -16,7 +16,7 @@ use crate::tensor_parallel::TensorParallel;
 
 pub struct Trainer<'a> {
     pub model: Llama,
-    pub pipeline: Pipeline,
+    pipeline: Pipeline,
     data_parallel: DataParallel,
     optimizer: Optimizer,
     batches: Batches,
@@ -36,10 +36,9 @@ impl<'a> Trainer<'a> {
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
         };
         let tp = TensorParallel::new(&mesh.tp, &config.parallel);
-        let stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
-        let stage = mesh.coords.pp;
-        let model =
-            Llama::new(&config.model, &weights, config.kind(), device, &tp, &stages, stage)?;
+        let mut stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
+        let (model, stage) = (&config.model, stages.swap_remove(mesh.coords.pp));
+        let model = Llama::new(model, &weights, config.kind(), device, &tp, stage)?;
         let pipeline = Pipeline::new(config, mesh);
         let data_parallel = DataParallel::new(model.parameters(), &mesh.dp, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
@@ -98,6 +97,12 @@ impl<'a> Trainer<'a> {
         let comm_bytes = self.mesh.comm_bytes() - sent_before;
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
+
+    /// The score of every word after position `last`: `[vocab]`, the same on every rank of a replica.
+    /// `tokens`: `[1, seq]`.
+    pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
+        self.pipeline.next_token(&self.model, tokens, last)
+    }
 }
 
 /// Trains as `config` says, shows how it goes, and ends with a sample.
@@ -117,8 +122,7 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     }
     mesh.show_chart()?;
     if mesh.coords.dp == 0 {
-        let Trainer { pipeline, model, .. } = &trainer;
-        config.sample(mesh.is_leader(), |tokens, last| pipeline.next_token(model, tokens, last))?;
+        config.sample(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;
     }
     Ok(())
 }

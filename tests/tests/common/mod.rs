@@ -1,6 +1,7 @@
 //! What the tests of all steps share: the model under test, and the run of step01 that they compare with.
 #![allow(dead_code)] // each test file uses its part
 
+use comm::Layout;
 use parity::{Bound, Record, Tensors, compare, record};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -92,6 +93,27 @@ pub fn flags(tied: bool, run: &str) -> Vec<String> {
 
 pub fn reference(tied: bool, run: &str) -> Tensors {
     Model::tied(tied).reference(run)
+}
+
+/// Every layout of `world` ranks.
+pub fn layouts(world: usize) -> Vec<Layout> {
+    let divides = |n: &usize| world % n == 0;
+    let mut all = vec![];
+    for dp in (1..=world).filter(divides) {
+        for pp in (1..=world / dp).filter(divides) {
+            for cp in (1..=world / dp / pp).filter(divides) {
+                let tp = world / dp / pp / cp;
+                all.extend((dp * pp * cp * tp == world).then_some(Layout { dp, pp, cp, tp }));
+            }
+        }
+    }
+    all
+}
+
+/// The flags of a layout.
+pub fn layout_flags(layout: Layout) -> String {
+    let Layout { dp, pp, cp, tp } = layout;
+    format!("--dp {dp} --pp {pp} --cp {cp} --tp {tp}")
 }
 
 /// Bytes that group rank `rank` of `n` sends to sum `len` numbers of `width` bytes around a ring: all

@@ -1,0 +1,12 @@
+//! Step 5: sequences split over ranks that pass keys and values around.
+
+pub mod context_parallel;
+pub mod data_parallel;
+pub mod layers;
+pub mod loss;
+pub mod model;
+pub mod optimizer;
+pub mod pipeline_parallel;
+pub mod rotary;
+pub mod tensor_parallel;
+pub mod train;

@@ -1,0 +1,219 @@
+//! Llama (Touvron et al., 2023), as Hugging Face defines it and under its parameter names.
+
+use anyhow::{Context, Result};
+use checkpoint::{LlamaConfig, Weights};
+use std::ops::Range;
+use tch::{Device, IndexOp, Kind, Tensor};
+
+use crate::context_parallel::ContextParallel;
+use crate::layers::{ColumnLinear, EMBEDDING, Loader, Parameter, RmsNorm, RowLinear};
+use crate::loss::cross_entropy_sum;
+use crate::rotary::Rotary;
+use crate::tensor_parallel::TensorParallel;
+
+/// One stage of the model.
+pub struct Llama {
+    embed_tokens: Option<Tensor>, // on the first stage: [vocab/tp, hidden]
+    /// The words whose rows of embedding and head are this rank's.
+    vocab: Range<i64>,
+    vocab_size: i64,
+    layers: Vec<DecoderLayer>,
+    head: Option<Head>, // on the last stage
+    rotary: Rotary,
+    compute: Kind,
+    tp: TensorParallel,
+    cp: ContextParallel,
+    parameters: Vec<Parameter>,
+}
+
+struct Head {
+    norm: RmsNorm,
+    lm_head: ColumnLinear, // [vocab/tp, hidden]; where tied, embed_tokens itself or a copy
+}
+
+impl Llama {
+    /// Builds the stage with the layers `stage` from `weights`. Matrix products run in `compute` (f32,
+    /// f64 or bf16), whatever the dtype in which the weights are kept.
+    pub fn new(
+        config: &LlamaConfig,
+        weights: &Weights,
+        compute: Kind,
+        device: Device,
+        tp: &TensorParallel,
+        cp: &ContextParallel,
+        stage: Range<i64>,
+    ) -> Result<Self> {
+        let mut load =
+            Loader { weights, tp, cp, tied: config.tie_word_embeddings, parameters: vec![] };
+        let embedding = [config.vocab_size, config.hidden_size];
+        let embed_tokens = match stage.start {
+            0 => Some(load.split(EMBEDDING, &embedding, 0)?),
+            _ => None,
+        };
+        let layers = (stage.clone())
+            .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
+            .collect::<Result<_>>()?;
+        let head = match stage.end == config.num_hidden_layers {
+            true => Some(Head::new(config, &mut load, embed_tokens.as_ref())?),
+            false => None,
+        };
+        let rotary = Rotary::new(config, &cp.positions, compute, device);
+        let parameters = load.parameters;
+        let (vocab_size, tp, cp) = (config.vocab_size, tp.clone(), cp.clone());
+        let vocab = tp.vocab(vocab_size);
+        Ok(Self {
+            embed_tokens,
+            vocab,
+            vocab_size,
+            layers,
+            head,
+            rotary,
+            compute,
+            tp,
+            cp,
+            parameters,
+        })
+    }
+
+    /// What the stage makes of `x`, which it received, or of `tokens` where it is the first. `tokens`:
+    /// `[batch, seq/cp]`, i64; `x` and what is returned: `[batch, seq/cp, hidden]`.
+    pub fn forward(&self, tokens: &Tensor, x: Option<&Tensor>) -> Result<Tensor> {
+        let (cos, sin) = self.rotary.tables(); // [seq/cp, 1, head_dim]
+        let mut x = match x {
+            Some(x) => x.shallow_clone(),
+            None => self.embed(tokens)?,
+        };
+        for layer in &self.layers {
+            x = layer.forward(&x, cos, sin)?;
+        }
+        Ok(x)
+    }
+
+    fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
+        let weight = self.embed_tokens.as_ref().context("only the first stage embeds")?;
+        let part = self.tp.embedding(tokens, weight, &self.vocab);
+        self.tp.sum(&part.to_kind(self.compute)) // [batch, seq/cp, hidden]
+    }
+
+    /// Sum over all tokens of −log p(target), on the last stage. `x`: `[batch, seq/cp, hidden]`,
+    /// `targets`: `[batch, seq/cp]`, i64.
+    pub fn loss(&self, x: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let Head { norm, lm_head } =
+            self.head.as_ref().context("only the last stage has a head")?;
+        cross_entropy_sum(&norm.forward(x), &lm_head.weight, targets, &self.vocab, &self.tp)
+    }
+
+    /// Scores for the token after position `last`: `[vocab]`, on the last stage the same on all tp
+    /// ranks, and elsewhere zeros, as on cp ranks that do not have that position. `x`: `[1, seq/cp,
+    /// hidden]`.
+    pub fn next_token(&self, x: &Tensor, last: i64) -> Result<Tensor> {
+        let (Some(Head { norm, lm_head }), Some(row)) = (&self.head, self.cp.row(last)) else {
+            return Ok(Tensor::zeros([self.vocab_size], (x.kind(), x.device())));
+        };
+        let x = norm.forward(&x.i((0, row))); // [hidden]
+        let part = x.linear(&lm_head.weight.to_kind(x.kind()), None::<&Tensor>); // [vocab/tp]
+        self.tp.gather(&part, &self.vocab, self.vocab_size)
+    }
+
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+}
+
+impl Head {
+    fn new(config: &LlamaConfig, load: &mut Loader, embed_tokens: Option<&Tensor>) -> Result<Self> {
+        let norm = RmsNorm::new(config, load, "model.norm")?;
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let weight = match embed_tokens {
+            _ if !load.tied => load.split("lm_head.weight", &[vocab, hidden], 0)?,
+            Some(weight) => weight.shallow_clone(),
+            None => load.split(EMBEDDING, &[vocab, hidden], 0)?, // the first stage is another one
+        };
+        Ok(Self { norm, lm_head: ColumnLinear { weight, tp: load.tp.clone() } })
+    }
+}
+
+struct DecoderLayer {
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: Mlp,
+}
+
+impl DecoderLayer {
+    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
+        Ok(Self {
+            input_layernorm: RmsNorm::new(config, load, &format!("{name}.input_layernorm"))?,
+            self_attn: Attention::new(config, load, &format!("{name}.self_attn"))?,
+            post_attention_layernorm: RmsNorm::new(
+                config,
+                load,
+                &format!("{name}.post_attention_layernorm"),
+            )?,
+            mlp: Mlp::new(config, load, &format!("{name}.mlp"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), cos, sin)?;
+        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?) // [batch, seq/cp, hidden]
+    }
+}
+
+/// Causal self-attention; groups of query heads share a key/value head. A rank has whole groups.
+struct Attention {
+    q_proj: ColumnLinear, // [heads/tp·head_dim, hidden]
+    k_proj: ColumnLinear, // [kv_heads/tp·head_dim, hidden]
+    v_proj: ColumnLinear, // [kv_heads/tp·head_dim, hidden]
+    o_proj: RowLinear,    // [hidden, heads/tp·head_dim]
+    head_dim: i64,
+    cp: ContextParallel,
+}
+
+impl Attention {
+    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
+        let (hidden, head_dim) = (config.hidden_size, config.head_dim());
+        let (q, kv) = (config.num_attention_heads * head_dim, config.kv_heads() * head_dim);
+        Ok(Self {
+            q_proj: ColumnLinear::new(load, &format!("{name}.q_proj"), q, hidden)?,
+            k_proj: ColumnLinear::new(load, &format!("{name}.k_proj"), kv, hidden)?,
+            v_proj: ColumnLinear::new(load, &format!("{name}.v_proj"), kv, hidden)?,
+            o_proj: RowLinear::new(load, &format!("{name}.o_proj"), hidden, q)?,
+            head_dim,
+            cp: load.cp.clone(),
+        })
+    }
+
+    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        // To [batch, seq/cp, heads/tp, head_dim].
+        let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]);
+        let [q, k, v] =
+            ColumnLinear::together([&self.q_proj, &self.k_proj, &self.v_proj], x)?.map(heads);
+        let (q, k) = (Rotary::apply(&q, cos, sin), Rotary::apply(&k, cos, sin));
+        let out = self.cp.attention(&q, &k, &v)?; // [batch, seq/cp, heads/tp, head_dim]
+        self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq/cp, hidden]
+    }
+}
+
+/// SwiGLU (Shazeer, 2020).
+struct Mlp {
+    gate_proj: ColumnLinear, // [intermediate/tp, hidden]
+    up_proj: ColumnLinear,   // [intermediate/tp, hidden]
+    down_proj: RowLinear,    // [hidden, intermediate/tp]
+}
+
+impl Mlp {
+    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
+        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        Ok(Self {
+            gate_proj: ColumnLinear::new(load, &format!("{name}.gate_proj"), intermediate, hidden)?,
+            up_proj: ColumnLinear::new(load, &format!("{name}.up_proj"), intermediate, hidden)?,
+            down_proj: RowLinear::new(load, &format!("{name}.down_proj"), hidden, intermediate)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [gate, up] = ColumnLinear::together([&self.gate_proj, &self.up_proj], x)?; // [.., intermediate/tp]
+        self.down_proj.forward(&(gate.silu() * up)) // [batch, seq/cp, hidden]
+    }
+}

@@ -1,0 +1,134 @@
+//! The training loop: micro-batches in, one update out.
+
+use anyhow::Result;
+use checkpoint::Weights;
+use cli::Config;
+use comm::Mesh;
+use data::{Batches, MicroBatch};
+use report::{Reporter, StepStats, Track};
+use tch::Tensor;
+
+use crate::context_parallel::ContextParallel;
+use crate::data_parallel::DataParallel;
+use crate::model::Llama;
+use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
+use crate::pipeline_parallel::{Pipeline, Ran, stages};
+use crate::tensor_parallel::TensorParallel;
+
+pub struct Trainer<'a> {
+    pub model: Llama,
+    cp: ContextParallel,
+    pipeline: Pipeline,
+    data_parallel: DataParallel,
+    optimizer: Optimizer,
+    batches: Batches,
+    config: Config,
+    mesh: &'a Mesh,
+    /// Updates made so far.
+    step: usize,
+    /// The most micro-batches whose activations this stage kept at one time in the last update.
+    pub in_flight: usize,
+}
+
+impl<'a> Trainer<'a> {
+    pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
+        let (kind, device) = (config.weights_kind(), config.device());
+        let weights = match &config.hf_model {
+            Some(dir) => Weights::open(dir, kind, device)?,
+            None => Weights::seeded(config.train.seed, &config.model, kind, device),
+        };
+        let tp = TensorParallel::new(&mesh.tp, &config.parallel);
+        let cp = ContextParallel::new(config, mesh);
+        let mut stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
+        let (model, stage) = (&config.model, stages.swap_remove(mesh.coords.pp));
+        let model = Llama::new(model, &weights, config.kind(), device, &tp, &cp, stage)?;
+        let pipeline = Pipeline::new(config, mesh);
+        let data_parallel = DataParallel::new(model.parameters(), &mesh.data, &config.parallel)?;
+        let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
+        let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
+        let config = config.clone();
+        Ok(Self {
+            model,
+            cp,
+            pipeline,
+            data_parallel,
+            optimizer,
+            batches,
+            config,
+            mesh,
+            step: 0,
+            in_flight: 0,
+        })
+    }
+
+    /// One optimiser step over the next global batch.
+    pub fn step(&mut self) -> Result<StepStats> {
+        self.update(&self.batches.step(self.step))
+    }
+
+    /// One optimiser step over these micro-batches; what it returns is from before the update.
+    pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
+        let train = &self.config.train;
+        // Every loss is divided by the tokens of the whole global batch, so gradients simply add
+        // up.
+        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let parameters = self.model.parameters();
+        let sent_before = self.mesh.comm_bytes();
+        self.data_parallel.zero_grad()?;
+
+        let local: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.local(m)).collect();
+        let Ran { loss, in_flight } = self
+            .pipeline
+            .run(&self.model, &local, tokens, |last| self.data_parallel.before_backward(last))?;
+        self.in_flight = in_flight;
+        self.data_parallel.finish()?;
+        for parameter in parameters.iter().filter(|p| p.tied) {
+            self.pipeline.sum_ends(&parameter.tensor.grad())?;
+        }
+        self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last
+        self.mesh.data.all_reduce(&loss)?;
+
+        let grads: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad()).collect();
+        let norm = grad_norm(parameters, self.mesh)?;
+        clip_grads(&grads, &norm, train.clip)?;
+        let lr = learning_rate(train, self.step);
+        {
+            let _span = self.mesh.trace.span(Track::Compute, "optimizer");
+            self.optimizer.step(lr)?;
+        }
+        self.step += 1;
+        let (loss, grad_norm) = (loss.double_value(&[]), norm.double_value(&[]));
+        let comm_bytes = self.mesh.comm_bytes() - sent_before;
+        Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
+    }
+
+    /// The score of every word after position `last`: `[vocab]`, the same on every rank of a replica.
+    /// `tokens`: `[1, seq]`.
+    pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
+        let scores = self.pipeline.next_token(&self.model, &self.cp.pick(tokens), last)?;
+        self.mesh.cp.all_reduce(&scores)?; // one cp rank has that position, the others zeros
+        Ok(scores)
+    }
+}
+
+/// Trains as `config` says, shows how it goes, and ends with a sample.
+pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
+    let mut trainer = Trainer::new(config, mesh)?;
+    let mut reporter = Reporter::new(config.report(mesh.is_leader()))?;
+    for step in 1..=config.train.steps {
+        if step == config.train.steps {
+            mesh.trace.start(); // for the chart
+        }
+        let stats = trainer.step()?;
+        reporter.step(&stats)?;
+    }
+    reporter.finish()?;
+    if let Some(path) = &config.run.trace {
+        mesh.write_trace(path)?;
+    }
+    mesh.show_chart()?;
+    if mesh.coords.dp == 0 {
+        config.sample(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Context parallelism: each rank holds some positions of every sequence. Only attention looks beyond
+//! them: keys and values travel around a ring, and every rank attends to each block as it passes
+//! (Liu et al., *Ring Attention with Blockwise Transformers*, 2023).
+
+use anyhow::Result;
+use autograd::{attention_block, attention_block_backward};
+use cli::{Config, CpLayout};
+use comm::{Group, Mesh, Work};
+use data::MicroBatch;
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+pub struct ContextParallel {
+    group: Group,
+    layout: CpLayout,
+    /// The positions of this rank's tokens, ascending: `[seq/cp]`, i64.
+    pub positions: Tensor,
+}
+
+/// Which of this rank's queries attend to which keys of a block: rows among those of the rank.
+#[derive(Debug, PartialEq)]
+pub struct Part {
+    pub queries: Range<i64>,
+    pub keys: Range<i64>,
+    /// Whether query i sees the keys up to i alone; else all of them.
+    pub causal: bool,
+}
+
+/// What is to be done with the block of rank `from` on rank `rank`, both with `rows` positions.
+///
+/// Contiguous: the whole block precedes this rank's tokens, or follows them. Zigzag: rank r of c has
+/// pieces r and 2c − 1 − r of 2c, so of an earlier rank's block the first piece precedes both of its
+/// own and the second follows them; a later rank's pieces both lie between the two.
+pub fn part(layout: CpLayout, rank: usize, from: usize, rows: i64) -> Option<Part> {
+    let (all, first, second) = (0..rows, 0..rows / 2, rows / 2..rows);
+    let (queries, keys, causal) = match layout {
+        _ if from == rank => (all.clone(), all, true),
+        CpLayout::Contiguous if from > rank => return None,
+        CpLayout::Contiguous => (all.clone(), all, false),
+        CpLayout::Zigzag if from > rank => (second, all, false),
+        CpLayout::Zigzag => (all, first, false),
+    };
+    Some(Part { queries, keys, causal })
+}
+
+impl ContextParallel {
+    pub fn new(config: &Config, mesh: &Mesh) -> Self {
+        let (group, layout) = (mesh.cp.clone(), config.parallel.cp_layout);
+        let (rank, ranks) = (group.rank() as i64, group.size() as i64);
+        let seq = config.data.seq_len as i64;
+        let piece = |n: i64, of: i64| {
+            Tensor::arange_start(n * seq / of, (n + 1) * seq / of, (Kind::Int64, config.device()))
+        };
+        let positions = match layout {
+            CpLayout::Contiguous => piece(rank, ranks),
+            CpLayout::Zigzag if ranks == 1 => piece(0, 1),
+            CpLayout::Zigzag => {
+                Tensor::cat(&[piece(rank, 2 * ranks), piece(2 * ranks - 1 - rank, 2 * ranks)], 0)
+            }
+        };
+        Self { group, layout, positions }
+    }
+
+    /// This rank's tokens of a micro-batch, and the token after each: `[micro_batch, seq/cp]`.
+    pub fn local(&self, micro_batch: &MicroBatch) -> MicroBatch {
+        let MicroBatch { inputs, targets } = micro_batch;
+        MicroBatch { inputs: self.pick(inputs), targets: self.pick(targets) }
+    }
+
+    /// This rank's of `tokens`: `[batch, seq]` to `[batch, seq/cp]`.
+    pub fn pick(&self, tokens: &Tensor) -> Tensor {
+        tokens.index_select(1, &self.positions)
+    }
+
+    /// The row in which this rank has a position, if it has it.
+    pub fn row(&self, position: i64) -> Option<i64> {
+        let row = self.positions.eq(position).nonzero(); // [1, 1] or [0, 1]
+        (row.numel() == 1).then(|| row.int64_value(&[0, 0]))
+    }
+
+    /// Causal self-attention of the whole sequence for this rank's positions. `q`: `[batch, seq/cp,
+    /// heads, head_dim]`; `k`, `v`: the same with as many heads as are shared; returns the shape of
+    /// `q`.
+    pub fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let cp = self.clone();
+        // The kernels want heads before positions: [batch, heads, seq/cp, head_dim].
+        let [qt, kt, vt] = [q, k, v].map(|t| t.detach().transpose(1, 2));
+        let kv = Tensor::stack(&[kt, vt], 0); // [2, batch, kv_heads, seq/cp, head_dim]
+        let (out, lse) = tch::no_grad(|| cp.forward(&qt, &kv))?;
+        autograd::custom([q, k, v], &out.transpose(1, 2), move |grad| {
+            let grad = grad.transpose(1, 2); // [batch, heads, seq/cp, head_dim]
+            let (grad_q, grad_kv) = cp.backward(&grad, &qt, &kv, &out, &lse)?;
+            Ok([grad_q, grad_kv.get(0), grad_kv.get(1)].map(|t| t.transpose(1, 2)))
+        })
+    }
+
+    /// Output `[batch, heads, seq/cp, head_dim]` and the logarithm of each softmax's denominator,
+    /// `[batch, heads, seq/cp]`.
+    fn forward(&self, q: &Tensor, kv: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (rank, ranks) = (self.group.rank(), self.group.size());
+        let mut kv = kv.shallow_clone();
+        let mut merged: Option<(Tensor, Tensor)> = None;
+        for hop in 0..ranks {
+            let from = (rank + ranks - hop) % ranks;
+            // The next block travels while this one is attended to.
+            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
+            if let Some(part) = part(self.layout, rank, from, q.size()[2]) {
+                let (q, k, v) = (rows(q, &part.queries), kv.get(0), kv.get(1));
+                let (k, v) = (rows(&k, &part.keys), rows(&v, &part.keys));
+                let (out, lse) = attention_block(&q, &k, &v, part.causal);
+                match &merged {
+                    None => merged = Some((out.to_kind(lse.kind()), lse)), // this rank's own block
+                    Some((all, all_lse)) => {
+                        merge(&rows(all, &part.queries), &rows(all_lse, &part.queries), &out, &lse)
+                    }
+                }
+            }
+            kv = next.map_or(Ok(kv), Passing::wait)?;
+        }
+        let (out, lse) = merged.expect("a rank attends to its own block");
+        Ok((out.to_kind(q.kind()), lse))
+    }
+
+    /// The gradients of `q` and `kv`. Each block goes around once more; what its keys and values get
+    /// from the ranks on its way follows it, one hop behind, and ends at home.
+    fn backward(
+        &self,
+        grad: &Tensor,
+        q: &Tensor,
+        kv: &Tensor,
+        out: &Tensor,
+        lse: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        let (rank, ranks) = (self.group.rank(), self.group.size());
+        let grad_q = q.zeros_like().to_kind(lse.kind());
+        let mut grad_home = kv.zeros_like().to_kind(lse.kind());
+        let (mut kv, mut behind) = (kv.shallow_clone(), None);
+        for hop in 0..ranks {
+            let from = (rank + ranks - hop) % ranks;
+            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
+            let grad_kv = if hop == 0 { grad_home.shallow_clone() } else { grad_home.zeros_like() };
+            if let Some(part) = part(self.layout, rank, from, q.size()[2]) {
+                let [grad, q, out, lse] = [grad, q, out, lse].map(|t| rows(t, &part.queries));
+                let [k, v] = [0, 1].map(|i| rows(&kv.get(i), &part.keys));
+                // With `out` and `lse` of all blocks together, not of this one.
+                let [gq, gk, gv] =
+                    attention_block_backward(&grad, &q, &k, &v, &out, &lse, part.causal);
+                let _ = rows(&grad_q, &part.queries).g_add_(&gq);
+                let _ = rows(&grad_kv.get(0), &part.keys).g_add_(&gk);
+                let _ = rows(&grad_kv.get(1), &part.keys).g_add_(&gv);
+            }
+            if hop > 0 {
+                let before = behind.take().map(Passing::wait).transpose()?;
+                let sum = before.map_or(grad_kv.shallow_clone(), |before| before + &grad_kv);
+                behind = Some(self.pass_on(&sum)); // after the last hop: home
+            }
+            kv = next.map_or(Ok(kv), Passing::wait)?;
+        }
+        if let Some(others) = behind {
+            grad_home += others.wait()?;
+        }
+        Ok((grad_q.to_kind(q.kind()), grad_home.to_kind(q.kind())))
+    }
+
+    /// Starts to send a tensor to the next rank, and to receive another of its shape from the one
+    /// before.
+    fn pass_on(&self, tensor: &Tensor) -> Passing {
+        let (rank, ranks) = (self.group.rank(), self.group.size());
+        let received = tensor.empty_like();
+        let sent = self.group.isend(tensor, (rank + 1) % ranks);
+        let arrived = self.group.irecv(&received, (rank + ranks - 1) % ranks);
+        Passing { received, sent, arrived }
+    }
+}
+
+impl Clone for ContextParallel {
+    fn clone(&self) -> Self {
+        let Self { group, layout, positions } = self;
+        Self { group: group.clone(), layout: *layout, positions: positions.shallow_clone() }
+    }
+}
+
+/// Two tensors under way: ours to the next rank, and the previous rank's to us.
+struct Passing {
+    received: Tensor,
+    sent: Work<()>,
+    arrived: Work<()>,
+}
+
+impl Passing {
+    fn wait(self) -> Result<Tensor> {
+        self.arrived.wait()?;
+        self.sent.wait()?;
+        Ok(self.received)
+    }
+}
+
+/// Adds a block to a softmax over the blocks before, in place: both outputs are weighted averages of
+/// values, and the logarithms of their weights' sums tell how much each counts.
+fn merge(all: &Tensor, all_lse: &Tensor, out: &Tensor, lse: &Tensor) {
+    let sum = all_lse.logaddexp(lse); // [batch, heads, rows]
+    let share = |lse: &Tensor| (lse - &sum).exp().unsqueeze(-1); // [batch, heads, rows, 1]
+    let merged = all * share(all_lse) + out * share(lse); // [batch, heads, rows, head_dim]
+    all.shallow_clone().copy_(&merged);
+    all_lse.shallow_clone().copy_(&sum);
+}
+
+/// A range of positions, dimension 2.
+fn rows(tensor: &Tensor, range: &Range<i64>) -> Tensor {
+    tensor.narrow(2, range.start, range.end - range.start)
+}

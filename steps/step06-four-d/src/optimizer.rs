@@ -1,0 +1,89 @@
+//! Clipping, AdamW and the learning-rate schedule.
+
+use anyhow::Result;
+use cli::TrainConfig;
+use comm::Mesh;
+use std::f64::consts::PI;
+use tch::Tensor;
+
+use crate::layers::Parameter;
+
+const BETAS: (f64, f64) = (0.9, 0.95);
+const EPS: f64 = 1e-8;
+
+/// AdamW with weight decay on matrices only.
+pub struct Optimizer {
+    groups: [ParamGroup; 2],
+    /// Updates made so far.
+    step: i64,
+}
+
+struct ParamGroup {
+    params: Vec<Tensor>,
+    exp_avgs: Vec<Tensor>,
+    exp_avg_sqs: Vec<Tensor>,
+    weight_decay: f64,
+}
+
+impl Optimizer {
+    pub fn new(parameters: &[Parameter], weight_decay: f64) -> Self {
+        let group = |matrices: bool, weight_decay: f64| {
+            let mine = parameters.iter().filter(|p| (p.tensor.dim() == 2) == matrices);
+            let params: Vec<Tensor> = mine.map(|p| p.tensor.shallow_clone()).collect();
+            let zeros = || params.iter().map(|p| p.detach().zeros_like()).collect();
+            ParamGroup { exp_avgs: zeros(), exp_avg_sqs: zeros(), params, weight_decay }
+        };
+        Self { groups: [group(true, weight_decay), group(false, 0.0)], step: 0 }
+    }
+
+    /// One update from the gradients in `.grad`.
+    pub fn step(&mut self, lr: f64) -> Result<()> {
+        self.step += 1;
+        for group in &self.groups {
+            let grads: Vec<Tensor> = group.params.iter().map(Tensor::grad).collect();
+            let options =
+                autograd::AdamW { lr, betas: BETAS, weight_decay: group.weight_decay, eps: EPS };
+            let ParamGroup { params, exp_avgs, exp_avg_sqs, .. } = group;
+            autograd::fused_adamw(params, &grads, exp_avgs, exp_avg_sqs, self.step, options)?;
+        }
+        Ok(())
+    }
+}
+
+/// The 2-norm of all gradients together, as a tensor of one number: of a split parameter each rank
+/// counts its part, and a whole one counts once, although every rank holds it. So does a tied one, on
+/// the first stage.
+pub fn grad_norm(parameters: &[Parameter], mesh: &Mesh) -> Result<Tensor> {
+    let counts = |p: &&Parameter| !p.tied || mesh.coords.pp == 0;
+    let squares = |split: bool| -> Result<Tensor> {
+        let mine = parameters.iter().filter(counts).filter(|p| p.split.is_some() == split);
+        let grads: Vec<Tensor> = mine.map(|p| p.tensor.grad()).collect();
+        Ok(autograd::norms(&grads)?.square().sum(None))
+    };
+    let split = squares(true)?;
+    mesh.tp.all_reduce(&split)?;
+    let stage = split + squares(false)?;
+    mesh.pp.all_reduce(&stage)?;
+    Ok(stage.sqrt())
+}
+
+/// Scales the gradients down to a norm of `clip` where they are longer; `clip` 0 leaves them alone.
+/// The 1e-6 is PyTorch's, in `clip_grad_norm_`.
+pub fn clip_grads(grads: &[Tensor], norm: &Tensor, clip: f64) -> Result<()> {
+    if clip == 0.0 {
+        return Ok(());
+    }
+    // No `if` on the norm itself: reading it here would make a GPU wait.
+    let factor = (norm + 1e-6).reciprocal() * clip;
+    autograd::scale(grads, &factor.clamp_max(1.0))
+}
+
+/// The learning rate of update `step` (from 0): a linear warm-up, then half a cosine down to
+/// `min_lr`.
+pub fn learning_rate(train: &TrainConfig, step: usize) -> f64 {
+    if step < train.warmup {
+        return train.lr * (step + 1) as f64 / train.warmup as f64;
+    }
+    let progress = (step - train.warmup) as f64 / (train.steps - train.warmup) as f64;
+    train.min_lr + (train.lr - train.min_lr) * 0.5 * (1.0 + (PI * progress).cos())
+}

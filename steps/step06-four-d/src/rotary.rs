@@ -1,0 +1,57 @@
+//! Rotary position embedding (Su et al., *RoFormer*), in the half-split form of Hugging Face.
+
+use checkpoint::LlamaConfig;
+use std::f64::consts::PI;
+use tch::{Device, Kind, Tensor};
+
+/// Dimension i of a head is paired with dimension i + head_dim/2, and the pair turned by
+/// position · frequency_i, so that a query and a key see only how far apart they are.
+pub struct Rotary {
+    cos: Tensor, // [seq/cp, 1, head_dim]
+    sin: Tensor, // [seq/cp, 1, head_dim]
+}
+
+impl Rotary {
+    /// For tokens at these positions, `[seq/cp]`: wherever a rank's tokens stand in its memory, they
+    /// are turned by where they stand in the sequence.
+    pub fn new(config: &LlamaConfig, positions: &Tensor, kind: Kind, device: Device) -> Self {
+        let positions = positions.to_device(Device::Cpu).to_kind(Kind::Double); // [seq/cp]
+        let frequencies = Tensor::from_slice(&frequencies(config)); // [head_dim/2]
+        let angles = positions.outer(&frequencies); // [positions, head_dim/2]
+        let angles = Tensor::cat(&[&angles, &angles], 1).unsqueeze(1); // [positions, 1, head_dim]
+        let place = |table: Tensor| table.to_kind(kind).to_device(device);
+        Self { cos: place(angles.cos()), sin: place(angles.sin()) }
+    }
+
+    /// Cosines and sines of this rank's positions: `[seq/cp, 1, head_dim]` each.
+    pub fn tables(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
+
+    /// Turns every head of `x`, `[batch, seq/cp, heads, head_dim]`.
+    pub fn apply(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
+        let halves = x.chunk(2, -1);
+        let turned = Tensor::cat(&[-&halves[1], halves[0].shallow_clone()], -1);
+        x * cos + turned * sin
+    }
+}
+
+/// θ^(−2i/head_dim) for every pair i; Llama 3.1 stretches the slow ones, for contexts longer than
+/// those it was first trained on (*The Llama 3 Herd of Models*; the formula is the reference
+/// code's).
+fn frequencies(config: &LlamaConfig) -> Vec<f64> {
+    let head_dim = config.head_dim();
+    let plain =
+        (0..head_dim / 2).map(|i| config.rope_theta.powf(-2.0 * i as f64 / head_dim as f64));
+    let Some(scaling) = &config.rope_scaling else { return plain.collect() };
+    let context = scaling.original_max_position_embeddings as f64;
+    plain
+        .map(|frequency| {
+            // How often a pair turns within the original context decides what happens to it.
+            let turns = context * frequency / (2.0 * PI);
+            let (low, high) = (scaling.low_freq_factor, scaling.high_freq_factor);
+            let keep = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+            frequency * (keep + (1.0 - keep) / scaling.factor)
+        })
+        .collect()
+}
