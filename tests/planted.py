@@ -2,6 +2,7 @@
 """Plants bugs, one at a time, in a copy of this repository, and shows which tests turn red.
 
     python3 tests/planted.py [WORD ...]      all bugs, or those whose name contains a WORD
+    python3 tests/planted.py --check         builds nothing: whether every bug still finds its place
 
 A suite that stays green on one of these would prove nothing. Exit code 1 if one stays green.
 """
@@ -16,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 S1, S2 = "steps/step01-single-device/src", "steps/step02-data-parallel/src"
+S3 = "steps/step03-tensor-parallel/src"
+S4 = "steps/step04-pipeline-parallel/src"
 
 # (name, test file, source file, what stands there, what the bug makes of it)
 BUGS = [
@@ -42,15 +45,63 @@ BUGS = [
      "config.batches(mesh.coords.dp, mesh.layout.dp)?", "config.batches(0, mesh.layout.dp)?"),
     ("clipping by the local norm", "step02", f"{S2}/train.rs",
      "        self.data_parallel.finish()?;\n",
-     "        let own: Vec<Tensor> = parameters.iter().map(|(_, p)| p.grad().copy()).collect();\n"
+     "        let own: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad().copy()).collect();\n"
      "        self.data_parallel.finish()?;\n"
      "        let local = grad_norm(&own)?;\n"),
     ("the loss of one rank only", "step02", f"{S2}/train.rs",
      "        self.mesh.dp.all_reduce(&loss)?;\n", ""),
     ("no broadcast of the first weights", "step02", f"{S2}/data_parallel.rs",
-     "            group.broadcast(&parameter.detach(), 0)?;\n", "            let _ = (parameter, group);\n"),
+     "            group.broadcast(&parameter.tensor.detach(), 0)?;\n", "            let _ = (parameter, group);\n"),
     ("naive: the parameter summed in place of its gradient", "step02", f"{S2}/data_parallel.rs",
      "self.group.all_reduce(&parameter.grad())?", "self.group.all_reduce(&parameter.detach())?"),
+    ("every rank holds the first part of each matrix", "step03", f"{S3}/layers.rs",
+     "self.weights.shard(name, shape, dim as usize, rank, ranks)?",
+     "self.weights.shard(name, shape, dim as usize, 0 * rank, ranks)?"),
+    ("key/value heads of another rank", "step03", f"{S3}/layers.rs",
+     "self.weights.shard(name, shape, dim as usize, rank, ranks)?",
+     "{\n"
+     "                let kv = name.contains(\"k_proj\") || name.contains(\"v_proj\");\n"
+     "                let part = if kv { (rank + 1) % ranks } else { rank };\n"
+     "                self.weights.shard(name, shape, dim as usize, part, ranks)?\n"
+     "            }"),
+    ("no sum backward before a column-parallel matrix", "step03", f"{S3}/tensor_parallel.rs",
+     "let sum = tp.start_sum(&grad_x)?;", "let sum = Work::done(());\n            let _ = &tp;"),
+    ("no sum forward behind a row-parallel matrix", "step03", f"{S3}/layers.rs",
+     "self.tp.sum(&part)", "if true { Ok(part) } else { self.tp.sum(&part) }"),
+    ("the residual inside the row-parallel sum, added tp times", "step03", f"{S3}/model.rs",
+     "let x = x + self.self_attn.forward(", "let x = self.mlp.up_proj.tp.sum(&x.copy())? + self.self_attn.forward("),
+    ("gradients of norms summed over tp", "step03", f"{S3}/train.rs",
+     "        self.data_parallel.finish()?;\n",
+     "        self.data_parallel.finish()?;\n"
+     "        for p in parameters.iter().filter(|p| p.split.is_none()) {\n"
+     "            self.mesh.tp.all_reduce(&p.tensor.grad())?;\n"
+     "        }\n"),
+    ("norms counted tp times in the gradient norm", "step03", f"{S3}/optimizer.rs",
+     "    tp.all_reduce(&split)?;\n    Ok((split + squares(false)?).sqrt())",
+     "    let all = split + squares(false)?;\n    tp.all_reduce(&all)?;\n    Ok(all.sqrt())"),
+    ("the gradient norm of a rank's own parts", "step03", f"{S3}/optimizer.rs",
+     "    tp.all_reduce(&split)?;\n", "    let _ = tp;\n"),
+    ("rows of the vocabulary off by one", "step03", f"{S3}/tensor_parallel.rs",
+     "((tokens - vocab.start).masked_fill(", "((tokens - vocab.start - 1).clamp_min(0).masked_fill("),
+    ("words that an uneven vocabulary leaves over", "step03", f"{S3}/tensor_parallel.rs",
+     "vocab_size * rank / ranks..vocab_size * (rank + 1) / ranks",
+     "vocab_size / ranks * rank..vocab_size / ranks * (rank + 1)"),
+    ("the highest score of a rank's own words", "step03", f"{S3}/loss.rs",
+     "        tp.group.all_reduce_op(&max, Op::Max)?;\n", "        let _ = Op::Max;\n"),
+    ("the softmax of a rank's own words", "step03", f"{S3}/loss.rs",
+     "        tp.group.all_reduce(&sums)?;", "        "),
+    ("a target counted by every rank", "step03", f"{S3}/loss.rs",
+     "elsewhere.to_kind(wide) - 1.0", "elsewhere.zeros_like().to_kind(wide) - 1.0"),
+    ("no sum of the gradient to the head's input", "step03", f"{S3}/loss.rs",
+     "let sum = tp.start_sum(&grad_x)?;", "let sum = comm::Work::done(());"),
+    ("the head gathered in the wrong order", "step03", f"{S3}/tensor_parallel.rs",
+     "all.narrow(0, vocab.start, vocab.end - vocab.start)",
+     "all.narrow(0, vocab_size - vocab.end, vocab.end - vocab.start)"),
+    ("no one taken off at the target", "step01", f"{S1}/loss.rs",
+     "Tensor::full_like(&targets, -1)", "Tensor::full_like(&targets, 0)"),
+    ("the loss without the highest score taken off the target's", "step01", f"{S1}/loss.rs",
+     "        let target = logits.gather(1, &targets, false);",
+     "        let target = x.matmul(&weight.tr()).to_kind(wide).gather(1, &targets, false);"),
     ("the gradient divided by each micro-batch's own tokens", "step01", f"{S1}/train.rs",
      "(train.global_batch * self.config.data.seq_len) as f64", "(train.micro_batch * self.config.data.seq_len) as f64"),
     ("rotary pairs turned the wrong way", "step01", f"{S1}/rotary.rs", "x * cos + turned * sin", "x * cos - turned * sin"),
@@ -58,6 +109,27 @@ BUGS = [
      "frequency * (keep + (1.0 - keep) / scaling.factor)", "frequency * (keep + (1.0 - keep))"),
     ("weight decay on norms too", "step01", f"{S1}/optimizer.rs", "group(false, 0.0)", "group(false, weight_decay)"),
     ("the norm's epsilon outside the mean", "step01", f"{S1}/layers.rs", "self.eps)", "0.0)"),
+    ("gradients scaled by the number of micro-batches", "step04", f"{S4}/pipeline_parallel.rs",
+     "None => autograd::backward(&output)?,",
+     "None => autograd::backward(&output.g_mul_scalar(micro_batches.len() as f64))?,"),
+    ("the targets of another micro-batch on the last stage", "step04", f"{S4}/pipeline_parallel.rs",
+     "model.loss(&x, &micro_batches[i].targets)?",
+     "model.loss(&x, &micro_batches[micro_batches.len() - 1 - i].targets)?"),
+    ("a gradient for the wrong pass", "step04", f"{S4}/pipeline_parallel.rs", "in_flight.pop_front()", "in_flight.pop_back()"),
+    ("a stage that keeps one micro-batch more than it must", "step04", f"{S4}/pipeline_parallel.rs",
+     "micro_batches.min(stages - stage)", "micro_batches.min(stages - stage + 1)"),
+    ("replicas summed after the first backward pass", "step04", f"{S4}/pipeline_parallel.rs",
+     "before_backward(i + 1 == micro_batches.len());", "before_backward(i == 0);"),
+    ("the tied gradient summed on one side only", "step04", f"{S4}/pipeline_parallel.rs",
+     "        let _ = grad.shallow_clone().g_add_(&theirs);\n",
+     "        if peer == 0 {\n            let _ = grad.shallow_clone().g_add_(&theirs);\n        }\n"),
+    ("the tied embedding counted twice in the norm", "step04", f"{S4}/optimizer.rs",
+     "!p.tied || mesh.coords.pp == 0", "!p.tied || mesh.coords.pp < usize::MAX"),
+    ("the gradient norm of one stage", "step04", f"{S4}/optimizer.rs", "    mesh.pp.all_reduce(&stage)?;\n", ""),
+    ("the loss known to the last stage alone", "step04", f"{S4}/train.rs",
+     "        self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last\n", ""),
+    ("a head that counts as no work", "step04", f"{S4}/pipeline_parallel.rs",
+     "work[stages - 1] += hidden * config.vocab_size;", "work[stages - 1] += 0 * config.vocab_size;"),
 ]
 
 # The bugs that need a second change.
@@ -82,8 +154,27 @@ def replace(tree: Path, file: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+def check() -> None:
+    """Ends with every bug whose place has gone or become several."""
+    stale = []
+    changes = [(name, *change) for name, _, *change in BUGS] + [(name, *change) for name, change in ALSO.items()]
+    for name, file, old, new in changes:
+        count = (ROOT / file).read_text().count(old)
+        if count != 1 or old == new:
+            stale.append(f"{name}: {file} has {count} places that read {old!r}")
+    names = [name for name, *_ in BUGS]
+    stale += [f"two bugs are called {name!r}" for name in set(names) if names.count(name) > 1]
+    stale += [f"{name}: there is no bug of that name" for name in ALSO if name not in names]
+    stale += [f"{test}: no such test file" for _, test, *_ in BUGS if not (ROOT / f"tests/tests/{test}.rs").exists()]
+    if stale:
+        sys.exit("\n".join(stale))
+    print(f"{len(BUGS)} bugs, each with one place to go")
+
+
 def main() -> None:
     words = sys.argv[1:]
+    if words == ["--check"]:
+        return check()
     environment = {
         "CARGO_TARGET_DIR": str(ROOT / "target"),
         "LIBTORCH": str(ROOT / ".libtorch/torch"),

@@ -66,7 +66,13 @@ training!(step04, step04::train::Trainer<'_>, |p: &step04::layers::Parameter| p.
 training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p.split);
 
 impl Record {
-    fn take(rank: usize, coords: Coords, steps: usize, mut trainer: impl Training) -> Result<Self> {
+    /// Trains `steps` steps and keeps everything.
+    pub fn take(
+        rank: usize,
+        coords: Coords,
+        steps: usize,
+        mut trainer: impl Training,
+    ) -> Result<Self> {
         let (stats, grads, weights, splits) = (vec![], vec![], vec![], BTreeMap::new());
         let mut record = Self { rank, coords, stats, grads, weights, splits };
         for _ in 0..steps {
@@ -90,14 +96,15 @@ impl Record {
 
     /// Label, dimension along which it is split, tensor.
     pub(crate) fn labelled(&self) -> impl Iterator<Item = (String, Option<i64>, Tensor)> {
-        let numbers = (1..).zip(&self.stats).flat_map(|(step, stats)| {
-            let StepStats { loss, grad_norm, lr, .. } = *stats;
+        let first = self.stats.first().map_or(1, |stats| stats.step); // not 1 after a checkpoint
+        let numbers = self.stats.iter().flat_map(|stats| {
+            let StepStats { step, loss, grad_norm, lr, .. } = *stats;
             let numbers = [("loss", loss), ("gradient norm", grad_norm), ("lr", lr)];
             numbers.map(|(what, n)| (format!("step {step}: {what}"), None, Tensor::from(n)))
         });
         let lists = [("gradient", &self.grads), ("weight", &self.weights)];
         let tensors = lists.into_iter().flat_map(move |(kind, steps)| {
-            (1..).zip(steps).flat_map(move |(step, tensors)| {
+            (first..).zip(steps).flat_map(move |(step, tensors)| {
                 tensors.iter().map(move |(name, tensor)| {
                     let label = format!("step {step}: {kind} of {name}");
                     (label, self.splits.get(name).copied(), tensor.shallow_clone())

@@ -1,10 +1,13 @@
 //! Where weights come from: a Hugging Face directory, or a seed.
 
 mod config;
+mod export;
 mod safetensors_dir;
+pub mod saved;
 mod seeded;
 
 pub use config::{LlamaConfig, RopeScaling};
+pub use export::{write_index, write_weights};
 
 use anyhow::{Context, Result};
 use safetensors_dir::SafetensorsDir;

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::{Bound, Range};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The mapped files of one model, and which of them holds what.
 pub(crate) struct SafetensorsDir {
@@ -20,11 +21,38 @@ pub(crate) struct SafetensorsDir {
     index: BTreeMap<String, usize>,
 }
 
-struct Mapped {
+pub(crate) struct Mapped {
     bytes: Mmap,
     /// Where the tensors' bytes begin.
     start: usize,
     metadata: Metadata,
+}
+
+/// Writes tensors to one file, marked as PyTorch's (transformers asks for the mark).
+pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let mut copies = vec![];
+    for (name, tensor) in tensors {
+        let dtype = match tensor.kind() {
+            Kind::Double => Dtype::F64,
+            Kind::Float => Dtype::F32,
+            Kind::Half => Dtype::F16,
+            Kind::BFloat16 => Dtype::BF16,
+            other => bail!("{name} has dtype {other:?}, which a model's file does not hold"),
+        };
+        let tensor = tensor.to_device(Device::Cpu).contiguous();
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        let shape = tensor.size().iter().map(|&n| n as usize).collect::<Vec<_>>();
+        copies.push((name, dtype, shape, bytes));
+    }
+    let views = copies.iter().map(|(name, dtype, shape, bytes)| {
+        Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?))
+    });
+    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    let mark = [("format".to_owned(), "pt".to_owned())].into();
+    safetensors::serialize_to_file(views, Some(mark), path)?;
+    // Others may read it, as any file that is made without a second thought.
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))?)
 }
 
 /// `model.safetensors.index.json`.
@@ -67,7 +95,14 @@ impl SafetensorsDir {
     /// only the bytes of the slice.
     pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
         let file = &self.files[*self.index.get(name).context("is not in the model's files")?];
-        let info = file.metadata.info(name).context("is not in the model's files")?;
+        file.read(name, shape, slice)
+    }
+}
+
+impl Mapped {
+    /// As [`SafetensorsDir::read`], from this file.
+    pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
+        let info = self.metadata.info(name).context("is not in the model's files")?;
         let found: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
         ensure!(found == shape, "has shape {found:?} where the config says {shape:?}");
         let kind = match info.dtype {
@@ -78,7 +113,7 @@ impl SafetensorsDir {
             other => bail!("has dtype {other:?}; F64, F32, F16 and BF16 can be loaded"),
         };
         let (begin, end) = info.data_offsets;
-        let bytes = &file.bytes[file.start + begin..file.start + end];
+        let bytes = &self.bytes[self.start + begin..self.start + end];
         let view = TensorView::new(info.dtype, info.shape.clone(), bytes)?;
         let index: Vec<TensorIndexer> = slice
             .iter()
@@ -97,10 +132,8 @@ impl SafetensorsDir {
         let shape: Vec<i64> = slice.iter().map(|range| range.end - range.start).collect();
         Ok(Tensor::from_data_size(&data, &shape, kind))
     }
-}
 
-impl Mapped {
-    fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let file =
             File::open(path).with_context(|| format!("cannot open weights {}", path.display()))?;
         // SAFETY: the map is read-only, and a model's files are not rewritten while it is loaded.

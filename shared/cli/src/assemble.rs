@@ -1,8 +1,8 @@
 //! From settings by name to a [`Config`].
 
 use crate::config::{
-    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule,
-    TpSync, TrainConfig,
+    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, Gpu, ParallelConfig, RunConfig,
+    Schedule, TpSync, TrainConfig,
 };
 use crate::layers::Values;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -27,6 +27,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
         hf_model,
         data: DataConfig {
             data: v.path("data"),
+            eval_data: v.path("eval-data"),
             tokenizer: v.path("tokenizer"),
             seq_len: v.count("seq-len")?,
             shuffle: v.switch("shuffle"),
@@ -45,6 +46,8 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
             },
             weight_decay: v.number("weight-decay")?,
             clip: v.number("clip")?,
+            eval_every: v.optional_count("eval-every")?,
+            eval_batches: v.optional_count("eval-batches")?.unwrap_or(4),
         },
         parallel: ParallelConfig {
             layout: Layout {
@@ -80,8 +83,10 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
             resume: v.path("resume"),
             export_hf: v.path("export-hf"),
             dry_run,
+            gpu: v.choice("gpu", Gpu::from_name)?,
         },
         dataset: None,
+        eval_dataset: None,
     };
     if config.has_unnamed_tokens() && !values.is_given("sample") {
         config.run.sample = 0;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use checkpoint::LlamaConfig;
+use checkpoint::saved::Progress;
 use comm::{Launch, Launcher, Layout};
 use data::{BatchOptions, Batches, Dataset, Tokenizer};
 use std::fmt;
@@ -61,6 +62,10 @@ choice!(
     /// What is computed in. Weights and optimiser are f32 under bf16, else of the same type.
     Dtype { F32 = "f32", F64 = "f64", Bf16 = "bf16" }
 );
+choice!(
+    /// What a dry run predicts for.
+    Gpu { H100 = "h100", H200 = "h200", A100 = "a100" }
+);
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -74,12 +79,16 @@ pub struct Config {
     /// Opened once when the settings are checked, and shared by the ranks of this process; a dry run
     /// has none.
     pub(crate) dataset: Option<Arc<Dataset>>,
+    /// Held-out text, where a validation loss is asked for.
+    pub(crate) eval_dataset: Option<Arc<Dataset>>,
 }
 
 #[derive(Clone, Debug)]
 pub struct DataConfig {
     /// `None`: the built-in tales.
     pub data: Option<PathBuf>,
+    /// Held-out text. `None`: tales that the built-in ones do not tell.
+    pub eval_data: Option<PathBuf>,
     /// `None`: bytes.
     pub tokenizer: Option<PathBuf>,
     /// Tokens in a sample.
@@ -102,6 +111,10 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Highest norm of the gradient; 0 for no clipping.
     pub clip: f64,
+    /// Steps between two computations of the validation loss; `None`: never.
+    pub eval_every: Option<usize>,
+    /// Global batches that it is computed on.
+    pub eval_batches: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -134,6 +147,7 @@ pub struct RunConfig {
     pub resume: Option<PathBuf>,
     pub export_hf: Option<PathBuf>,
     pub dry_run: bool,
+    pub gpu: Gpu,
 }
 
 impl Config {
@@ -199,20 +213,49 @@ impl Config {
             None => Dataset::tales(&tokenizer, vocab_size, seq_len)?,
         };
         self.dataset = Some(Arc::new(dataset));
+        if self.train.eval_every.is_some() {
+            let dataset = match &self.data.eval_data {
+                Some(path) => Dataset::open(path, &tokenizer, vocab_size, seq_len)?,
+                None => Dataset::held_out_tales(&tokenizer, vocab_size, seq_len)?,
+            };
+            self.eval_dataset = Some(Arc::new(dataset));
+        }
         Ok(())
     }
 
     /// The batches of replica `dp_rank` of `dp`.
     pub fn batches(&self, dp_rank: usize, dp: usize) -> Result<Batches> {
         let dataset = self.dataset.clone().context("a dry run reads no data")?;
-        let options = BatchOptions {
-            global_batch: self.train.global_batch,
-            micro_batch: self.train.micro_batch,
-            dp_rank,
-            dp,
-            shuffle_seed: self.data.shuffle.then_some(self.train.seed),
-        };
+        self.batches_of(dataset, dp_rank, dp, self.data.shuffle.then_some(self.train.seed))
+    }
+
+    /// The held-out batches of replica `dp_rank` of `dp`; `None` where no validation loss is asked for.
+    pub fn eval_batches(&self, dp_rank: usize, dp: usize) -> Result<Option<Batches>> {
+        let dataset = self.eval_dataset.clone();
+        dataset.map(|dataset| self.batches_of(dataset, dp_rank, dp, None)).transpose()
+    }
+
+    fn batches_of(
+        &self,
+        dataset: Arc<Dataset>,
+        dp_rank: usize,
+        dp: usize,
+        shuffle_seed: Option<u64>,
+    ) -> Result<Batches> {
+        let (global_batch, micro_batch) = (self.train.global_batch, self.train.micro_batch);
+        let options = BatchOptions { global_batch, micro_batch, dp_rank, dp, shuffle_seed };
         Batches::new(dataset, options)
+    }
+
+    /// Where the run stands after `step` updates, as a checkpoint notes it.
+    pub fn progress(&self, step: usize) -> Progress {
+        Progress {
+            step,
+            global_batch: self.train.global_batch,
+            seq_len: self.data.seq_len,
+            shuffle: self.data.shuffle.then_some(self.train.seed),
+            samples: self.dataset.as_ref().map_or(0, |dataset| dataset.samples()),
+        }
     }
 
     /// For [`report::Reporter`]; the leader is the one rank that shows the run.

@@ -1,7 +1,7 @@
 //! Every setting: the one list from which flags, the keys of a configuration file, `--help` and the
 //! refusals are made.
 
-use crate::config::{CpLayout, DeviceName, DpSync, Dtype, Schedule, TpSync};
+use crate::config::{CpLayout, DeviceName, DpSync, Dtype, Gpu, Schedule, TpSync};
 use checkpoint::RopeScaling;
 use toml::Value;
 
@@ -95,11 +95,15 @@ pub(crate) const KEYS: &[Key] = &[
     key("run", "trace", Text, "FILE", 1, "Write a trace of every rank, for Perfetto or Chrome"),
     key("run", "sample", Count, "N", 1, "Tokens of text to write after training"),
     key("run", "prompt", Text, "TEXT", 1, "What the sample begins with"),
+    key("data", "eval-data", Text, "FILE", 6, "Held-out text for the validation loss; default: tales of their own, beside the built-in ones"),
+    key("train", "eval-every", Count, "N", 6, "Compute the validation loss every N steps"),
+    key("train", "eval-batches", Count, "N", 6, "Global batches of held-out text that it is computed on [4]"),
     key("run", "save", Text, "DIR", 6, "Write a checkpoint at the end"),
     key("run", "save-every", Count, "N", 6, "And one every N steps"),
     key("run", "resume", Text, "DIR", 6, "Go on from a checkpoint, of any layout"),
     key("run", "export-hf", Text, "DIR", 6, "Write the trained weights in Hugging Face's format"),
     key("run", "dry-run", Switch, "", 6, "Print layout, memory, communication and bubble, and stop"),
+    key("run", "gpu", Choice(Gpu::NAMES), "NAME", 6, "What a dry run predicts for: h100, h200 or a100"),
 ];
 
 pub(crate) fn find(name: &str) -> Option<&'static Key> {

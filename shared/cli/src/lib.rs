@@ -4,15 +4,17 @@
 mod args;
 mod assemble;
 mod config;
+mod gpu;
 mod keys;
 mod layers;
 mod sample;
 mod validate;
 
 pub use config::{
-    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, ParallelConfig, RunConfig, Schedule,
-    TpSync, TrainConfig,
+    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, Gpu, ParallelConfig, RunConfig,
+    Schedule, TpSync, TrainConfig,
 };
+pub use gpu::{Figures, GPUS_PER_NODE};
 
 use comm::Layout;
 use std::ffi::OsString;

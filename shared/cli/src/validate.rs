@@ -13,6 +13,8 @@ pub(crate) fn validate(config: &Config, env: impl Fn(&str) -> Option<String>) ->
     model::check(&config.model)?;
     train::check(config)?;
     parallel::check(config)?;
-    files::check(config)?;
+    if !config.run.dry_run {
+        files::check(config)?; // a dry run reads and writes none: they may be on another machine
+    }
     run::check(config, env)
 }

@@ -130,8 +130,9 @@ impl Mesh {
         self.gather(self.trace.export()).context("cannot gather the ranks' traces")
     }
 
-    /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere.
-    fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
+    /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere. A collective, for control and
+    /// not for the bulk.
+    pub fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
         if !self.is_leader() {
             let length = Tensor::from_slice(&[mine.len() as i64]); // [1]
             self.world.send(&length, 0)?;

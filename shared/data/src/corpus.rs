@@ -19,8 +19,16 @@ pub fn tales(seed: u64) -> impl Iterator<Item = String> {
 
 /// The first `bytes` bytes of the built-in corpus: tales with an empty line between them.
 pub fn text(bytes: usize) -> String {
+    join(tales(SEED), bytes)
+}
+
+/// As [`text`], tales that the corpus does not hold.
+pub fn held_out(bytes: usize) -> String {
+    join(tales(SEED + 1), bytes)
+}
+
+fn join(mut tales: impl Iterator<Item = String>, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 1024);
-    let mut tales = tales(SEED);
     while text.len() < bytes {
         text.extend(tales.next());
         text.push_str("\n\n");

@@ -59,6 +59,16 @@ impl Dataset {
         Self::from_tokens(tokens, vocab_size, seq_len).context("the built-in tales")
     }
 
+    /// Tales that [`Dataset::tales`] does not hold, a sixteenth as many.
+    pub fn held_out_tales(
+        tokenizer: &Tokenizer,
+        vocab_size: usize,
+        seq_len: usize,
+    ) -> Result<Self> {
+        let tokens = tokenizer.encode(&corpus::held_out(corpus::SIZE / 16))?;
+        Self::from_tokens(tokens, vocab_size, seq_len).context("the held-out tales")
+    }
+
     /// Opens text (UTF-8, encoded whole with `tokenizer`) or `.bin` (little-endian u16 tokens, read
     /// once in passing to check them, and then only where samples are taken).
     ///

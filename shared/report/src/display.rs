@@ -32,14 +32,21 @@ impl Display {
         Ok(Self::Bar(bar))
     }
 
-    pub fn step(&self, stats: &StepStats, steps: usize, tokens_per_second: f64) -> Result<()> {
+    pub fn step(
+        &self,
+        stats: &StepStats,
+        val_loss: Option<f64>,
+        steps: usize,
+        tokens_per_second: f64,
+    ) -> Result<()> {
+        let validation = val_loss.map_or(String::new(), |loss| format!("  val_loss {loss:.4}"));
         match self {
             Self::Bar(bar) => {
                 let speed = thousands(tokens_per_second);
-                bar.set_message(format!("loss {:.4}  {speed} tokens/s", stats.loss));
+                bar.set_message(format!("loss {:.4}{validation}  {speed} tokens/s", stats.loss));
                 bar.set_position(stats.step as u64);
             }
-            Self::Lines => print_line(&step_line(stats, steps, tokens_per_second))?,
+            Self::Lines => print_line(&(step_line(stats, steps, tokens_per_second) + &validation))?,
             Self::Nothing => {}
         }
         Ok(())

@@ -56,6 +56,9 @@ pub(crate) struct Line {
     pub mfu: Option<f64>,
     pub comm_bytes: CommBytes,
     pub peak_memory_bytes: Option<u64>,
+    /// On the steps after which it was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_loss: Option<f64>,
 }
 
 pub(crate) struct MetricsFile {

@@ -34,6 +34,7 @@ pub struct Reporter {
     last: Instant,
     durations: Vec<Duration>,
     losses: Option<(f64, f64)>,
+    val_loss: Option<f64>,
 }
 
 impl Reporter {
@@ -50,8 +51,18 @@ impl Reporter {
             last: Instant::now(),
             durations: Vec::new(),
             losses: None,
+            val_loss: None,
             options,
         })
+    }
+
+    /// Computes the validation loss, to be shown with the step whose [`Reporter::step`] comes next. The
+    /// time that it takes is not the step's.
+    pub fn validate(&mut self, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
+        let start = Instant::now();
+        self.val_loss = Some(loss()?);
+        self.last += start.elapsed();
+        Ok(())
     }
 
     /// Called once after each optimiser step; the time since the call before is that step's.
@@ -62,7 +73,8 @@ impl Reporter {
         self.losses = Some((self.losses.map_or(stats.loss, |(first, _)| first), stats.loss));
 
         let tokens_per_second = self.options.tokens_per_step as f64 / duration.as_secs_f64();
-        self.display.step(stats, self.options.steps, tokens_per_second)?;
+        let val_loss = self.val_loss.take();
+        self.display.step(stats, val_loss, self.options.steps, tokens_per_second)?;
         if let Some(file) = &mut self.metrics {
             file.write(&Line {
                 step: stats.step,
@@ -74,6 +86,7 @@ impl Reporter {
                 mfu: utilisation(&self.options, tokens_per_second),
                 comm_bytes: stats.comm_bytes,
                 peak_memory_bytes: peak_memory_bytes(),
+                val_loss,
             })?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use checkpoint::{LlamaConfig, Weights};
+use std::ops::Range;
 use tch::Tensor;
 
 use crate::context_parallel::ContextParallel;
@@ -18,6 +19,16 @@ pub struct Parameter {
     pub split: Option<i64>,
     /// Whether the first and the last stage both hold it: the embedding, where it is the head too.
     pub tied: bool,
+    /// Of all of it.
+    pub shape: Vec<i64>,
+    /// Along `split`, the part that this rank holds.
+    pub range: Range<i64>,
+}
+
+/// The part of `length` rows that rank `rank` of `ranks` holds.
+pub fn part(length: i64, rank: usize, ranks: usize) -> Range<i64> {
+    let start = |rank: usize| length * rank as i64 / ranks as i64;
+    start(rank)..start(rank + 1)
 }
 
 /// Fetches weights by name and remembers what it gave out.
@@ -49,7 +60,9 @@ impl Loader<'_> {
         };
         let name = name.to_owned();
         let tied = self.tied && name == EMBEDDING;
-        self.parameters.push(Parameter { name, tensor: tensor.shallow_clone(), split, tied });
+        let (held, shape) = (tensor.shallow_clone(), shape.to_vec());
+        let range = part(shape[split.unwrap_or(0) as usize], rank, ranks);
+        self.parameters.push(Parameter { name, tensor: held, split, tied, shape, range });
         Ok(tensor)
     }
 }

@@ -6,6 +6,9 @@ fn main() -> ExitCode {
     let layout = Layout { dp: 2, pp: 2, cp: 2, tp: 2 };
     let program = Program { step: 6, about: "the full 4D trainer", layout };
     cli::main(program, |config| {
+        if config.run.dry_run {
+            return step06::dry_run::print(&config);
+        }
         comm::launch(&config.launch(), move |mesh| step06::train::run(&config, mesh)).map(drop)
     })
 }

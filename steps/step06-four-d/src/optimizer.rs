@@ -50,6 +50,29 @@ impl Optimizer {
     }
 }
 
+impl Optimizer {
+    /// The first and second moment of each parameter, in the parameters' order.
+    pub fn moments(&self, parameters: &[Parameter]) -> Vec<[Tensor; 2]> {
+        let [matrices, vectors] = &self.groups;
+        let moments = |group: &ParamGroup| -> Vec<[Tensor; 2]> {
+            let both = group.exp_avgs.iter().zip(&group.exp_avg_sqs);
+            both.map(|(m, v)| [m.shallow_clone(), v.shallow_clone()]).collect()
+        };
+        let (matrices, vectors) = (moments(matrices), moments(vectors));
+        let (mut matrices, mut vectors) = (matrices.into_iter(), vectors.into_iter());
+        let mut next = |p: &Parameter| match p.tensor.dim() {
+            2 => matrices.next(),
+            _ => vectors.next(),
+        };
+        parameters.iter().map(|p| next(p).expect("the optimiser was made for these")).collect()
+    }
+
+    /// Goes on as after this many updates.
+    pub fn set_step(&mut self, step: usize) {
+        self.step = step as i64;
+    }
+}
+
 /// The 2-norm of all gradients together, as a tensor of one number: of a split parameter each rank
 /// counts its part, and a whole one counts once, although every rank holds it. So does a tied one, on
 /// the first stage.

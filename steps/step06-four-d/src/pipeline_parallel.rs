@@ -151,6 +151,30 @@ impl Pipeline {
         Ok(ran)
     }
 
+    /// The loss of each micro-batch, summed and divided by `tokens`, without gradients; zero on all
+    /// stages but the last.
+    pub fn evaluate(
+        &self,
+        model: &Llama,
+        micro_batches: &[MicroBatch],
+        tokens: f64,
+    ) -> Result<Tensor> {
+        let mut loss = Tensor::zeros([], (self.loss_kind, self.device));
+        let mut sends = vec![];
+        for MicroBatch { inputs, targets } in micro_batches {
+            let received = self.receive(Some(&Pass::Forward(0)), self.shape);
+            let received = received.map(Incoming::wait).transpose()?;
+            let x = model.forward(inputs, received.as_ref())?; // [micro_batch, seq/cp, hidden]
+            if self.is_last() {
+                loss += model.loss(&x, targets)? / tokens;
+            } else {
+                sends.push(self.group.isend(&x, self.group.rank() + 1));
+            }
+        }
+        sends.into_iter().try_for_each(Work::wait)?;
+        Ok(loss)
+    }
+
     /// Starts to receive what a pass needs: nothing for the first stage's forward and the last
     /// stage's backward passes.
     fn receive(&self, pass: Option<&Pass>, shape: [i64; 3]) -> Option<Incoming> {

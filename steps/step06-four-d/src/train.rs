@@ -1,11 +1,12 @@
 //! The training loop: micro-batches in, one update out.
 
-use anyhow::Result;
-use checkpoint::Weights;
+use ::checkpoint::Weights;
+use anyhow::{Context, Result};
 use cli::Config;
 use comm::Mesh;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Track};
+use std::path::Path;
 use tch::Tensor;
 
 use crate::context_parallel::ContextParallel;
@@ -14,6 +15,7 @@ use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
 use crate::pipeline_parallel::{Pipeline, Ran, stages};
 use crate::tensor_parallel::TensorParallel;
+use crate::{checkpoint, hugging_face};
 
 pub struct Trainer<'a> {
     pub model: Llama,
@@ -22,6 +24,7 @@ pub struct Trainer<'a> {
     data_parallel: DataParallel,
     optimizer: Optimizer,
     batches: Batches,
+    eval_batches: Option<Batches>,
     config: Config,
     mesh: &'a Mesh,
     /// Updates made so far.
@@ -46,19 +49,25 @@ impl<'a> Trainer<'a> {
         let data_parallel = DataParallel::new(model.parameters(), &mesh.data, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
         let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
-        let config = config.clone();
-        Ok(Self {
+        let eval_batches = config.eval_batches(mesh.coords.dp, mesh.layout.dp)?;
+        let mut trainer = Self {
             model,
             cp,
             pipeline,
             data_parallel,
             optimizer,
             batches,
-            config,
+            eval_batches,
+            config: config.clone(),
             mesh,
             step: 0,
             in_flight: 0,
-        })
+        };
+        if let Some(dir) = &config.run.resume {
+            let (parameters, optimizer) = (trainer.model.parameters(), &mut trainer.optimizer);
+            trainer.step = checkpoint::resume(dir, parameters, optimizer, config, mesh)?;
+        }
+        Ok(trainer)
     }
 
     /// One optimiser step over the next global batch.
@@ -102,6 +111,33 @@ impl<'a> Trainer<'a> {
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
 
+    /// Updates made so far, those before a checkpoint included.
+    pub fn updates(&self) -> usize {
+        self.step
+    }
+
+    /// The loss on held-out text: the mean over its tokens.
+    pub fn evaluate(&self) -> Result<f64> {
+        let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
+        let (train, parallel) = (&self.config.train, self.mesh);
+        let tokens = train.eval_batches * train.global_batch * self.config.data.seq_len;
+        let local: Vec<MicroBatch> = (0..train.eval_batches)
+            .flat_map(|batch| batches.step(batch))
+            .map(|micro_batch| self.cp.local(&micro_batch))
+            .collect();
+        let evaluate = || self.pipeline.evaluate(&self.model, &local, tokens as f64);
+        let loss = tch::no_grad(evaluate)?;
+        parallel.pp.all_reduce(&loss)?;
+        parallel.data.all_reduce(&loss)?;
+        Ok(loss.double_value(&[]))
+    }
+
+    /// Writes a checkpoint of the updates made so far.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let (parameters, optimizer) = (self.model.parameters(), &self.optimizer);
+        checkpoint::save(dir, self.step, parameters, optimizer, &self.config, self.mesh)
+    }
+
     /// The score of every word after position `last`: `[vocab]`, the same on every rank of a replica.
     /// `tokens`: `[1, seq]`.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
@@ -114,19 +150,29 @@ impl<'a> Trainer<'a> {
 /// Trains as `config` says, shows how it goes, and ends with a sample.
 pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     let mut trainer = Trainer::new(config, mesh)?;
-    let mut reporter = Reporter::new(config.report(mesh.is_leader()))?;
-    for step in 1..=config.train.steps {
-        if step == config.train.steps {
-            mesh.trace.start(); // for the chart
-        }
+    let (train, save) = (&config.train, &config.run.save);
+    let report = report::Options { start: trainer.step, ..config.report(mesh.is_leader()) };
+    let mut reporter = Reporter::new(report)?;
+    for step in trainer.step + 1..=train.steps {
+        let is_due = |every: Option<usize>| every.is_some_and(|n| step % n == 0);
         let stats = trainer.step()?;
+        if is_due(train.eval_every) {
+            reporter.validate(|| trainer.evaluate())?;
+        }
         reporter.step(&stats)?;
+        if let Some(dir) = save
+            && (is_due(config.run.save_every) || step == train.steps)
+        {
+            trainer.save(dir)?;
+        }
     }
     reporter.finish()?;
     if let Some(path) = &config.run.trace {
         mesh.write_trace(path)?;
     }
-    mesh.show_chart()?;
+    if let Some(dir) = &config.run.export_hf {
+        hugging_face::export(dir, trainer.model.parameters(), config, mesh)?;
+    }
     if mesh.coords.dp == 0 {
         config.sample(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;
     }

@@ -11,14 +11,14 @@ pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Re
         ensure!(every >= 1, "save-every is 0, but must be at least 1");
         ensure!(run.save.is_some(), "save-every is {every}, but save does not say where to");
     }
+    if run.dry_run {
+        return Ok(()); // it reads no text, starts no rank and needs no device
+    }
     vocabulary(config)?;
     if run.launcher == Launcher::Env {
         EnvWorld::from_lookup(env)?.check(&config.parallel.layout)?;
     }
-    if !run.dry_run {
-        device(run.device)?;
-    }
-    Ok(())
+    device(run.device)
 }
 
 /// The one place that asks whether a device can be used.

@@ -11,6 +11,8 @@ pub(super) fn check(config: &Config) -> Result<()> {
         ("steps", train.steps),
         ("micro-batch", micro),
         ("global-batch", global),
+        ("eval-every", train.eval_every.unwrap_or(1)),
+        ("eval-batches", train.eval_batches),
         ("dp", dp),
     ];
     for (name, n) in counts {

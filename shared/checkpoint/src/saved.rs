@@ -1,0 +1,240 @@
+//! Checkpoints of a run: a directory that appears whole or not at all.
+//!
+//! `DIR/step-000100/` holds one safetensors file for each rank that wrote, and `checkpoint.json`, which
+//! says what stands where. All of it is written under another name, and renamed when it is complete:
+//! a directory with the right name is a whole checkpoint, whenever the run was interrupted.
+
+use crate::LlamaConfig;
+use crate::safetensors_dir::{self, Mapped};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+const MANIFEST: &str = "checkpoint.json";
+const FORMAT: u32 = 1;
+
+/// Where a run stands, and what decides which samples come next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Updates made.
+    pub step: usize,
+    pub global_batch: usize,
+    pub seq_len: usize,
+    /// The seed of the order of samples, where they are shuffled.
+    pub shuffle: Option<u64>,
+    /// Samples in the data.
+    pub samples: usize,
+}
+
+/// What one rank wrote.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    file: String,
+    bytes: u64,
+    sha256: String,
+    tensors: Vec<Held>,
+}
+
+/// A tensor in a part: all of it, or a range of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Held {
+    pub name: String,
+    /// Of the whole tensor.
+    pub shape: Vec<i64>,
+    /// The dimension along which it is split, and the part that is here.
+    pub split: Option<(usize, Range<i64>)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    model: LlamaConfig,
+    progress: Progress,
+    parts: Vec<Part>,
+}
+
+/// A checkpoint that is being written.
+pub struct Draft {
+    partial: PathBuf,
+    target: PathBuf,
+}
+
+impl Draft {
+    /// The checkpoint of `step` in `dir`, on any rank.
+    pub fn new(dir: &Path, step: usize) -> Self {
+        let name = format!("step-{step:06}");
+        Self { partial: dir.join(format!(".{name}.partial")), target: dir.join(name) }
+    }
+
+    /// Makes an empty directory to write to: to be done once, before any rank writes.
+    pub fn begin(&self) -> Result<()> {
+        let shown = self.target.display();
+        ensure!(!self.target.exists(), "checkpoint {shown} is there already");
+        if self.partial.exists() {
+            fs::remove_dir_all(&self.partial).context("cannot remove what a broken run left")?;
+        }
+        fs::create_dir_all(&self.partial).with_context(|| format!("cannot make {shown}"))
+    }
+
+    /// Writes what rank `rank` holds; `tensors` and `held` run in parallel.
+    pub fn write(&self, rank: usize, held: Vec<Held>, tensors: Vec<Tensor>) -> Result<Part> {
+        let file = format!("rank-{rank:05}.safetensors");
+        let path = self.partial.join(&file);
+        let named: Vec<_> = held.iter().map(|h| h.name.clone()).zip(tensors).collect();
+        let cannot = || format!("cannot write {}", path.display());
+        safetensors_dir::write(&path, &named).with_context(cannot)?;
+        File::open(&path).and_then(|f| f.sync_all()).with_context(cannot)?;
+        let (bytes, sha256) = digest(&path)?;
+        Ok(Part { file, bytes, sha256, tensors: held })
+    }
+
+    /// Makes the checkpoint visible: to be done once, after every rank has written its part.
+    pub fn commit(self, model: &LlamaConfig, progress: Progress, parts: Vec<Part>) -> Result<()> {
+        let manifest = Manifest { format: FORMAT, model: model.clone(), progress, parts };
+        let path = self.partial.join(MANIFEST);
+        let sync = |path: &Path| File::open(path).and_then(|f| f.sync_all());
+        fs::write(&path, serde_json::to_vec(&manifest)?)
+            .and_then(|()| sync(&path))
+            .and_then(|()| sync(&self.partial))
+            .and_then(|()| fs::rename(&self.partial, &self.target))
+            .and_then(|()| sync(self.target.parent().unwrap_or(Path::new("."))))
+            .with_context(|| format!("cannot write checkpoint {}", self.target.display()))
+    }
+}
+
+/// A complete checkpoint.
+#[derive(Debug)]
+pub struct Saved {
+    dir: PathBuf,
+    manifest: Manifest,
+}
+
+impl Saved {
+    /// The checkpoint `dir`, or the newest one in it.
+    ///
+    /// # Errors
+    /// Where there is none, or a file of it is missing or has not the length that it had.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let dir = if dir.join(MANIFEST).exists() { dir.to_owned() } else { newest(dir)? };
+        let shown = dir.display();
+        let text = fs::read(dir.join(MANIFEST)).with_context(|| format!("cannot read {shown}"))?;
+        let manifest: Manifest = serde_json::from_slice(&text)
+            .with_context(|| format!("{shown}/{MANIFEST} is damaged"))?;
+        let format = manifest.format;
+        ensure!(format == FORMAT, "{shown} has format {format}; this program reads {FORMAT}");
+        for Part { file, bytes, .. } in &manifest.parts {
+            let found = fs::metadata(dir.join(file)).map(|about| about.len());
+            let found = found.with_context(|| format!("{shown}/{file} cannot be read"))?;
+            ensure!(found == *bytes, "{shown}/{file} has {found} bytes where {bytes} were written");
+        }
+        Ok(Self { dir, manifest })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.manifest.progress
+    }
+
+    pub fn model(&self) -> &LlamaConfig {
+        &self.manifest.model
+    }
+
+    /// Compares every `ranks`-th file, from the `rank`-th on, with what was written.
+    pub fn verify(&self, rank: usize, ranks: usize) -> Result<()> {
+        for Part { file, sha256, .. } in self.manifest.parts.iter().skip(rank).step_by(ranks) {
+            let path = self.dir.join(file);
+            let same = digest(&path)?.1 == *sha256;
+            ensure!(same, "{} is not what was written: its SHA-256 differs", path.display());
+        }
+        Ok(())
+    }
+
+    /// The tensor `wanted`, or its part, from whichever files hold pieces of it.
+    pub fn read(&self, wanted: &Held) -> Result<Tensor> {
+        let Held { name, shape, split } = wanted;
+        let (dim, range) = split.clone().unwrap_or((0, 0..shape[0]));
+        let mut pieces = vec![];
+        let mut next = range.start;
+        while next < range.end {
+            let (piece, end) = self.piece(name, shape, dim, next..range.end)?;
+            pieces.push(piece);
+            next = end;
+        }
+        Ok(if pieces.len() == 1 { pieces.remove(0) } else { Tensor::cat(&pieces, dim as i64) })
+    }
+
+    /// As much of `wanted` as the file that holds its beginning has, and where that ends.
+    fn piece(
+        &self,
+        name: &str,
+        shape: &[i64],
+        dim: usize,
+        wanted: Range<i64>,
+    ) -> Result<(Tensor, i64)> {
+        for Part { file, tensors, .. } in &self.manifest.parts {
+            let Some(held) = tensors.iter().find(|held| held.name == name) else { continue };
+            ensure!(held.shape == shape, "{name} has shape {:?}, not {shape:?}", held.shape);
+            let here = held.range(dim);
+            if here.contains(&wanted.start) {
+                let end = wanted.end.min(here.end);
+                let mut part = shape.to_vec();
+                part[dim] = here.end - here.start;
+                let mut slice: Vec<_> = part.iter().map(|&n| 0..n).collect();
+                slice[dim] = wanted.start - here.start..end - here.start;
+                let tensor = Mapped::open(&self.dir.join(file))?.read(name, &part, &slice);
+                return Ok((tensor.with_context(|| format!("{name} in {file}"))?, end));
+            }
+        }
+        bail!("checkpoint {} lacks {name} from row {} on", self.dir.display(), wanted.start)
+    }
+}
+
+impl Held {
+    /// What is here along `dim`.
+    fn range(&self, dim: usize) -> Range<i64> {
+        match &self.split {
+            Some((split, range)) if *split == dim => range.clone(),
+            _ => 0..self.shape[dim],
+        }
+    }
+}
+
+/// The last complete checkpoint in `dir`.
+fn newest(dir: &Path) -> Result<PathBuf> {
+    let shown = dir.display();
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {shown}"))?;
+    let complete = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix("step-").is_some_and(|n| n.parse::<usize>().is_ok())
+            && path.join(MANIFEST).exists()
+    };
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let number = |path: &PathBuf| path.to_string_lossy().rsplit('-').next()?.parse::<usize>().ok();
+    let newest = paths.filter(complete).max_by_key(number);
+    newest.with_context(|| format!("{shown} holds no complete checkpoint"))
+}
+
+/// Length and SHA-256 of a file.
+fn digest(path: &Path) -> Result<(u64, String)> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(cannot)?;
+    let (mut hash, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    loop {
+        let n = file.read(&mut buffer).with_context(cannot)?;
+        if n == 0 {
+            break;
+        }
+        hash.update(&buffer[..n]);
+        length += n as u64;
+    }
+    let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((length, hex))
+}

@@ -1,0 +1,70 @@
+//! What a GPU can do at best, for predictions.
+
+use crate::config::{Dtype, Gpu};
+
+/// Bytes in the GB of data sheets.
+const GB: f64 = 1e9;
+
+/// The GPUs of one node: HGX and DGX boards of all three kinds carry eight.
+pub const GPUS_PER_NODE: usize = 8;
+
+/// Figures of the SXM form.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Dense operations per second in bf16.
+    pub bf16: f64,
+    /// The same in f32 (no TF32: libtorch leaves it off) and in f64, which the tensor cores raise to
+    /// the rate of f32.
+    pub wide: f64,
+    /// Memory that a process sees, in bytes.
+    pub memory: u64,
+    /// Bytes per second from and to memory.
+    pub memory_bandwidth: f64,
+    /// Bytes per second that a GPU sends to others of its node.
+    pub nvlink: f64,
+    /// Bytes per second that a GPU sends to other nodes, with a network card of its own.
+    pub network: f64,
+}
+
+impl Gpu {
+    pub fn figures(self) -> Figures {
+        const MIB: u64 = 1 << 20;
+        // Rates: NVIDIA's data sheets of the H100, H200 and A100 80GB, without sparsity; of NVLink's
+        // 900 (A100: 600) GB/s, half goes each way. Memory: `memory.total` of nvidia-smi. Network: the
+        // cards of DGX H100 and H200 (ConnectX-7, 400 Gb/s) and DGX A100 (ConnectX-6, 200 Gb/s).
+        match self {
+            Self::H100 => Figures {
+                bf16: 989e12,
+                wide: 67e12,
+                memory: 81_559 * MIB,
+                memory_bandwidth: 3350.0 * GB,
+                nvlink: 450.0 * GB,
+                network: 50.0 * GB,
+            },
+            // The same chip with more and faster memory.
+            Self::H200 => Figures {
+                memory: 143_771 * MIB,
+                memory_bandwidth: 4800.0 * GB,
+                ..Self::H100.figures()
+            },
+            Self::A100 => Figures {
+                bf16: 312e12,
+                wide: 19.5e12,
+                memory: 81_920 * MIB,
+                memory_bandwidth: 2039.0 * GB,
+                nvlink: 300.0 * GB,
+                network: 25.0 * GB,
+            },
+        }
+    }
+}
+
+impl Figures {
+    /// Dense operations per second in `dtype`.
+    pub fn peak(&self, dtype: Dtype) -> f64 {
+        match dtype {
+            Dtype::Bf16 => self.bf16,
+            Dtype::F32 | Dtype::F64 => self.wide,
+        }
+    }
+}

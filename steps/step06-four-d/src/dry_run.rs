@@ -1,0 +1,210 @@
+//! `--dry-run`: a page about a run, however large, that starts none of it.
+
+use anyhow::{Context, Result};
+use cli::{Config, CpLayout};
+use comm::{Coords, Layout};
+use std::io::Write;
+
+use crate::plan::Plan;
+use crate::predict::{OF_PEAK, assumed, balance, in_node, predict, rates};
+
+/// Worlds up to this are shown rank by rank.
+const SMALL: usize = 16;
+
+pub fn print(config: &Config) -> Result<()> {
+    std::io::stdout().write_all(page(config).as_bytes()).context("cannot print")
+}
+
+/// The page. Reads no file, allocates no tensor, starts no rank.
+pub fn page(config: &Config) -> String {
+    let plan = Plan::new(config);
+    [head(&plan), ranks(config.parallel.layout), memory(&plan), bytes(&plan), time(&plan)]
+        .join("\n")
+}
+
+fn head(plan: &Plan) -> String {
+    let Config { model, data, train, parallel, run, .. } = plan.config;
+    let mut alone = plan.config.clone();
+    alone.parallel.layout = Layout::default();
+    let whole = Plan::new(&alone).parameters(Coords::default());
+    let (sequences, seq) = (train.global_batch, data.seq_len);
+    format!(
+        "dry run: nothing is allocated, read or started\n\n\
+         model   {} parameters, {} layers, hidden {}, vocabulary {}\n\
+         step    {} sequences of {} = {} tokens; {} micro-batches of {} a replica; {}, {}\n\
+         mesh    {} = {} ranks, numbered with tp innermost, then cp, pp, dp\n",
+        group(whole.iter().sum::<u64>()),
+        model.num_hidden_layers,
+        group(model.hidden_size),
+        group(model.vocab_size),
+        group(sequences),
+        group(seq),
+        group(sequences * seq),
+        plan.micro_batches,
+        train.micro_batch,
+        run.dtype,
+        parallel.schedule,
+        parallel.layout,
+        group(parallel.layout.world()),
+    )
+}
+
+/// Who sits where.
+fn ranks(layout: Layout) -> String {
+    let (Layout { dp, pp, cp, tp }, world) = (layout, layout.world());
+    let width = group(world - 1).len();
+    let place = |rank| format!("{:>width$}  {}", group(rank), layout.coords(rank));
+    let mut text = "who sits where\n".to_owned();
+    if world <= SMALL {
+        let all: Vec<String> = (0..world).map(place).collect();
+        for row in all.chunks(4) {
+            text += &format!("  {}\n", row.join("     "));
+        }
+        return text;
+    }
+    text += &format!("  rank {}\n  rank {}\n", place(0), place(world - 1));
+    // Along one dimension, rank 0's group is every `stride`-th rank.
+    let groups = [("tp", 1, tp), ("cp", tp, cp), ("pp", tp * cp, pp), ("dp", tp * cp * pp, dp)];
+    for (name, stride, n) in groups {
+        let members = match n {
+            1 => "0 alone".to_owned(),
+            2 => format!("0, {}", group(stride)),
+            _ => format!("0, {}, … {}", group(stride), group(stride * (n - 1))),
+        };
+        let how = match in_node(stride, n) {
+            _ if n == 1 => "",
+            true => "inside a node",
+            false => "between nodes",
+        };
+        let row = format!("  rank 0's {name} group: {n:>5}  {members:<24} {how}");
+        text += &format!("{}\n", row.trim_end());
+    }
+    text
+}
+
+/// The stages that tables show.
+fn shown(plan: &Plan) -> Vec<usize> {
+    let n = plan.stages.len();
+    if n <= 4 { (0..n).collect() } else { vec![0, 1, n / 2, n - 2, n - 1] }
+}
+
+/// The rank of a stage that is shown: where tp does not divide the vocabulary, others hold a row more.
+fn at(pp: usize) -> Coords {
+    Coords { pp, ..Coords::default() }
+}
+
+fn memory(plan: &Plan) -> String {
+    let mut text = "held by a rank of each stage\n  stage   layers      parameters     weights\
+                    \x20  gradients        Adam  in flight  activations       total\n"
+        .to_owned();
+    for pp in shown(plan) {
+        let memory = plan.memory(at(pp));
+        let (layers, numbers) = (&plan.stages[pp], group(memory.weights / plan.weight));
+        let layers = format!("{}–{}", layers.start, layers.end - 1);
+        let [weights, gradients, adam] =
+            [memory.weights, memory.gradients, memory.optimizer].map(size);
+        let (kept, total) = (size(memory.activations), size(memory.total()));
+        let in_flight = plan.in_flight(pp);
+        text += &format!("  {pp:>5}{layers:>9}{numbers:>16}{weights:>12}{gradients:>12}{adam:>12}");
+        text += &format!("{in_flight:>11}{kept:>13}{total:>12}\n");
+    }
+    let total = |pp: usize| (plan.memory(at(pp)).total(), pp);
+    let (needs, worst) = (0..plan.stages.len()).map(total).max().expect("a stage");
+    let gpu = plan.config.run.gpu;
+    let verdict = if needs <= gpu.figures().memory { "fits" } else { "does NOT fit" };
+    let (needs, has) = (size(needs), size(gpu.figures().memory));
+    text + &format!("  the most: stage {worst}, {needs}, which {verdict} the {has} of one {gpu}\n")
+}
+
+fn bytes(plan: &Plan) -> String {
+    let mut text =
+        "sent by a rank in one step\n  stage          dp          tp          pp          cp\n"
+            .to_owned();
+    for pp in shown(plan) {
+        let sent = plan.comm_bytes(at(pp));
+        let [dp, tp, cp] = [sent.dp, sent.tp, sent.cp].map(size);
+        text += &format!("  {pp:>5}{dp:>12}{tp:>12}{:>12}{cp:>12}\n", size(sent.pp));
+    }
+    text
+}
+
+fn time(plan: &Plan) -> String {
+    let (config, world) = (plan.config, plan.config.parallel.layout.world());
+    let (gpu, figures) = (config.run.gpu, config.run.gpu.figures());
+    let step = predict(plan, &figures);
+    let seconds = step.seconds();
+    let (unit, per_second) = match seconds {
+        ..0.01 => ("µs", 1e6),
+        ..10.0 => ("ms", 1e3),
+        _ => ("s", 1.0),
+    };
+    let mut text = format!("a step on {} {gpu}, predicted\n", group(world));
+    for (name, time) in step.rows().into_iter().filter(|(name, t)| *t > 0.0 || *name == "bubble") {
+        let (share, time) = (100.0 * time / seconds, time * per_second);
+        let row = format!("  {name:<18}{time:>10.2} {unit:<2}{share:>7.1}%  {}", note(plan, name));
+        text += &format!("{}\n", row.trim_end());
+    }
+    let peak = figures.peak(config.run.dtype);
+    let mfu = |seconds| rates(config, seconds).map(|rate| 100.0 * rate / peak);
+    let ([rate, _], [usual, masked]) = (rates(config, seconds), mfu(seconds));
+    let tokens = config.train.global_batch as f64 * config.data.seq_len as f64 / seconds;
+    text += &format!(
+        "  {:<18}{:>10.2} {unit:<2}           {} tokens/s\n  MFU {usual:.1}%: {:.0} of {:.0} TFLOP/s, \
+         counted as 6N + 12LhS a token; {masked:.1}% with the mask, 6N + 6LhS\n",
+        "step",
+        seconds * per_second,
+        group(tokens as u64),
+        rate / 1e12,
+        peak / 1e12,
+    );
+    let faster = step.less(step.products * (1.0 - OF_PEAK / 0.8));
+    let [faster, fused, full] =
+        [faster, step.less(step.elementwise / 2.0), seconds - step.bubble].map(|s| mfu(s)[0]);
+    text + &format!(
+        "  and were products at 80%: {faster:.1}%; elementwise fused to half: {fused:.1}%; \
+         no bubble (stages interleaved): {full:.1}%\n{}",
+        assumed()
+    )
+}
+
+/// What stands beside a row.
+fn note(plan: &Plan, row: &str) -> String {
+    let (m, pp) = (plan.micro_batches as f64, plan.stages.len() as f64);
+    let (cp, how) = (plan.config.parallel.layout.cp as f64, plan.config.parallel.cp_layout);
+    match (row, how) {
+        ("bubble", _) => {
+            format!("(pp − 1)/(m + pp − 1) = {:.1}%", 100.0 * (pp - 1.0) / (m + pp - 1.0))
+        }
+        ("attention", CpLayout::Zigzag) if cp > 1.0 => {
+            "zigzag: as much on every cp rank".to_owned()
+        }
+        ("attention", CpLayout::Contiguous) if cp > 1.0 => format!(
+            "contiguous: {:.0}% of ideal ({:.0}%, (cp + 1)/2cp, if masked blocks cost as much)",
+            100.0 * balance(plan),
+            50.0 * (cp + 1.0) / cp
+        ),
+        _ => String::new(),
+    }
+}
+
+/// With a comma between thousands.
+fn group(n: impl ToString) -> String {
+    let digits = n.to_string();
+    let comma = |i: usize| i > 0 && (digits.len() - i).is_multiple_of(3);
+    digits
+        .chars()
+        .enumerate()
+        .flat_map(|(i, d)| comma(i).then_some(',').into_iter().chain([d]))
+        .collect()
+}
+
+fn size(bytes: u64) -> String {
+    let scaled = |shift: u32| bytes as f64 / (1u64 << shift) as f64;
+    match bytes {
+        0 => "–".to_owned(),
+        ..1024 => format!("{bytes} B"),
+        ..0x10_0000 => format!("{:.1} KiB", scaled(10)),
+        ..0x4000_0000 => format!("{:.1} MiB", scaled(20)),
+        _ => format!("{:.1} GiB", scaled(30)),
+    }
+}

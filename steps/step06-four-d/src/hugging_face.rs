@@ -1,0 +1,62 @@
+//! The trained model as Hugging Face would write it.
+
+use ::checkpoint::{write_index, write_weights};
+use anyhow::{Context, Result};
+use cli::Config;
+use comm::Mesh;
+use std::path::Path;
+use tch::Tensor;
+
+use crate::layers::Parameter;
+
+/// Writes `config.json` and the weights to `dir`, a file for each pipeline stage. A collective: the
+/// tp ranks of a stage send their parts to the first, which puts them together and writes.
+pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh) -> Result<()> {
+    if mesh.is_leader() {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    mesh.world.barrier()?; // now the directory is there
+    let mut entries = vec![];
+    if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
+        let mut tensors = vec![];
+        // The first stage writes tied embeddings.
+        for parameter in parameters.iter().filter(|p| !p.tied || mesh.coords.pp == 0) {
+            tensors.extend(whole(parameter, mesh)?.map(|tensor| (parameter.name.clone(), tensor)));
+        }
+        if mesh.coords.tp == 0 {
+            let stage = (mesh.coords.pp, mesh.layout.pp);
+            entries = serde_json::to_vec(&write_weights(dir, stage.0, stage.1, &tensors)?)?;
+        }
+    }
+    let all = mesh.gather(entries)?;
+    if mesh.is_leader() {
+        if mesh.layout.pp > 1 {
+            let written = all.iter().filter(|bytes| !bytes.is_empty());
+            let entries: Vec<Vec<_>> =
+                written.map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?;
+            write_index(dir, &entries.concat())?;
+        }
+        config.model.write_hf(dir, config.weights_kind())?;
+    }
+    Ok(())
+}
+
+/// All of a parameter, on the first tp rank; `None` on the others.
+fn whole(parameter: &Parameter, mesh: &Mesh) -> Result<Option<Tensor>> {
+    let (tp, mine) = (&mesh.tp, parameter.tensor.detach());
+    let Some(dim) = parameter.split else { return Ok((tp.rank() == 0).then_some(mine)) };
+    if tp.rank() > 0 {
+        tp.send(&mine.contiguous(), 0)?;
+        return Ok(None);
+    }
+    let mut parts = vec![mine];
+    for rank in 1..tp.size() {
+        let mut shape = parameter.shape.clone();
+        let part = crate::layers::part(shape[dim as usize], rank, tp.size());
+        shape[dim as usize] = part.end - part.start;
+        let part = parts[0].new_empty(shape, (parts[0].kind(), parts[0].device()));
+        tp.recv(&part, rank)?;
+        parts.push(part);
+    }
+    Ok(Some(Tensor::cat(&parts, dim)))
+}

@@ -1,0 +1,195 @@
+//! How long a step should take on a given GPU: what `plan.rs` counts, over what the GPU can do.
+
+use cli::{Config, CpLayout, Figures, GPUS_PER_NODE, TpSync};
+use comm::Coords;
+
+use crate::plan::{Plan, SLICE};
+
+/// Of the peak, what products reach, attention included. The best shape of cuBLAS in bf16 reaches 80%
+/// on an H100 and an H200 and 86% on an A100 (Bekman, *Machine Learning Engineering*: 794 of 989, 268
+/// of 312 TFLOP/s); a model's own shapes are not the best ones. FlashAttention-3 reaches up to 75%
+/// forward on an H100 (Shah et al., 2024), and less for short sequences and backward.
+pub const OF_PEAK: f64 = 0.70;
+/// Of the memory's bandwidth, what a long copy reaches: about 3.1 of 3.35 TB/s on an H100.
+pub const OF_MEMORY: f64 = 0.90;
+/// Of a link's bandwidth, what a ring reaches with long messages: NCCL's all-reduce sends about 240
+/// of an A100's 300 GB/s of NVLink, and 35 to 45 of 50 GB/s of a network.
+pub const OF_LINKS: f64 = 0.80;
+/// How often each kept byte of a token is read or written in casts, norms, rotary embedding, SwiGLU,
+/// residual sums and their gradients, each an operation of its own: about 8 times for Llama 3.1 405B
+/// on 8 tp ranks, 6.7 for SmolLM 1.7B, when counted one by one.
+pub const PASSES: f64 = 7.0;
+
+/// Seconds of one step of the slowest stage, by what it waits for. They add up to the step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Step {
+    pub products: f64,
+    pub attention: f64,
+    /// Everything that is bound by memory.
+    pub elementwise: f64,
+    /// What of tp's sums, and of cp's rings, is not hidden behind products.
+    pub tp: f64,
+    pub cp: f64,
+    /// While other stages work and this one has nothing to do.
+    pub bubble: f64,
+    /// The first micro-batch's way through the stages and its gradient's way back.
+    pub pp: f64,
+    /// What of the gradients' sum the last backward pass does not hide.
+    pub dp: f64,
+    pub optimizer: f64,
+}
+
+impl Step {
+    pub fn rows(&self) -> [(&'static str, f64); 9] {
+        [
+            ("matrix products", self.products),
+            ("attention", self.attention),
+            ("elementwise, casts", self.elementwise),
+            ("tp, not hidden", self.tp),
+            ("cp, not hidden", self.cp),
+            ("bubble", self.bubble),
+            ("pp, not hidden", self.pp),
+            ("dp, not hidden", self.dp),
+            ("optimiser", self.optimizer),
+        ]
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.rows().iter().map(|(_, seconds)| seconds).sum()
+    }
+
+    /// While the stage has something to do.
+    pub fn busy(&self) -> f64 {
+        self.products + self.attention + self.elementwise + self.tp + self.cp
+    }
+
+    /// The step with `saved` seconds less of work, and the bubble shorter in proportion.
+    pub fn less(&self, saved: f64) -> f64 {
+        self.seconds() - saved * (1.0 + self.bubble / self.busy())
+    }
+}
+
+/// Operations per second of each GPU that are the model's own, where a step takes `seconds`: in the
+/// usual count (`report::flops_per_token`), and with the masked half of attention left out.
+pub fn rates(config: &Config, seconds: f64) -> [f64; 2] {
+    let (model, seq) = (&config.model, config.data.seq_len as f64);
+    let usual = config.report(false).flops_per_token;
+    let width = model.num_hidden_layers * model.num_attention_heads * model.head_dim();
+    let tokens = config.train.global_batch as f64 * seq / config.parallel.layout.world() as f64;
+    [usual, usual - 6.0 * width as f64 * seq].map(|flops| flops * tokens / seconds)
+}
+
+/// The step of `plan` on GPUs with these figures.
+pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
+    let stages: Vec<Step> = (0..plan.stages.len())
+        .map(|pp| micro_batch(plan, gpu, Coords { pp, ..Coords::default() }))
+        .collect();
+    let slowest = *stages.iter().max_by(|a, b| a.busy().total_cmp(&b.busy())).expect("a stage");
+    // All stages once, one after the other, and every further micro-batch behind the slowest.
+    let m = plan.micro_batches as f64;
+    let through: f64 = stages.iter().map(Step::busy).sum();
+    let layout = plan.config.parallel.layout;
+    let hop = (plan.tokens * plan.hidden * plan.compute) as f64
+        / link(gpu, layout.tp * layout.cp, layout.pp);
+    let data = match layout.dp {
+        1 => link(gpu, layout.tp, layout.cp),
+        _ => link(gpu, 1, layout.world()),
+    };
+    let after = |pp: usize| {
+        let at = Coords { pp, ..Coords::default() };
+        let sums = plan.comm_bytes(at).dp as f64 / data;
+        // A later stage ends its last backward pass earlier, and waits.
+        let hidden = 2.0 / 3.0 * slowest.busy();
+        (sums - hidden * (pp as f64 + 1.0)).max(0.0)
+    };
+    // Zeroed, summed for the norm, scaled; AdamW reads four numbers and writes three.
+    let held = plan.parameters(Coords::default()).iter().sum::<u64>() * plan.weight;
+    let ends =
+        plan.sum_ends(Coords::default()) as f64 / link(gpu, layout.tp * layout.cp, layout.pp);
+    Step {
+        products: m * slowest.products,
+        attention: m * slowest.attention,
+        elementwise: m * slowest.elementwise,
+        tp: m * slowest.tp,
+        cp: m * slowest.cp,
+        bubble: through - slowest.busy(),
+        pp: 2.0 * (plan.stages.len() - 1) as f64 * hop + ends,
+        dp: (0..plan.stages.len()).map(after).fold(0.0, f64::max),
+        optimizer: 11.0 * held as f64 / (gpu.memory_bandwidth * OF_MEMORY),
+    }
+}
+
+/// One micro-batch, forward and backward, on one stage.
+fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
+    let Plan { config, tokens: t, hidden: h, q, kv, intermediate: i, weight, compute, .. } = *plan;
+    let (layers, (first, last)) = (plan.layers(at.pp), plan.ends(at.pp));
+    let flops = |n: f64| n / (gpu.peak(config.run.dtype) * OF_PEAK);
+    let (per_layer, head) = (h * (2 * q + 2 * kv + 3 * i), u64::from(last) * h * plan.vocab(at.tp));
+    let matrices = layers * per_layer + head;
+    // Half of the scores are masked. Two products forward; five backward, with the scores once more.
+    let scores = (t * config.data.seq_len as u64 * q) as f64 / balance(plan);
+    let (forward, backward) = (flops(2.0 * scores), flops(5.0 * scores));
+
+    // A weight is put beside others (read 4 bytes, written 4) and cast (4, 2), its gradient cast (2,
+    // 4) and added (4 + 4, 4). Logits take some eleven passes, the head's gradient three a slice.
+    let per_weight = if compute < weight { 32 } else { 5 * weight };
+    let logits = u64::from(last) * t * plan.vocab(at.tp) * 11 * plan.softmax;
+    let traffic = matrices * per_weight + logits + t.div_ceil(SLICE) * head * 3 * weight;
+    let traffic = traffic as f64 + PASSES * plan.of_tokens(at) as f64;
+
+    let layout = config.parallel.layout;
+    // Two sums a layer forward, in the open. Backward, each beside the gradient of a weight.
+    let share = 2.0 * (layout.tp - 1) as f64 / layout.tp as f64;
+    let sum = share * (t * h * compute) as f64 / link(gpu, 1, layout.tp);
+    let beside = |outs: u64| match config.parallel.tp_sync {
+        TpSync::Blocking => sum,
+        TpSync::Overlapped => (sum - flops((2 * t * h * outs) as f64)).max(0.0),
+    };
+    let mut tp = layers as f64 * (2.0 * sum + beside(q + 2 * kv) + beside(2 * i));
+    tp += if first { sum } else { 0.0 } + if last { beside(plan.vocab(at.tp)) } else { 0.0 };
+
+    // A block travels while the one before is attended to; backward its gradients travel too.
+    let (hops, kv_numbers) = ((layout.cp - 1) as f64, (2 * t * kv) as f64);
+    let ring = |bytes: u64| kv_numbers * bytes as f64 / link(gpu, layout.tp, layout.cp);
+    let exposed = |bytes, attention: f64| (ring(bytes) - attention / layout.cp as f64).max(0.0);
+    let cp = exposed(compute, forward) + exposed(compute + plan.softmax, backward);
+    Step {
+        products: flops(6.0 * (t * matrices) as f64),
+        attention: layers as f64 * (forward + backward),
+        elementwise: traffic / (gpu.memory_bandwidth * OF_MEMORY),
+        tp,
+        cp: layers as f64 * hops * cp,
+        ..Step::default()
+    }
+}
+
+/// How evenly the cp ranks share the causal mask: mean over busiest. In contiguous blocks the last of
+/// c ranks attends to c − 1 whole ones and half of its own, the mean is c/2.
+pub fn balance(plan: &Plan) -> f64 {
+    match (plan.config.parallel.cp_layout, plan.config.parallel.layout.cp as f64) {
+        (CpLayout::Zigzag, _) => 1.0,
+        (CpLayout::Contiguous, cp) => cp / (2.0 * cp - 1.0),
+    }
+}
+
+/// What the prediction rests on, in words.
+pub fn assumed() -> String {
+    let [peak, memory, links] = [OF_PEAK, OF_MEMORY, OF_LINKS].map(|part| 100.0 * part);
+    format!(
+        "assumed: products and attention at {peak:.0}% of peak, memory at {memory:.0}%, links at \
+         {links:.0}%, no latency;\n  {PASSES} reads or writes of each kept byte; attention fused; \
+         memory suffices. Hidden: backward tp\n  sums behind weights' gradients, dp behind the last \
+         backward pass, cp behind attention, pp\n  behind the pass before. Not counted: data, \
+         checkpoints, stragglers.\n"
+    )
+}
+
+/// Whether `n` ranks, each `stride` from the next, stay in one node.
+pub fn in_node(stride: usize, n: usize) -> bool {
+    GPUS_PER_NODE % (stride * n) == 0
+}
+
+/// Bytes per second that a rank sends in such a group.
+fn link(gpu: &Figures, stride: usize, n: usize) -> f64 {
+    OF_LINKS * if in_node(stride, n) { gpu.nvlink } else { gpu.network }
+}

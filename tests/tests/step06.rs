@@ -1,0 +1,267 @@
+//! step06: the full trainer computes what one device computes, in every layout, and goes on from a
+//! checkpoint in any other.
+
+mod common;
+
+use comm::Layout;
+use common::{Model, assert_launchers_agree, flags, layout_flags, layouts, without_norm};
+use parity::{Bound, Record, Tensors, compare, parse, record, whole};
+use std::path::Path;
+use step06::train::{Trainer, run};
+use tch::{Kind, Tensor};
+
+/// Layers for as many stages, and no more: the grid is large.
+fn model(tied: bool, pp: usize) -> Model {
+    Model { tied, layers: pp.max(4), ..Model::default() }
+}
+
+/// The ways to run a layout that differ: orders of the passes, and of the sequence.
+fn ways(layout: Layout) -> Vec<String> {
+    let schedules = ["1f1b", "afab"].into_iter().take(if layout.pp == 1 { 1 } else { 2 });
+    let sequences =
+        || ["zigzag", "contiguous"].into_iter().take(if layout.cp == 1 { 1 } else { 2 });
+    let all =
+        schedules.flat_map(|s| sequences().map(move |c| format!("--schedule {s} --cp-layout {c}")));
+    all.collect()
+}
+
+#[test]
+fn all_35_layouts_and_sixteen_ranks_compute_what_step01_computes() {
+    let batch = "--global-batch 8 --micro-batch 1";
+    let mut all: Vec<Layout> = [1, 2, 4, 8].into_iter().flat_map(layouts).collect();
+    assert_eq!(all.len(), 35);
+    all.push(Layout { dp: 2, pp: 2, cp: 2, tp: 2 });
+    for tied in [false, true] {
+        let references = [4, 8].map(|layers| model(tied, layers).reference(batch));
+        for &layout in &all {
+            for way in ways(layout) {
+                let run = format!("{batch} {} {way}", layout_flags(layout));
+                let what = format!("{run}, tied {tied}");
+                let records = record(6, &model(tied, layout.pp).flags(&run)).unwrap();
+                assert_eq!(records.len(), layout.world());
+                let run = whole(&what, &records);
+                let reference = &references[usize::from(layout.pp == 8)];
+                let worst = compare(&what, reference, &run, Bound::REORDERED);
+                println!("{what}: largest relative error {worst:.1e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_rank_computes_the_same_bits_as_step01() {
+    let batch = "--global-batch 4 --micro-batch 2 --clip 0 --dp 1 --tp 1";
+    let reference =
+        without_norm(model(false, 4).reference("--global-batch 4 --micro-batch 2 --clip 0"));
+    for pp in [1, 2, 4] {
+        let run = format!("{batch} --cp 1 --pp {pp}");
+        let records = record(6, &model(false, 4).flags(&run)).unwrap();
+        compare(&run, &reference, &without_norm(whole(&run, &records)), Bound::Bits);
+    }
+}
+
+#[test]
+fn all_three_launchers_compute_the_same_bits() {
+    let run = "--global-batch 4 --micro-batch 2 --dp 1 --pp 2 --cp 1 --tp 2";
+    assert_launchers_agree(6, 4, &flags(true, run));
+}
+
+const BATCH: &str = "--global-batch 8 --micro-batch 1 --steps 6";
+
+/// What steps 5 and 6 compute.
+fn last_two(mut tensors: Tensors) -> Tensors {
+    tensors.retain(|label, _| label.starts_with("step 5") || label.starts_with("step 6"));
+    tensors
+}
+
+/// Trains six steps in `layout` with a checkpoint after four, and returns what the last two computed.
+fn uninterrupted(model: Model, layout: &str, dir: &Path) -> Tensors {
+    let save = format!("{BATCH} {layout} --save {} --save-every 4", dir.display());
+    let config = parse(6, &model.flags(&save)).unwrap();
+    comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    let run = format!("{BATCH} {layout}");
+    last_two(whole(&run, &record(6, &model.flags(&run)).unwrap()))
+}
+
+/// What the two steps after the checkpoint compute in `layout`.
+fn resumed(model: Model, layout: &str, dir: &Path) -> Tensors {
+    let run = format!("{BATCH} {layout} --resume {}", dir.join("step-000004").display());
+    let config = parse(6, &model.flags(&run)).unwrap();
+    let records = comm::launch(&config.launch(), move |mesh| {
+        Record::take(mesh.rank, mesh.coords, 2, Trainer::new(&config, mesh)?)
+    });
+    last_two(whole(&run, &records.unwrap()))
+}
+
+#[test]
+fn a_resumed_run_is_the_uninterrupted_one_bit_for_bit() {
+    for tied in [false, true] {
+        let (dir, layout) = (tempfile::tempdir().unwrap(), "--dp 2 --pp 2 --cp 1 --tp 2 --shuffle");
+        let expected = uninterrupted(Model::tied(tied), layout, dir.path());
+        let run = resumed(Model::tied(tied), layout, dir.path());
+        assert_eq!(run.len(), expected.len());
+        compare(layout, &expected, &run, Bound::Bits);
+    }
+}
+
+#[test]
+fn a_run_resumes_in_any_other_layout() {
+    // 259 words: their rows are cut elsewhere on two ranks and on four.
+    let model = Model { tied: true, layers: 4, vocab: 259 };
+    let dir = tempfile::tempdir().unwrap();
+    let layout = "--dp 1 --pp 2 --cp 2 --tp 2";
+    let expected = uninterrupted(model, layout, dir.path());
+    let others = [
+        "--dp 1 --pp 1 --cp 1 --tp 1",
+        "--dp 2 --pp 1 --cp 1 --tp 4",
+        "--dp 1 --pp 4 --cp 2 --tp 1",
+    ];
+    for layout in others {
+        let run = resumed(model, layout, dir.path());
+        let worst = compare(layout, &expected, &run, Bound::REORDERED);
+        println!("{layout}: largest relative error {worst:.1e}");
+    }
+}
+
+/// A checkpoint of one rank after four steps.
+fn small_checkpoint(dir: &Path) {
+    let run_flags =
+        format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 --steps 4 --save {}", dir.display());
+    let config = parse(6, &flags(false, &run_flags)).unwrap();
+    comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+}
+
+#[test]
+fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
+    let dir = tempfile::tempdir().unwrap();
+    small_checkpoint(dir.path());
+    // What a crash leaves in the middle of the next one: some files under another name.
+    let partial = dir.path().join(".step-000005.partial");
+    std::fs::create_dir(&partial).unwrap();
+    std::fs::write(partial.join("rank-00000.safetensors"), b"half").unwrap();
+    let flags_of = |more: &str| {
+        let resume =
+            format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 --resume {} {more}", dir.path().display());
+        flags(false, &resume)
+    };
+    // It resumes after step 4, and the next save clears the remains away.
+    let save = format!("--save {} --save-every 1", dir.path().display());
+    let config = parse(6, &flags_of(&save)).unwrap();
+    comm::launch(&config.launch(), move |mesh| {
+        let trainer = Trainer::new(&config, mesh)?;
+        assert_eq!(trainer.updates(), 4);
+        run(&config, mesh)
+    })
+    .unwrap();
+    assert!(!partial.exists());
+    assert!(dir.path().join("step-000005/checkpoint.json").exists());
+}
+
+#[test]
+fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    small_checkpoint(dir.path());
+    let resume = format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 --resume {}", dir.path().display());
+    let refusal = |model: Model, more: &str| {
+        let error = match parse(6, &model.flags(&format!("{resume} {more}"))) {
+            Err(error) => error,
+            Ok(config) => {
+                let launch = comm::launch(&config.launch(), move |mesh| run(&config, mesh));
+                launch.expect_err("it was taken")
+            }
+        };
+        format!("{error:#}").replace(&dir.path().display().to_string(), "DIR")
+    };
+    let expected = "DIR/step-000004 is of a model with vocab_size 256, but this one has 300";
+    let text = refusal(Model { vocab: 300, ..Model::default() }, "");
+    assert!(text.contains(expected), "{text}");
+    let text = refusal(Model::default(), "--seq-len 8");
+    assert!(text.contains("was made with seq-len 16"), "{text}");
+
+    let file = dir.path().join("step-000004/rank-00000.safetensors");
+    let whole = std::fs::read(&file).unwrap();
+    let mut changed = whole.clone();
+    let last = changed.len() - 9;
+    changed[last] ^= 1;
+    std::fs::write(&file, &changed).unwrap();
+    let text = refusal(Model::default(), "");
+    assert!(text.contains("rank-00000.safetensors is not what was written"), "{text}");
+    std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    let text = refusal(Model::default(), "");
+    assert!(text.contains("bytes were written") || text.contains("were written"), "{text}");
+    std::fs::remove_file(&file).unwrap();
+    let text = refusal(Model::default(), "");
+    assert!(text.contains("rank-00000.safetensors cannot be read"), "{text}");
+}
+
+#[test]
+fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
+    for tied in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (hf, steps) = (dir.path().display(), "--global-batch 2 --micro-batch 1 --steps 2");
+        let export = format!("{steps} --dp 1 --pp 2 --cp 1 --tp 4 --export-hf {hf}");
+        let config = parse(6, &flags(tied, &export)).unwrap();
+        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let trained = whole(steps, &record(6, &flags(tied, &export)).unwrap());
+
+        let load = format!("--hf-model {hf} --dtype f64 --seq-len 16 --sample 0 --steps 1");
+        let load: Vec<String> = load.split(' ').map(str::to_owned).collect();
+        let config = parse(1, &load).unwrap();
+        assert_eq!(config.model.tie_word_embeddings, tied);
+        let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+        for parameter in one.model.parameters() {
+            let theirs = &trained[&format!("step 2: weight of {}", parameter.name)];
+            assert!(theirs.equal(&parameter.tensor.detach()), "{}", parameter.name);
+        }
+    }
+}
+
+#[test]
+fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
+    let evaluate = |layout: &str| -> (f64, Vec<f64>) {
+        let run =
+            format!("--global-batch 8 --micro-batch 1 {layout} --eval-every 1 --eval-batches 2");
+        let config = parse(6, &Model::default().flags(&run)).unwrap();
+        let all = comm::launch(&config.launch(), move |mesh| {
+            let mut trainer = Trainer::new(&config, mesh)?;
+            let before = trainer.evaluate()?;
+            let losses = (0..2).map(|_| Ok(trainer.step()?.loss)).collect::<anyhow::Result<_>>()?;
+            Ok((before, losses))
+        });
+        let all = all.unwrap();
+        assert!(all.iter().all(|ours| *ours == all[0]), "{layout}: ranks disagree");
+        all[0].clone()
+    };
+    let (one, losses) = evaluate("--dp 1 --pp 1 --cp 1 --tp 1");
+    let untouched =
+        record(6, &flags(false, "--global-batch 8 --micro-batch 1 --dp 1 --pp 1 --cp 1 --tp 1"))
+            .unwrap();
+    assert_eq!(losses, untouched[0].stats[..2].iter().map(|s| s.loss).collect::<Vec<_>>());
+    // An untrained model knows nothing of 256 bytes.
+    approx::assert_relative_eq!(one, 256f64.ln(), max_relative = 0.01);
+    assert_ne!(one, losses[0], "the held-out text is the training text");
+    for layout in ["--dp 2 --pp 2 --cp 2 --tp 1", "--dp 1 --pp 1 --cp 2 --tp 4"] {
+        let (other, _) = evaluate(layout);
+        approx::assert_relative_eq!(one, other, max_relative = 1e-12);
+    }
+}
+
+#[test]
+fn bf16_follows_the_curve_of_f32() {
+    let run = |dtype: &str| {
+        let batch =
+            format!("--global-batch 8 --micro-batch 2 --steps 30 --lr 3e-3 --dtype {dtype}");
+        let run = format!("{batch} --dp 1 --pp 2 --cp 2 --tp 2");
+        record(6, &flags(false, &run)).unwrap().remove(0)
+    };
+    let (bf16, f32) = (run("bf16"), run("f32"));
+    for tensors in bf16.grads.iter().chain(&bf16.weights) {
+        assert!(tensors.values().all(|t: &Tensor| t.kind() == Kind::Float));
+    }
+    assert!(f32.stats[29].loss < 0.8 * f32.stats[0].loss, "nothing was learnt");
+    for (a, b) in bf16.stats.iter().zip(&f32.stats) {
+        // Products err by 2⁻⁹, and thirty updates let the paths drift apart.
+        approx::assert_relative_eq!(a.loss, b.loss, max_relative = 0.02);
+        assert_ne!(a.loss, b.loss, "bf16 computed in f32");
+    }
+}
