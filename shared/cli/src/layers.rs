@@ -61,6 +61,10 @@ pub(crate) fn defaults(program: &Program) -> Result<Values> {
         let key = keys::find(name).context(name)?;
         values.insert(key, Value::Integer(i64::try_from(n)?));
     }
+    if layout.world() > 2 {
+        // More ranks than a laptop's cores: as long a run would take more than a minute.
+        values.insert(keys::find("steps").context("steps")?, Value::Integer(200));
+    }
     Ok(values)
 }
 

@@ -51,8 +51,11 @@ fn told_nothing_every_step_runs_its_own_layout() {
 fn a_copy_of_the_defaults_suits_every_step() {
     let defaults = include_str!("../../../configs/tiny.toml");
     for step in 1..=6 {
-        let copy = with_file(step, defaults, &[]);
-        assert_eq!(format!("{copy:?}"), format!("{:?}", parse(step, &[])));
+        let plain = parse(step, &[]);
+        // Step 6 makes fewer steps.
+        let defaults = defaults.replace("steps = 300", &format!("steps = {}", plain.train.steps));
+        let copy = with_file(step, &defaults, &[]);
+        assert_eq!(format!("{copy:?}"), format!("{plain:?}"));
         with_file(step, "[parallel]\ntp = 1\ncp-layout = 'zigzag'\n[run]\ndry-run = false", &[]);
     }
 }

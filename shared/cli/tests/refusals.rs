@@ -188,7 +188,11 @@ fn files_and_directories() {
     assert_snapshot!(refused(1, "--metrics DIR"), @"metrics DIR is a directory, but must be a file");
     assert_snapshot!(refused(1, "--trace DIR/no/t.json"), @"trace DIR/no/t.json: there is no directory DIR/no");
     assert_snapshot!(refused(6, "--save DIR/x.csv"), @"save DIR/x.csv is not a directory");
-    assert_snapshot!(refused(6, "--resume DIR/no"), @"resume DIR/no is not a directory");
+    assert_snapshot!(refused(6, "--resume DIR/no"), @"resume DIR/no: it is not a directory");
+    assert_snapshot!(refused(6, "--resume DIR"), @"resume DIR: DIR holds no complete checkpoint");
+    assert_snapshot!(refused(6, "--eval-every 0"), @"eval-every is 0, but must be at least 1");
+    assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 0"), @"eval-batches is 0, but must be at least 1");
+    assert_snapshot!(refused(5, "--eval-every 1"), @"--eval-every comes with step06: step05 has no such flag");
     assert_snapshot!(refused(6, "--export-hf DIR/x.csv"), @"export-hf DIR/x.csv is not a directory");
 }
 

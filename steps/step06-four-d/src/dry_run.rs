@@ -28,24 +28,17 @@ fn head(plan: &Plan) -> String {
     alone.parallel.layout = Layout::default();
     let whole = Plan::new(&alone).parameters(Coords::default());
     let (sequences, seq) = (train.global_batch, data.seq_len);
+    let (tokens, world) = (group(sequences * seq), group(parallel.layout.world()));
+    let [whole, hidden] = [whole.iter().sum(), plan.hidden].map(group);
+    let (layers, vocabulary) = (model.num_hidden_layers, group(model.vocab_size));
+    let (m, micro, sequences) = (plan.micro_batches, train.micro_batch, group(sequences));
+    let (seq, dtype, schedule, mesh) = (group(seq), run.dtype, parallel.schedule, parallel.layout);
     format!(
         "dry run: nothing is allocated, read or started\n\n\
-         model   {} parameters, {} layers, hidden {}, vocabulary {}\n\
-         step    {} sequences of {} = {} tokens; {} micro-batches of {} a replica; {}, {}\n\
-         mesh    {} = {} ranks, numbered with tp innermost, then cp, pp, dp\n",
-        group(whole.iter().sum::<u64>()),
-        model.num_hidden_layers,
-        group(model.hidden_size),
-        group(model.vocab_size),
-        group(sequences),
-        group(seq),
-        group(sequences * seq),
-        plan.micro_batches,
-        train.micro_batch,
-        run.dtype,
-        parallel.schedule,
-        parallel.layout,
-        group(parallel.layout.world()),
+         model   {whole} parameters, {layers} layers, hidden {hidden}, vocabulary {vocabulary}\n\
+         step    {sequences} sequences of {seq} = {tokens} tokens; {m} micro-batches of {micro} a \
+         replica; {dtype}, {schedule}\n\
+         mesh    {mesh} = {world} ranks, numbered with tp innermost, then cp, pp, dp\n"
     )
 }
 
@@ -82,7 +75,7 @@ fn ranks(layout: Layout) -> String {
     text
 }
 
-/// The stages that tables show.
+/// Those that tables show.
 fn shown(plan: &Plan) -> Vec<usize> {
     let n = plan.stages.len();
     if n <= 4 { (0..n).collect() } else { vec![0, 1, n / 2, n - 2, n - 1] }
@@ -148,12 +141,11 @@ fn time(plan: &Plan) -> String {
     let mfu = |seconds| rates(config, seconds).map(|rate| 100.0 * rate / peak);
     let ([rate, _], [usual, masked]) = (rates(config, seconds), mfu(seconds));
     let tokens = config.train.global_batch as f64 * config.data.seq_len as f64 / seconds;
+    let (tokens, time) = (group(tokens as u64), seconds * per_second);
+    text += &format!("  step              {time:>10.2} {unit:<2}           {tokens} tokens/s\n");
     text += &format!(
-        "  {:<18}{:>10.2} {unit:<2}           {} tokens/s\n  MFU {usual:.1}%: {:.0} of {:.0} TFLOP/s, \
-         counted as 6N + 12LhS a token; {masked:.1}% with the mask, 6N + 6LhS\n",
-        "step",
-        seconds * per_second,
-        group(tokens as u64),
+        "  MFU {usual:.1}%: {:.0} of {:.0} TFLOP/s, counted as 6N + 12LhS a token; {masked:.1}% with \
+         the mask, 6N + 6LhS\n",
         rate / 1e12,
         peak / 1e12,
     );

@@ -14,4 +14,5 @@ pub mod plan;
 pub mod predict;
 pub mod rotary;
 pub mod tensor_parallel;
+pub mod traffic;
 pub mod train;

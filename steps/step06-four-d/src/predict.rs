@@ -3,7 +3,8 @@
 use cli::{Config, CpLayout, Figures, GPUS_PER_NODE, TpSync};
 use comm::Coords;
 
-use crate::plan::{Plan, SLICE};
+use crate::plan::Plan;
+use crate::traffic::SLICE;
 
 /// Of the peak, what products reach, attention included. The best shape of cuBLAS in bf16 reaches 80%
 /// on an H100 and an H200 and 86% on an A100 (Bekman, *Machine Learning Engineering*: 794 of 989, 268

@@ -1,0 +1,73 @@
+//! What each rank of a run will send, counted from the settings alone.
+
+use cli::DpSync;
+use comm::Coords;
+use report::CommBytes;
+
+use crate::plan::Plan;
+
+/// Tokens whose logits exist at one time, as in `loss.rs`.
+pub const SLICE: u64 = 512;
+
+impl Plan<'_> {
+    /// Bytes that the rank at `at` sends in one step; the trainer's own count is the same.
+    pub fn comm_bytes(&self, at: Coords) -> CommBytes {
+        let (layout, m, t) = (self.config.parallel.layout, self.micro_batches, self.tokens);
+        let (h, c, w) = (self.hidden, self.compute, self.weight);
+        let (first, last) = self.ends(at.pp);
+        let data = |n: u64| w * ring(n, at.dp * layout.cp + at.cp, layout.dp * layout.cp);
+        let buckets = self.buckets(self.parameters(at));
+
+        let sum = |n: u64, width: u64| width * ring(n, at.tp, layout.tp);
+        let mut tp = self.layers(at.pp) * 4 * sum(t * h, c) + u64::from(first) * sum(t * h, c);
+        for start in (0..t).step_by(SLICE as usize).filter(|_| last) {
+            let slice = SLICE.min(t - start);
+            // Maximum, both sums of the softmax, and the gradient to the head's input.
+            tp += sum(slice, self.softmax) + sum(2 * slice, self.softmax) + sum(slice * h, c);
+        }
+        let control = w * ring(1, at.pp, layout.pp); // the loss, or the gradient norm
+        let neighbours = u64::from(!first) + u64::from(!last);
+        // Keys and values go around forward and backward; their gradients, in the dtype of the
+        // softmax, come home.
+        let hops = layout.cp as u64 - 1;
+        let cp = self.layers(at.pp) * hops * 2 * t * self.kv * (2 * c + self.softmax);
+        CommBytes {
+            dp: buckets.into_iter().map(data).sum::<u64>() + data(1),
+            tp: m * tp + sum(1, w),
+            pp: m * neighbours * t * h * c + self.sum_ends(at) + 2 * control,
+            cp: m * cp,
+        }
+    }
+
+    /// What the first and the last stage send each other where both hold the embedding.
+    pub fn sum_ends(&self, at: Coords) -> u64 {
+        let (first, last) = self.ends(at.pp);
+        let both = self.config.model.tie_word_embeddings && first != last;
+        if both { self.vocab(at.tp) * self.hidden * self.weight } else { 0 }
+    }
+
+    /// Numbers in each all-reduce of the gradients, cut as `data_parallel.rs` cuts them.
+    fn buckets(&self, parameters: Vec<u64>) -> Vec<u64> {
+        let parallel = &self.config.parallel;
+        if parallel.dp_sync == DpSync::Naive {
+            return parameters;
+        }
+        let most = (parallel.bucket_mb * 1048576.0) as u64;
+        let mut buckets: Vec<u64> = vec![];
+        for numbers in parameters.into_iter().rev() {
+            match buckets.last_mut() {
+                Some(last) if (*last + numbers) * self.weight <= most => *last += numbers,
+                _ => buckets.push(numbers),
+            }
+        }
+        buckets
+    }
+}
+
+/// Numbers that group rank `rank` of `n` sends to sum `len` of them around a ring: all chunks but its
+/// own, then all but its right neighbour's.
+fn ring(len: u64, rank: usize, n: usize) -> u64 {
+    let (rank, n) = (rank as u64, n as u64);
+    let chunk = |c: u64| len * (c + 1) / n - len * c / n;
+    if n == 1 { 0 } else { 2 * len - chunk(rank) - chunk((rank + 1) % n) }
+}
