@@ -91,7 +91,7 @@ const CHILD: &str = "FERROTRON_TEST_MICRO_BATCHES";
 fn wide(micro_batches: &str, dtype: &str) -> Config {
     let path = format!("{}/wide.toml", env!("CARGO_TARGET_TMPDIR"));
     let text = "[model]\nvocab_size = 256\nhidden_size = 128\nintermediate_size = 256\n\
-                num_hidden_layers = 6\nnum_attention_heads = 4\nnum_key_value_heads = 2\n\
+                num_hidden_layers = 4\nnum_attention_heads = 4\nnum_key_value_heads = 2\n\
                 [data]\nseq-len = 256\n[train]\nsteps = 1\n[run]\nsample = 0\n";
     std::fs::write(&path, text).unwrap();
     let sequences = 4 * micro_batches.parse::<usize>().unwrap();
@@ -105,9 +105,8 @@ fn peak(micro_batches: &str, dtype: &str) -> u64 {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_activations_foretold_are_the_memory_that_they_take", "--nocapture"])
         .env(CHILD, format!("{micro_batches} {dtype}"))
-        // Whatever is freed goes back to the system: the peak is what is in use.
-        .env("MALLOC_MMAP_THRESHOLD_", "4096")
-        .env("MALLOC_TRIM_THRESHOLD_", "0")
+        // A tensor that is freed goes back to the system: the peak is what is in use.
+        .env("MALLOC_MMAP_THRESHOLD_", "32768")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -130,13 +129,12 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
     }
     for dtype in ["f32", "f64", "bf16"] {
         // Two runs that differ in the micro-batches in flight alone.
-        let measured = (peak("5", dtype) - peak("2", dtype)) as f64 / 3.0;
-        let config = wide("5", dtype);
-        let plan = Plan::new(&config);
-        let foretold = plan.memory(Coords::default()).activations as f64 / 5.0;
+        let measured = (peak("3", dtype) - peak("1", dtype)) as f64 / 2.0;
+        let config = wide("3", dtype);
+        let foretold = Plan::new(&config).memory(Coords::default()).activations as f64 / 3.0;
         println!("{dtype}: {measured} measured, {foretold} foretold");
-        // Pages are rounded up, and the tokens themselves are not counted.
-        approx::assert_relative_eq!(measured, foretold, max_relative = 0.02);
+        // Autograd's nodes, the tokens and the rest of each tensor's last page are not counted.
+        approx::assert_relative_eq!(measured, foretold, max_relative = 0.03);
     }
 }
 

@@ -8,6 +8,9 @@ use crate::directive::Directive;
 use crate::drawings;
 use crate::listing::escaped;
 
+/// Drawings up to this wide can be read on a phone.
+const WIDTH: f64 = 520.0;
+
 /// `{{#svg pictures/FILE.svg caption="…"}}` includes a drawing from a file under `book/`.
 pub fn svg(ask: &Directive, book: &Path) -> Result<String> {
     let [path] = ask.shape(["pictures/file.svg"], &["caption"])?;
@@ -34,10 +37,23 @@ pub(crate) fn figure(svg: &str, caption: Option<&str>) -> Result<String> {
             bail!("lacks {needed}");
         }
     }
+    let svg = &unshrunk(svg);
     let lines: Vec<&str> = svg.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let caption = caption.map(|text| format!("<figcaption>{}</figcaption>", escaped(text)));
     let caption = caption.unwrap_or_default();
     Ok(format!("<figure class=\"picture\">{}{caption}</figure>\n", lines.join("\n")))
+}
+
+/// The drawing with a width below which it does not shrink, if it is wider than a page on a phone: it
+/// scrolls there.
+fn unshrunk(svg: &str) -> String {
+    let width = svg.split("viewBox=\"0 0 ").nth(1).and_then(|rest| rest.split(' ').next());
+    match width.and_then(|width| width.parse::<f64>().ok()) {
+        Some(width) if width > WIDTH => {
+            svg.replacen("<svg", &format!("<svg style=\"min-width: {width}px\""), 1)
+        }
+        _ => svg.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -50,5 +66,14 @@ mod tests {
         assert_eq!(figure(silent, None).unwrap_err().to_string(), "lacks <desc>");
         let speaking = silent.replace("</title>", "</title>\n\n<desc>B</desc>");
         assert!(!figure(&speaking, Some("C")).unwrap().contains("\n\n"));
+    }
+    #[test]
+    fn a_wide_picture_does_not_shrink() {
+        let of = |width: u32| {
+            let view = format!("<svg viewBox=\"0 0 {width} 10\" role=\"img\">");
+            figure(&format!("{view}<title>A</title><desc>B</desc></svg>"), None).unwrap()
+        };
+        assert!(of(720).contains("<svg style=\"min-width: 720px\" viewBox"));
+        assert!(!of(520).contains("style"));
     }
 }

@@ -23,14 +23,14 @@ struct Runs {
     trace: Vec<TraceRun>,
 }
 
-/// A command that writes a trace, from which `{{#timeline}}` draws. Times differ on every machine, so it
-/// is never compared.
+/// A command that writes a trace, from which `{{#timeline}}` draws, or a drawing of its own, which
+/// `{{#svg}}` shows. Times differ on every machine, so it is never compared.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TraceRun {
     name: String,
     command: String,
-    /// What the command writes; kept as `book/runs/NAME.json`.
+    /// What the command writes; kept as `book/runs/NAME.json`, or with the extension that it has.
     file: String,
 }
 
@@ -115,7 +115,9 @@ pub fn record(root: &Path, only: Option<&str>) -> Result<()> {
 /// Runs a command for the trace that it writes. Only when asked for by name: it wants an idle machine.
 fn record_trace(root: &Path, trace: &TraceRun) -> Result<()> {
     output(root, &trace.command)?;
-    std::fs::copy(root.join(&trace.file), trace_path(&root.join("book"), &trace.name))
+    let written = root.join(&trace.file);
+    let kept = trace_path(&root.join("book"), &trace.name);
+    std::fs::copy(&written, kept.with_extension(written.extension().unwrap_or_default()))
         .with_context(|| format!("keeping the trace {}", trace.file))?;
     println!("recorded {}", trace.name);
     Ok(())

@@ -30,6 +30,22 @@ struct Event {
     ts: f64,
     #[serde(default)]
     dur: f64,
+    #[serde(default)]
+    args: Args,
+}
+
+#[derive(Default, Deserialize)]
+struct Args {
+    #[serde(default)]
+    name: String,
+}
+
+/// The step drawn of one run.
+struct Panel {
+    title: String,
+    /// What the ranks are called.
+    ranks: Vec<String>,
+    spans: Vec<Span>,
 }
 
 /// A span of the step drawn, in milliseconds since the step began.
@@ -62,16 +78,31 @@ pub fn timeline(ask: &Directive, book: &Path) -> Result<String> {
         let path = trace_path(book, name);
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("`{name}` has no recorded trace {}", path.display()))?;
-        let spans = fastest_step(&text).with_context(|| format!("the trace of `{name}`"))?;
-        panels.push((titles.get(i).copied().unwrap_or(name).trim().to_owned(), spans));
+        let file: File = serde_json::from_str(&text)?;
+        let spans = fastest_step(&file).with_context(|| format!("the trace of `{name}`"))?;
+        let title = titles.get(i).copied().unwrap_or(name).trim().to_owned();
+        panels.push(Panel { title, ranks: ranks(&file), spans });
     }
     figure(&draw(&panels), ask.named("caption"))
 }
 
-fn fastest_step(text: &str) -> Result<Vec<Span>> {
-    let file: File = serde_json::from_str(text)?;
+/// The names of the ranks, without the coordinates in which all agree: of `rank 1: dp0 pp0 cp0 tp1` in
+/// a world of two, `tp1`.
+fn ranks(file: &File) -> Vec<String> {
+    let names = file.events.iter().filter(|e| e.ph == "M" && e.name == "process_name");
+    let names: Vec<Vec<&str>> =
+        names.map(|e| e.args.name.rsplit(": ").next().unwrap_or("").split(' ').collect()).collect();
+    let differs = |i: usize| names.iter().any(|name| name.get(i) != names[0].get(i));
+    let short = |name: &Vec<&str>| {
+        let parts = name.iter().enumerate().filter(|(i, _)| differs(*i)).map(|(_, part)| *part);
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    names.iter().map(short).collect()
+}
+
+fn fastest_step(file: &File) -> Result<Vec<Span>> {
     let steps = file.events.iter().filter(|e| e.pid == 0 && e.name == "optimizer").count();
-    let steps: Vec<Vec<Span>> = (1..=steps).map(|n| step_of(&file, n)).collect::<Result<_>>()?;
+    let steps: Vec<Vec<Span>> = (1..=steps).map(|n| step_of(file, n)).collect::<Result<_>>()?;
     let length = |spans: &Vec<Span>| spans.iter().map(|s| s.end).fold(0.0, f64::max);
     let fastest = steps.into_iter().min_by(|a, b| length(a).total_cmp(&length(b)));
     fastest.context("holds no step that ends")
@@ -111,23 +142,23 @@ fn step_of(file: &File, number: usize) -> Result<Vec<Span>> {
     Ok(spans)
 }
 
-fn draw(panels: &[(String, Vec<Span>)]) -> String {
-    let length = panels.iter().flat_map(|(_, s)| s).map(|s| s.end).fold(0.0, f64::max);
-    let ranks = |spans: &[Span]| spans.iter().map(|s| s.rank + 1).max().unwrap_or(0) as f64;
-    let height: f64 = panels.iter().map(|(_, s)| PANEL + RANK * ranks(s)).sum();
+fn draw(panels: &[Panel]) -> String {
+    let length = panels.iter().flat_map(|p| &p.spans).map(|s| s.end).fold(0.0, f64::max);
+    let height: f64 = panels.iter().map(|p| PANEL + RANK * p.ranks.len() as f64).sum();
     let mut c = Canvas::new(520.0, height + 36.0, "Measured time lines", &description(panels));
     let x = |time: f64| LEFT + (RIGHT - LEFT) * time / length;
     let mut y = 0.0;
-    for (title, spans) in panels {
+    for Panel { title, ranks, spans } in panels {
         c.text(2.0, y + 18.0, At::Start, "strong", title);
         y += PANEL - 6.0;
-        for rank in 0..ranks(spans) as usize {
-            c.text(2.0, y + 15.0, At::Start, "mono small", &format!("dp{rank}"));
+        for (rank, name) in ranks.iter().enumerate() {
+            c.text(2.0, y + 15.0, At::Start, "mono small", name);
             c.text(LEFT - 6.0, y + 15.0, At::End, "small", "compute");
             c.text(LEFT - 6.0, y + ROW + 15.0, At::End, "small", "all-reduce");
-            for span in spans.iter().filter(|s| s.rank == rank) {
-                bar(&mut c, span, y, x(span.start), x(span.end));
-            }
+            let own = || spans.iter().filter(|s| s.rank == rank);
+            own().for_each(|span| bar(&mut c, span, y, x(span.start), x(span.end)));
+            // Above the waiting that lies in a pass.
+            own().for_each(|span| label(&mut c, span, y, x(span.start), x(span.end)));
             y += RANK;
         }
         y += 6.0;
@@ -140,15 +171,17 @@ fn draw(panels: &[(String, Vec<Span>)]) -> String {
 fn bar(c: &mut Canvas, span: &Span, y: f64, from: f64, to: f64) {
     let width = (to - from).max(0.6);
     let (y, class) = match span.track.as_str() {
-        "compute" => (y, "plain"),
-        "wait" => (y, "idle"),
-        track => (y + ROW, track),
+        "compute" => (y, "plain".to_owned()),
+        "wait" => (y, "idle blank".to_owned()),
+        track => (y + ROW, format!("{track} solid")),
     };
-    let class = if class == "dp" { "dp solid thin" } else { class };
-    c.rect(from, y, width, ROW - 3.0, class);
-    let label = if span.name == "optimizer" { "AdamW" } else { &span.name };
-    if span.track == "compute" && width > 8.0 * label.len() as f64 {
-        c.text(from + width / 2.0, y + 14.5, At::Middle, "small", label);
+    c.rect(from, y, width, ROW - 3.0, &class);
+}
+
+fn label(c: &mut Canvas, span: &Span, y: f64, from: f64, to: f64) {
+    let text = if span.name == "optimizer" { "AdamW" } else { &span.name };
+    if span.track == "compute" && to - from > 8.0 * text.len() as f64 {
+        c.text((from + to) / 2.0, y + 14.5, At::Middle, "small halo", text);
     }
 }
 
@@ -167,8 +200,8 @@ fn axis(c: &mut Canvas, y: f64, length: f64, x: impl Fn(f64) -> f64) {
 }
 
 /// The same in words.
-fn description(panels: &[(String, Vec<Span>)]) -> String {
-    let panel = |(title, spans): &(String, Vec<Span>)| {
+fn description(panels: &[Panel]) -> String {
+    let panel = |Panel { title, spans, .. }: &Panel| {
         let end = |name: &str| {
             spans
                 .iter()
@@ -176,11 +209,14 @@ fn description(panels: &[(String, Vec<Span>)]) -> String {
                 .map(|s| s.end)
                 .fold(0.0, f64::max)
         };
-        let sums = spans.iter().filter(|s| s.rank == 0 && s.track == "dp");
+        let own = || spans.iter().filter(|s| s.rank == 0);
+        let sums = own().filter(|s| s.track != "compute" && s.track != "wait");
+        let waits: f64 = own().filter(|s| s.track == "wait").map(|s| s.end - s.start).sum();
         let during = sums.clone().filter(|s| s.start < end("backward")).count();
         format!(
             "{title}: on rank 0 the backward pass ends after {:.1} ms and the step after {:.1} ms; \
-             {during} of {} all-reduces start before the backward pass has ended.",
+             {during} of {} all-reduces start before the backward pass has ended, and the rank waits \
+             {waits:.1} ms for them.",
             end("backward"),
             end("optimizer"),
             sums.count()
@@ -232,15 +268,34 @@ mod tests {
         // The first forward pass takes 1 ms longer than the second.
         let slower = trace().replacen("\"ts\":0,\"dur\":2000", "\"ts\":-1000,\"dur\":3000", 1);
         assert_ne!(slower, trace());
-        let end = fastest_step(&slower).unwrap().iter().map(|s| s.end).fold(0.0, f64::max);
+        let fastest = |text: &str| fastest_step(&serde_json::from_str::<File>(text).unwrap());
+        let end = fastest(&slower).unwrap().iter().map(|s| s.end).fold(0.0, f64::max);
         assert_eq!(end, 8.0);
-        assert!(fastest_step(r#"{"traceEvents":[]}"#).is_err());
+        assert!(fastest(r#"{"traceEvents":[]}"#).is_err());
     }
 
     #[test]
     fn the_words_tell_what_overlaps() {
-        let panels = [("bucketed".to_owned(), fastest_step(&trace()).unwrap())];
-        assert!(description(&panels).contains("1 of 1 all-reduces start before"));
+        let file: File = serde_json::from_str(&trace()).unwrap();
+        let (spans, ranks) = (fastest_step(&file).unwrap(), ranks(&file));
+        let panels = [Panel { title: "bucketed".to_owned(), ranks, spans }];
+        let words = description(&panels);
+        assert!(words.contains("1 of 1 all-reduces start before"), "{words}");
+        assert!(words.contains("the rank waits 1.0 ms"), "{words}");
         assert!(draw(&panels).contains("dp solid"));
+    }
+
+    #[test]
+    fn ranks_are_called_by_what_tells_them_apart() {
+        let named = |name: &str| {
+            format!(r#"{{"ph":"M","pid":0,"name":"process_name","args":{{"name":"{name}"}}}}"#)
+        };
+        let text = |names: &[&str]| {
+            let events: Vec<String> = names.iter().map(|name| named(name)).collect();
+            format!(r#"{{"traceEvents":[{}]}}"#, events.join(","))
+        };
+        let of = |names: &[&str]| ranks(&serde_json::from_str(&text(names)).unwrap());
+        assert_eq!(of(&["rank 0: dp0 tp0", "rank 1: dp0 tp1"]), ["tp0", "tp1"]);
+        assert_eq!(of(&["rank 0: dp0 tp0", "rank 1: dp1 tp1"]), ["dp0 tp0", "dp1 tp1"]);
     }
 }

@@ -6,6 +6,10 @@ mod ladder;
 mod overlap;
 mod replicas;
 mod ring;
+mod schedules;
+mod split;
+mod stages;
+mod sums;
 
 use anyhow::{Result, bail};
 
@@ -16,13 +20,18 @@ use anyhow::{Result, bail};
 pub fn by_name(name: &str) -> Result<String> {
     Ok(match name {
         "ladder" => ladder::svg(),
+        "layer-sums" => sums::svg(),
         "llama-block" => block::svg(),
         "overlap" => overlap::svg(),
         "replicas" => replicas::svg(),
         "ring-all-reduce" => ring::svg(),
+        "schedules" => schedules::svg(),
+        "split-matrices" => split::svg(),
+        "stages" => stages::svg(),
         _ => bail!(
             "there is no drawing `{name}` \
-             (there are: ladder, llama-block, overlap, replicas, ring-all-reduce)"
+             (there are: ladder, layer-sums, llama-block, overlap, replicas, ring-all-reduce, \
+             schedules, split-matrices, stages)"
         ),
     })
 }

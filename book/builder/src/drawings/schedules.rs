@@ -1,0 +1,133 @@
+//! The two orders of a pipeline's passes, as they would run if every stage took equally long and
+//! messages no time.
+
+use super::canvas::{At, Canvas};
+
+const STAGES: usize = 4;
+const MICRO_BATCHES: usize = 8;
+const LEFT: f64 = 34.0;
+const SLOT: f64 = 14.6;
+const ROW: f64 = 26.0;
+const BOX: f64 = 22.0;
+
+/// One micro-batch through one stage, in slots of one forward pass. A backward pass takes two.
+struct Pass {
+    forward: bool,
+    micro_batch: usize,
+    start: usize,
+}
+
+impl Pass {
+    fn end(&self) -> usize {
+        self.start + if self.forward { 1 } else { 2 }
+    }
+}
+
+pub fn svg() -> String {
+    let desc = "Two charts, each with four stages, one row each, and eight micro-batches. AFAB: every \
+                stage makes all forward passes, then all backward passes, from micro-batch 0 on. \
+                1F1B: stage 0 makes four forward passes ahead, stage 1 three, stage 2 two and stage 3 \
+                one; then each makes a backward and a forward pass in turn. Both take 33 units of time.";
+    let height = 2.0 * (30.0 + ROW * STAGES as f64) + 52.0;
+    let mut c = Canvas::new(520.0, height, "Two schedules of a pipeline", desc);
+    let mut y = 0.0;
+    for (title, all) in [("AFAB", true), ("1F1B", false)] {
+        c.text(2.0, y + 18.0, At::Start, "strong", title);
+        y += 26.0;
+        let rows = run(all);
+        let end = rows.iter().flatten().map(Pass::end).max().unwrap_or(0);
+        for (stage, passes) in rows.iter().enumerate() {
+            c.text(2.0, y + 15.5, At::Start, "mono small", &format!("pp{stage}"));
+            let mut free = 0;
+            for pass in passes {
+                idle(&mut c, free, pass.start, y);
+                free = pass.end();
+                block(&mut c, pass, y);
+            }
+            idle(&mut c, free, end, y);
+            y += ROW;
+        }
+        y += 8.0;
+    }
+    legend(&mut c, y + 6.0);
+    c.finish()
+}
+
+/// Each stage's passes in order: the order is the schedule's, the times follow from who waits for whom.
+fn run(all: bool) -> Vec<Vec<Pass>> {
+    let order = |stage: usize| {
+        let ahead = if all { MICRO_BATCHES } else { STAGES - stage };
+        let mut order: Vec<(bool, usize)> = (0..ahead).map(|i| (true, i)).collect();
+        for i in 0..MICRO_BATCHES {
+            order.push((false, i));
+            if ahead + i < MICRO_BATCHES {
+                order.push((true, ahead + i));
+            }
+        }
+        order
+    };
+    let orders: Vec<_> = (0..STAGES).map(order).collect();
+    let mut rows: Vec<Vec<Pass>> = (0..STAGES).map(|_| Vec::new()).collect();
+    while rows.iter().any(|row| row.len() < 2 * MICRO_BATCHES) {
+        for stage in 0..STAGES {
+            let Some(&(forward, micro_batch)) = orders[stage].get(rows[stage].len()) else {
+                continue;
+            };
+            // What the pass needs, if anything, comes from the stage before or behind.
+            let from = if forward { stage.checked_sub(1) } else { Some(stage + 1) };
+            let from = from.filter(|&from| from < STAGES);
+            let same = |p: &&Pass| p.forward == forward && p.micro_batch == micro_batch;
+            let arrived = match from {
+                None => 0,
+                Some(from) => match rows[from].iter().find(same) {
+                    Some(pass) => pass.end(),
+                    None => continue,
+                },
+            };
+            let start = arrived.max(rows[stage].last().map_or(0, Pass::end));
+            rows[stage].push(Pass { forward, micro_batch, start });
+        }
+    }
+    rows
+}
+
+fn block(c: &mut Canvas, pass: &Pass, y: f64) {
+    let (x, width) = (x(pass.start), SLOT * (pass.end() - pass.start) as f64);
+    let (class, ink) = if pass.forward { ("pp", "small") } else { ("pp solid", "small on") };
+    c.rect(x + 0.6, y, width - 1.2, BOX, class);
+    c.text(x + width / 2.0, y + 15.5, At::Middle, ink, &pass.micro_batch.to_string());
+}
+
+fn idle(c: &mut Canvas, from: usize, to: usize, y: f64) {
+    if to > from {
+        c.rect(x(from) + 1.5, y, SLOT * (to - from) as f64 - 3.0, BOX, "idle");
+    }
+}
+
+fn x(slot: usize) -> f64 {
+    LEFT + SLOT * slot as f64
+}
+
+fn legend(c: &mut Canvas, y: f64) {
+    let words = [("pp", "forward"), ("pp solid", "backward, twice as long"), ("idle", "waiting")];
+    let mut at = LEFT;
+    for ((class, word), width) in words.into_iter().zip([100.0, 210.0, 0.0]) {
+        c.rect(at, y, 22.0, 14.0, class);
+        c.text(at + 29.0, y + 12.0, At::Start, "small", word);
+        at += width;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_schedules_idle_as_the_formula_says() {
+        for all in [true, false] {
+            let rows = run(all);
+            let end = rows.iter().flatten().map(Pass::end).max().unwrap();
+            assert_eq!(end, 3 * (MICRO_BATCHES + STAGES - 1));
+        }
+    }
+}
