@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Plants bugs, one at a time, in a copy of this repository, and shows which tests turn red.
 
-    python3 tests/planted.py [WORD ...]      all bugs, or those whose name contains a WORD
+    python3 tests/planted.py [WORD ...]      all bugs, or those of a test file (step03) or with a WORD in their name
+    python3 tests/planted.py --first [...]   goes on to the next bug as soon as one test is red
+    python3 tests/planted.py --check         only looks whether each bug still has its place
     python3 tests/planted.py --check         builds nothing: whether every bug still finds its place
 
 A suite that stays green on one of these would prove nothing. Exit code 1 if one stays green.
@@ -10,6 +12,7 @@ A suite that stays green on one of these would prove nothing. Exit code 1 if one
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 S1, S2 = "steps/step01-single-device/src", "steps/step02-data-parallel/src"
 S3 = "steps/step03-tensor-parallel/src"
 S4 = "steps/step04-pipeline-parallel/src"
+S6 = "steps/step06-four-d/src"
 
 # (name, test file, source file, what stands there, what the bug makes of it)
 BUGS = [
@@ -130,6 +134,23 @@ BUGS = [
      "        self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last\n", ""),
     ("a head that counts as no work", "step04", f"{S4}/pipeline_parallel.rs",
      "work[stages - 1] += hidden * config.vocab_size;", "work[stages - 1] += 0 * config.vocab_size;"),
+    ("a checkpoint without the second moments", "step06", f"{S6}/checkpoint.rs",
+     "            tensor.detach().copy_(&read);", "            if *what != KEPT[2] { tensor.detach().copy_(&read); }"),
+    ("a run that resumes one sample too far", "step06", f"{S6}/checkpoint.rs",
+     "let step = saved.progress().step;", "let step = saved.progress().step + 1;"),
+    ("AdamW's own counter not resumed", "step06", f"{S6}/checkpoint.rs",
+     "    optimizer.set_step(step);", "    optimizer.set_step(0);"),
+    ("the norms counted tp times in clipping", "step06", f"{S6}/optimizer.rs",
+     "    let stage = split + squares(false)?;", "    let stage = split + squares(false)? * mesh.layout.tp as f64;"),
+    ("each rank resumes with the first part of a matrix", "step06", f"{S6}/checkpoint.rs",
+     "split: split.map(|dim| (dim as usize, range.clone())),",
+     "split: split.map(|dim| (dim as usize, 0..range.end - range.start)),"),
+    ("an exported matrix put together in the wrong order", "step06", f"{S6}/hugging_face.rs",
+     "        parts.push(part);", "        parts.insert(0, part);"),
+    ("the validation loss of the training text", "step06", f"{S6}/train.rs",
+     ".flat_map(|batch| batches.step(batch))", ".flat_map(|batch| self.batches.step(batch))"),
+    ("a checkpoint that is visible before it is whole", "step06", "shared/checkpoint/src/saved.rs",
+     'partial: dir.join(format!(".{name}.partial"))', "partial: dir.join(&name)"),
 ]
 
 # The bugs that need a second change.
@@ -175,9 +196,13 @@ def main() -> None:
     words = sys.argv[1:]
     if words == ["--check"]:
         return check()
+    first = "--first" in words
+    words = [word for word in words if word != "--first"]
     environment = {
         "CARGO_TARGET_DIR": str(ROOT / "target"),
         "LIBTORCH": str(ROOT / ".libtorch/torch"),
+        "CPLUS_INCLUDE_PATH": str(ROOT / "shared/setup/no-libtorch"),  # as in .cargo/config.toml
+        "LD_LIBRARY_PATH": str(ROOT / ".libtorch/torch/lib"),
         **os.environ,
     }
     green = []
@@ -186,17 +211,29 @@ def main() -> None:
         tree.mkdir()
         copy(tree)
         for name, test, file, old, new in BUGS:
-            if words and not any(word in name for word in words):
+            if words and not any(word == test or word in name for word in words):
                 continue
             changes = [(file, old, new)] + ([ALSO[name]] if name in ALSO else [])
             before = {file: (tree / file).read_text() for file, _, _ in changes}
             for change in changes:
                 replace(tree, *change)
             command = ["cargo", "test", "--release", "-p", "parity", "--test", test]
-            run = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
-            if "error[" in run.stderr or "could not compile" in run.stderr:
-                sys.exit(f"{name}: does not compile\n{run.stderr[-3000:]}")
-            red = sorted(set(re.findall(r"^test (\S+) \.\.\. FAILED", run.stdout, re.M)))
+            build = subprocess.run([*command, "--no-run"], cwd=tree, env=environment, capture_output=True, text=True)
+            if build.returncode:
+                sys.exit(f"{name}: does not compile\n{build.stderr[-3000:]}")
+            run = subprocess.Popen(
+                command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                start_new_session=True,
+            )
+            red = []
+            for line in run.stdout:
+                if failed := re.match(r"test (\S+) \.\.\. FAILED", line):
+                    red.append(failed[1])
+                    if first:
+                        os.killpg(run.pid, signal.SIGKILL)
+                        break
+            run.wait()
+            red.sort()
             print(f"{name}\n    " + ("\n    ".join(red) or "NOTHING TURNED RED"), flush=True)
             if not red:
                 green.append(name)

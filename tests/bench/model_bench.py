@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training speed of step01 beside transformers' Llama: same shape, same machine, same minutes.
+"""Training speed of step01 and step06 beside transformers' Llama: same shape, same machine, same minutes.
 
 Each contender runs in a process of its own, in turn, for several rounds, so that a machine that
 slows down slows all of them. The table shows the median over all timed steps, and the fastest step,
@@ -30,6 +30,7 @@ SHAPE = {
     "tie_word_embeddings": True,
 }
 BATCH, SEQ = 8, 256
+OURS = ["step01", "step06"]
 WARM = 3  # steps before the clock starts: allocations, thread pools, page faults
 CORES = len(os.sched_getaffinity(0))
 
@@ -88,8 +89,8 @@ def matrix_product(steps: int) -> list[float]:
     return seconds[WARM:]
 
 
-def step01(binary: str, steps: int) -> list[float]:
-    """Seconds of each timed step of step01, from its own metrics."""
+def ours(directory: str, step: str, steps: int) -> list[float]:
+    """Seconds of each timed step of one of our binaries on one rank, from its own metrics."""
     with tempfile.TemporaryDirectory() as work:
         data, metrics, config = (Path(work) / name for name in ("tokens.bin", "metrics.jsonl", "bench.toml"))
         # Random tokens, little-endian u16: speed does not depend on which they are.
@@ -97,17 +98,19 @@ def step01(binary: str, steps: int) -> list[float]:
         data.write_bytes(bytes(byte & 0x0F if i % 2 else byte for i, byte in enumerate(words)))
         values = {key: str(value).lower() for key, value in SHAPE.items()}
         config.write_text("[model]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()))
-        command = [binary, "--config", config, "--data", data, "--metrics", metrics, "--seq-len", SEQ]
+        command = [Path(directory) / step, "--config", config, "--data", data, "--metrics", metrics, "--seq-len", SEQ]
         command += ["--micro-batch", BATCH, "--global-batch", BATCH, "--steps", WARM + steps]
         command += ["--threads-per-rank", CORES, "--dtype", "f32", "--device", "cpu", "--sample", 0]
+        if step == "step06":
+            command += ["--dp", 1, "--pp", 1, "--cp", 1, "--tp", 1]
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     return [BATCH * SEQ / line["tokens_per_second"] for line in lines[WARM:]]
 
 
-def measure(name: str, binary: str | None, steps: int) -> list[float]:
-    if name == "step01":
-        return step01(binary, steps)
+def measure(name: str, binaries: str | None, steps: int) -> list[float]:
+    if name in OURS:
+        return ours(binaries, name, steps)
     if name == "product":
         return matrix_product(steps)
     return transformers_llama(name, steps)
@@ -116,24 +119,24 @@ def measure(name: str, binary: str | None, steps: int) -> list[float]:
 def apart(name: str, arguments: argparse.Namespace) -> list[float]:
     """Seconds of a contender's timed steps, measured in a process of its own."""
     command = [sys.executable, __file__, "--one", name, "--steps", str(arguments.steps)]
-    if arguments.step01:
-        command += ["--step01", arguments.step01]
+    if arguments.binaries:
+        command += ["--binaries", arguments.binaries]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     return json.loads(answer.stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--step01", help="the binary; without it, transformers alone is measured")
+    parser.add_argument("--binaries", help="where step01 and step06 are; without it, transformers alone is measured")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="timed steps a round")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.one, arguments.step01, arguments.steps)))
+        print(json.dumps(measure(arguments.one, arguments.binaries, arguments.steps)))
         return
 
-    names = ["product", "eager", "sdpa"] + (["step01"] if arguments.step01 else [])
+    names = ["product", "eager", "sdpa"] + (OURS if arguments.binaries else [])
     seconds = {name: [] for name in names}
     for number in range(arguments.rounds):
         for name in names:
@@ -142,7 +145,7 @@ def main() -> None:
 
     median = {name: statistics.median(values) for name, values in seconds.items()}
     ceiling = 2 * 1024**3 / median["product"]
-    labels = {"eager": "transformers, eager", "sdpa": "transformers, SDPA", "step01": "step01"}
+    labels = {"eager": "transformers, eager", "sdpa": "transformers, SDPA"} | {name: name for name in OURS}
     print(f"\n{parameters():,} parameters, {BATCH} x {SEQ} tokens a step, f32, AdamW, {CORES} cores")
     print(f"matrix product 1024^3: {ceiling / 1e9:.0f} GFLOP/s\n")
     print(f"{'':22}{'tokens/s':>10}{'fastest':>10}{'to eager':>10}{'of ceiling':>12}")
@@ -150,6 +153,8 @@ def main() -> None:
         speed, fastest = BATCH * SEQ / median[name], BATCH * SEQ / min(seconds[name])
         share = speed * flops_per_token() / ceiling
         print(f"{labels[name]:22}{speed:10,.0f}{fastest:10,.0f}{median['eager'] / median[name]:9.2f}x{share:12.0%}")
+    if arguments.binaries:
+        print(f"\nstep06 on one rank: {median['step01'] / median['step06']:.2f} of step01")
 
 
 if __name__ == "__main__":

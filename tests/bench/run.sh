@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make bench`: collectives beside Gloo, and step01 beside transformers' Llama. What Python needs for
+# `make bench`: collectives beside Gloo, and step01 and step06 beside transformers' Llama. What Python needs for
 # that goes into .venv, once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -15,6 +15,6 @@ if ! cmp -s "$wants" .venv/installed.txt; then
     cp "$wants" .venv/installed.txt # last, so a broken install is done again
 fi
 
-cargo build --release -p step01
+cargo build --release -p step01 -p step06
 cargo bench -p comm --bench collectives -- --gloo --python "$PWD/.venv/bin/python" # cargo runs it elsewhere
-exec .venv/bin/python tests/bench/model_bench.py --step01 "${CARGO_TARGET_DIR:-target}/release/step01" "$@"
+exec .venv/bin/python tests/bench/model_bench.py --binaries "${CARGO_TARGET_DIR:-target}/release" "$@"

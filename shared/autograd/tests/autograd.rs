@@ -257,3 +257,50 @@ fn causal_attention_is_the_formula_with_shared_key_value_heads_too() {
         }
     }
 }
+
+#[test]
+fn blocks_of_attention_merge_into_the_whole() {
+    // Two halves of the keys, merged by log-sum-exp: the second half of the queries sees both.
+    let (q, k, v) = (leaf(&[2, 8, 4, 6]), leaf(&[2, 8, 2, 6]), leaf(&[2, 8, 2, 6]));
+    let weight = Tensor::randn([2, 8, 4, 6], F64);
+    let whole = autograd::causal_attention(&q, &k, &v);
+    let grads =
+        Tensor::run_backward(&[(&whole * &weight).sum(Kind::Double)], &[&q, &k, &v], false, false);
+
+    let [q, k, v, weight] = [&q, &k, &v, &weight].map(|t| t.detach().transpose(1, 2));
+    let half = |t: &Tensor, i: i64| t.narrow(2, 4 * i, 4); // [batch, heads, 4, dim]
+    let (before, before_lse) =
+        autograd::attention_block(&half(&q, 1), &half(&k, 0), &half(&v, 0), false);
+    let (own, own_lse) = autograd::attention_block(&half(&q, 1), &half(&k, 1), &half(&v, 1), true);
+    let lse = before_lse.logaddexp(&own_lse);
+    let share = |part: &Tensor| (part - &lse).exp().unsqueeze(-1);
+    let out = before * share(&before_lse) + own * share(&own_lse);
+    let close = |a: &Tensor, b: &Tensor| {
+        let error = (a - b).abs().max().double_value(&[]);
+        assert!(error < 1e-13, "{error}"); // sums of a few terms of size one, in another order
+    };
+    close(&out, &half(&whole.detach().transpose(1, 2), 1));
+
+    // The gradients of the later half of k and v come from one block alone.
+    let [_, grad_k, grad_v] = autograd::attention_block_backward(
+        &half(&weight, 1),
+        &half(&q, 1),
+        &half(&k, 1),
+        &half(&v, 1),
+        &out,
+        &lse,
+        true,
+    );
+    close(&grad_k, &half(&grads[1].transpose(1, 2), 1));
+    close(&grad_v, &half(&grads[2].transpose(1, 2), 1));
+}
+
+#[test]
+fn a_backward_pass_can_begin_with_a_gradient_from_elsewhere() {
+    let x = leaf(&[3, 4]);
+    let grad = Tensor::randn([3, 4], F64);
+    autograd::backward_with(&(&x * 3.0), &grad).unwrap();
+    assert_eq!(x.grad(), &grad * 3.0);
+    let error = autograd::backward_with(&(&x * 3.0), &Tensor::randn([2], F64)).unwrap_err();
+    assert!(error.to_string().contains("shape"), "{error}");
+}
