@@ -21,13 +21,13 @@ fn sequence_layouts(cp: usize) -> impl Iterator<Item = CpLayout> {
 }
 
 #[test]
-fn every_layout_computes_what_step01_computes() {
+fn every_layout_with_shared_sequences_computes_what_step01_computes() {
     // Eight ranks of a sequence of 16 in zigzag: a token a piece.
     let batch = "--global-batch 8 --micro-batch 1";
     let references = [false, true].map(|tied| model(tied).reference(batch));
-    let all: Vec<_> = [1, 2, 4, 8].into_iter().flat_map(layouts).collect();
-    assert_eq!(all.len(), 35);
-    for (i, layout) in all.into_iter().enumerate() {
+    // Those with whole sequences are step04's, and step06's tests run all 35.
+    let all = [2, 4, 8].into_iter().flat_map(layouts).filter(|layout| layout.cp > 1);
+    for (i, layout) in all.enumerate() {
         for how in sequence_layouts(layout.cp) {
             let (tied, schedule) = (i % 2 == 0, ["1f1b", "afab"][i / 2 % 2]);
             let flags = layout_flags(layout);
