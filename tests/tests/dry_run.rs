@@ -7,10 +7,18 @@ use comm::Coords;
 use common::{Model, layout_flags};
 use insta::assert_snapshot;
 use parity::{Record, Tensors, parse, record};
+use plan::{Plan, predict, rates};
 use std::process::Command;
-use step06::dry_run::page;
-use step06::plan::Plan;
-use step06::predict::{predict, rates};
+use step06::pipeline_parallel::stages;
+
+fn planned(config: &Config) -> Plan<'_> {
+    let (seq_len, pp) = (config.data.seq_len, config.parallel.layout.pp);
+    Plan::new(config, stages(&config.model, seq_len, pp))
+}
+
+fn page(config: &Config) -> String {
+    plan::page(config, planned(config).stages)
+}
 
 /// Worlds that between them use every formula: each dimension alone and all at once, stages of unequal
 /// length, a vocabulary that tp does not divide, tied ends, both schedules, a loss in two slices,
@@ -37,7 +45,7 @@ fn worlds() -> Vec<Vec<String>> {
 fn the_bytes_foretold_are_the_bytes_sent() {
     for flags in worlds() {
         let config = parse(6, &flags).unwrap();
-        let plan = Plan::new(&config);
+        let plan = planned(&config);
         for Record { coords, stats, .. } in record(6, &flags).unwrap() {
             for stats in stats {
                 assert_eq!(stats.comm_bytes, plan.comm_bytes(coords), "{flags:?}, {coords}");
@@ -53,7 +61,7 @@ fn the_weights_foretold_are_the_weights_held() {
     };
     for flags in worlds() {
         let config = parse(6, &flags).unwrap();
-        let plan = Plan::new(&config);
+        let plan = planned(&config);
         for Record { coords, weights, grads, .. } in record(6, &flags).unwrap() {
             let memory = plan.memory(coords);
             let held = [bytes(&weights[0]), bytes(&grads[0])].map(|n| n as u64);
@@ -72,7 +80,7 @@ fn as_many_micro_batches_are_in_flight_as_foretold() {
             let model = Model { layers: 5, ..Model::default() };
             let config = parse(6, &model.flags(&format!("{run} --global-batch {micro_batches}")));
             let config = config.unwrap();
-            let plan = Plan::new(&config);
+            let plan = planned(&config);
             let foretold: Vec<u64> = (0..4).map(|stage| plan.in_flight(stage)).collect();
             let run = config.clone();
             let seen = comm::launch(&config.launch(), move |mesh| {
@@ -131,7 +139,7 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
         // Two runs that differ in the micro-batches in flight alone.
         let measured = (peak("3", dtype) - peak("1", dtype)) as f64 / 2.0;
         let config = wide("3", dtype);
-        let foretold = Plan::new(&config).memory(Coords::default()).activations as f64 / 3.0;
+        let foretold = planned(&config).memory(Coords::default()).activations as f64 / 3.0;
         println!("{dtype}: {measured} measured, {foretold} foretold");
         // Autograd's nodes, the tokens and the rest of each tensor's last page are not counted.
         approx::assert_relative_eq!(measured, foretold, max_relative = 0.03);
@@ -161,7 +169,7 @@ fn the_largest_worlds_are_laid_out_whole() {
     for (mesh, flags, _) in LLAMA {
         let config = published("llama-3.1-405b", flags);
         assert!(page(&config).contains(mesh), "{}", page(&config));
-        let plan = Plan::new(&config);
+        let plan = planned(&config);
         let layout = config.parallel.layout;
         assert_eq!(plan.stages.iter().map(|s| s.end - s.start).sum::<i64>(), 126);
         assert!(plan.stages.windows(2).all(|pair| pair[0].end == pair[1].start));
@@ -185,7 +193,7 @@ fn the_published_models_have_their_published_sizes() {
     let parameters = |name| {
         let mut config = published(name, "");
         config.parallel.layout = comm::Layout::default();
-        Plan::new(&config).parameters(Coords::default()).iter().sum::<u64>()
+        planned(&config).parameters(Coords::default()).iter().sum::<u64>()
     };
     // As counted by Hugging Face: 1.71B, 8.03B, 406B.
     assert_eq!(parameters("smollm-1.7b"), 1_711_376_384);
@@ -198,7 +206,7 @@ fn llama_405b_was_faster_than_this_schedule_and_slower_than_one_without_a_bubble
     for (mesh, flags, published_mfu) in LLAMA {
         let config = published("llama-3.1-405b", flags);
         let gpu = Gpu::H100.figures();
-        let step = predict(&Plan::new(&config), &gpu);
+        let step = predict(&planned(&config), &gpu);
         let mfu = |seconds: f64| 100.0 * rates(&config, seconds)[0] / gpu.bf16;
         let (ours, full) = (mfu(step.seconds()), mfu(step.seconds() - step.bubble));
         println!(
@@ -226,7 +234,7 @@ fn any_layout_of_sixteen_has_a_page_that_a_person_can_read() {
             assert_eq!(layout.tp, 16, "{layout}"); // more than key/value heads
             continue;
         };
-        let page = page(&config);
+        let page = self::page(&config);
         assert!(page.lines().count() <= 45 && page.lines().all(|l| l.chars().count() <= 110));
         assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
     }

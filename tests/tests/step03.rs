@@ -10,7 +10,7 @@ const SYNCS: [&str; 2] = ["blocking", "overlapped"];
 
 /// Every (dp, tp) whose product is `world`.
 fn layouts(world: usize) -> impl Iterator<Item = (usize, usize)> {
-    (1..=world).filter(move |tp| world % tp == 0).map(move |tp| (world / tp, tp))
+    (1..=world).filter(move |tp| world.is_multiple_of(*tp)).map(move |tp| (world / tp, tp))
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn every_layout_computes_what_step01_computes() {
 
 /// Every (dp, pp, tp) whose product is `world`.
 fn layouts(world: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    let divides = move |n: &usize| world % n == 0;
+    let divides = move |n: &usize| world.is_multiple_of(*n);
     let pairs = move |dp: usize| (1..=world / dp).map(move |pp| (dp, pp, world / dp / pp));
     (1..=world).filter(divides).flat_map(pairs).filter(move |(dp, pp, tp)| dp * pp * tp == world)
 }

@@ -220,7 +220,7 @@ fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
 fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     let evaluate = |layout: &str| -> (f64, Vec<f64>) {
         let run =
-            format!("--global-batch 8 --micro-batch 1 {layout} --eval-every 1 --eval-batches 2");
+            format!("--global-batch 8 --micro-batch 1 {layout} --eval-every 1 --eval-batches 1");
         let config = parse(6, &Model::default().flags(&run)).unwrap();
         let all = comm::launch(&config.launch(), move |mesh| {
             let mut trainer = Trainer::new(&config, mesh)?;
@@ -239,7 +239,8 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     assert_eq!(losses, untouched[0].stats[..2].iter().map(|s| s.loss).collect::<Vec<_>>());
     // An untrained model knows nothing of 256 bytes.
     approx::assert_relative_eq!(one, 256f64.ln(), max_relative = 0.01);
-    assert_ne!(one, losses[0], "the held-out text is the training text");
+    // One batch of the training text has the loss of the first step, whatever the order of the sum.
+    assert!((one - losses[0]).abs() > 1e-6, "the held-out text is the training text");
     for layout in ["--dp 2 --pp 2 --cp 2 --tp 1", "--dp 1 --pp 1 --cp 2 --tp 4"] {
         let (other, _) = evaluate(layout);
         approx::assert_relative_eq!(one, other, max_relative = 1e-12);

@@ -3,6 +3,7 @@
 
 mod args;
 mod assemble;
+mod choices;
 mod config;
 mod gpu;
 mod keys;

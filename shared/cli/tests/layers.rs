@@ -207,6 +207,15 @@ fn a_dry_run_may_be_larger_than_any_host() {
 }
 
 #[test]
+fn a_dry_run_needs_no_data_no_device_and_no_world() {
+    let args = "--dry-run --gpu a100 --device cuda --launcher env --data /no/such.txt --tokenizer /no/t.json \
+                --save /dev/null --metrics /no/such/m.jsonl";
+    let config = parse(6, &args.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(config.run.gpu, cli::Gpu::A100);
+    assert_eq!(config.run.gpu.figures().peak(cli::Dtype::Bf16), 312e12);
+}
+
+#[test]
 fn help_shows_the_flags_of_the_step() {
     let help = |step| match try_parse(step, &["--help"]) {
         Err(Refusal::Help(text)) => text,

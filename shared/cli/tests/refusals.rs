@@ -90,6 +90,8 @@ fn a_value_of_the_wrong_kind() {
     assert_snapshot!(refused(5, "--cp-layout ring"), @"--cp-layout is ring, but must be zigzag or contiguous");
     assert_snapshot!(refused(2, "--dp-sync quick"), @"--dp-sync is quick, but must be naive or bucketed");
     assert_snapshot!(refused(1, "--device gpu"), @"--device is gpu, but must be cpu or cuda");
+    assert_snapshot!(refused(6, "--gpu h300"), @"--gpu is h300, but must be h100, h200 or a100");
+    assert_snapshot!(refused(5, "--gpu h100"), @"--gpu comes with step06: step05 has no such flag");
     assert_snapshot!(refused(1, "--dtype f16"), @"--dtype is f16, but must be f32, f64 or bf16");
     assert_snapshot!(refused(1, "--launcher mpi"), @"--launcher is mpi, but must be threads, processes or env");
 }

@@ -114,6 +114,7 @@ mod tests {
             mfu: None,
             comm_bytes: CommBytes { dp: 1, tp: 2, pp: 3, cp: u64::MAX },
             peak_memory_bytes: Some(1 << 33),
+            val_loss: None,
         }
     }
 

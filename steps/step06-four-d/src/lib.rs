@@ -3,16 +3,12 @@
 pub mod checkpoint;
 pub mod context_parallel;
 pub mod data_parallel;
-pub mod dry_run;
 pub mod hugging_face;
 pub mod layers;
 pub mod loss;
 pub mod model;
 pub mod optimizer;
 pub mod pipeline_parallel;
-pub mod plan;
-pub mod predict;
 pub mod rotary;
 pub mod tensor_parallel;
-pub mod traffic;
 pub mod train;

@@ -97,7 +97,7 @@ pub fn reference(tied: bool, run: &str) -> Tensors {
 
 /// Every layout of `world` ranks.
 pub fn layouts(world: usize) -> Vec<Layout> {
-    let divides = |n: &usize| world % n == 0;
+    let divides = |n: &usize| world.is_multiple_of(*n);
     let mut all = vec![];
     for dp in (1..=world).filter(divides) {
         for pp in (1..=world / dp).filter(divides) {

@@ -4,9 +4,6 @@ use cli::{Config, DeviceName, Dtype, Schedule};
 use comm::Coords;
 use std::ops::Range;
 
-use crate::layers::part;
-use crate::pipeline_parallel::stages;
-
 /// A world on paper. Sizes are those of one rank: what tp and cp share is divided already.
 pub struct Plan<'a> {
     pub config: &'a Config,
@@ -44,7 +41,8 @@ impl Memory {
 }
 
 impl<'a> Plan<'a> {
-    pub fn new(config: &'a Config) -> Self {
+    /// `stages` are the layers of each stage, as the trainer cuts them.
+    pub fn new(config: &'a Config, stages: Vec<Range<i64>>) -> Self {
         let (model, layout) = (&config.model, config.parallel.layout);
         let (tp, head_dim) = (layout.tp as i64, model.head_dim());
         let (compute, weight, softmax) = match config.run.dtype {
@@ -54,7 +52,7 @@ impl<'a> Plan<'a> {
         };
         Self {
             config,
-            stages: stages(model, config.data.seq_len, layout.pp),
+            stages,
             micro_batches: config.micro_batches() as u64,
             tokens: (config.train.micro_batch * config.data.seq_len / layout.cp) as u64,
             hidden: model.hidden_size as u64,
@@ -147,7 +145,9 @@ impl<'a> Plan<'a> {
 
     /// Rows of the embedding and the head on a tp rank.
     pub fn vocab(&self, rank: usize) -> u64 {
-        let words = part(self.config.model.vocab_size, rank, self.config.parallel.layout.tp);
+        let (length, ranks) = (self.config.model.vocab_size, self.config.parallel.layout.tp as i64);
+        let start = |rank: usize| length * rank as i64 / ranks;
+        let words = start(rank)..start(rank + 1);
         (words.end - words.start) as u64
     }
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use cli::{Config, CpLayout};
 use comm::{Coords, Layout};
 use std::io::Write;
+use std::ops::Range;
 
 use crate::plan::Plan;
 use crate::predict::{OF_PEAK, assumed, balance, in_node, predict, rates};
@@ -11,13 +12,14 @@ use crate::predict::{OF_PEAK, assumed, balance, in_node, predict, rates};
 /// Worlds up to this are shown rank by rank.
 const SMALL: usize = 16;
 
-pub fn print(config: &Config) -> Result<()> {
-    std::io::stdout().write_all(page(config).as_bytes()).context("cannot print")
+/// Prints [`page`].
+pub fn print(config: &Config, stages: Vec<Range<i64>>) -> Result<()> {
+    std::io::stdout().write_all(page(config, stages).as_bytes()).context("cannot print")
 }
 
 /// The page. Reads no file, allocates no tensor, starts no rank.
-pub fn page(config: &Config) -> String {
-    let plan = Plan::new(config);
+pub fn page(config: &Config, stages: Vec<Range<i64>>) -> String {
+    let plan = Plan::new(config, stages);
     [head(&plan), ranks(config.parallel.layout), memory(&plan), bytes(&plan), time(&plan)]
         .join("\n")
 }
@@ -26,7 +28,8 @@ fn head(plan: &Plan) -> String {
     let Config { model, data, train, parallel, run, .. } = plan.config;
     let mut alone = plan.config.clone();
     alone.parallel.layout = Layout::default();
-    let whole = Plan::new(&alone).parameters(Coords::default());
+    let layers = 0..model.num_hidden_layers;
+    let whole = Plan::new(&alone, vec![layers]).parameters(Coords::default());
     let (sequences, seq) = (train.global_batch, data.seq_len);
     let (tokens, world) = (group(sequences * seq), group(parallel.layout.world()));
     let [whole, hidden] = [whole.iter().sum(), plan.hidden].map(group);
@@ -194,9 +197,9 @@ fn size(bytes: u64) -> String {
     let scaled = |shift: u32| bytes as f64 / (1u64 << shift) as f64;
     match bytes {
         0 => "–".to_owned(),
-        ..1024 => format!("{bytes} B"),
-        ..0x10_0000 => format!("{:.1} KiB", scaled(10)),
-        ..0x4000_0000 => format!("{:.1} MiB", scaled(20)),
+        1..1024 => format!("{bytes} B"),
+        1024..0x10_0000 => format!("{:.1} KiB", scaled(10)),
+        0x10_0000..0x4000_0000 => format!("{:.1} MiB", scaled(20)),
         _ => format!("{:.1} GiB", scaled(30)),
     }
 }

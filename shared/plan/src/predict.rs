@@ -187,7 +187,7 @@ pub fn assumed() -> String {
 
 /// Whether `n` ranks, each `stride` from the next, stay in one node.
 pub fn in_node(stride: usize, n: usize) -> bool {
-    GPUS_PER_NODE % (stride * n) == 0
+    GPUS_PER_NODE.is_multiple_of(stride * n)
 }
 
 /// Bytes per second that a rank sends in such a group.
