@@ -11,14 +11,13 @@ use crate::traffic::SLICE;
 /// of 312 TFLOP/s); a model's own shapes are not the best ones. FlashAttention-3 reaches up to 75%
 /// forward on an H100 (Shah et al., 2024), and less for short sequences and backward.
 pub const OF_PEAK: f64 = 0.70;
-/// Of the memory's bandwidth, what a long copy reaches: about 3.1 of 3.35 TB/s on an H100.
+/// Of the memory's bandwidth, what a long copy reaches: an assumption.
 pub const OF_MEMORY: f64 = 0.90;
-/// Of a link's bandwidth, what a ring reaches with long messages: NCCL's all-reduce sends about 240
-/// of an A100's 300 GB/s of NVLink, and 35 to 45 of 50 GB/s of a network.
+/// Of a link's bandwidth, what a ring reaches with long messages: an assumption.
 pub const OF_LINKS: f64 = 0.80;
 /// How often each kept byte of a token is read or written in casts, norms, rotary embedding, SwiGLU,
-/// residual sums and their gradients, each an operation of its own: about 8 times for Llama 3.1 405B
-/// on 8 tp ranks, 6.7 for SmolLM 1.7B, when counted one by one.
+/// residual sums and their gradients, each an operation of its own: a rough count, and the coarsest
+/// figure here.
 pub const PASSES: f64 = 7.0;
 
 /// Seconds of one step of the slowest stage, by what it waits for. They add up to the step.
