@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 S1, S2 = "steps/step01-single-device/src", "steps/step02-data-parallel/src"
 S3 = "steps/step03-tensor-parallel/src"
 S4 = "steps/step04-pipeline-parallel/src"
+S5 = "steps/step05-context-parallel/src"
 S6 = "steps/step06-four-d/src"
 
 # (name, test file, source file, what stands there, what the bug makes of it)
@@ -151,6 +152,37 @@ BUGS = [
      ".flat_map(|batch| batches.step(batch))", ".flat_map(|batch| self.batches.step(batch))"),
     ("a checkpoint that is visible before it is whole", "step06", "shared/checkpoint/src/saved.rs",
      'partial: dir.join(format!(".{name}.partial"))', "partial: dir.join(&name)"),
+    ("positions of the piece next door", "step05", f"{S5}/context_parallel.rs",
+     "CpLayout::Contiguous => piece(rank, ranks),", "CpLayout::Contiguous => piece((rank + 1) % ranks, ranks),"),
+    ("rotary angles of the first positions on every rank", "step05", f"{S5}/rotary.rs",
+     "let positions = positions.to_device(Device::Cpu).to_kind(Kind::Double);",
+     "let positions = Tensor::arange(positions.size()[0], (Kind::Double, Device::Cpu));"),
+    ("the target at a piece's edge taken from this rank's next row", "step05", f"{S5}/context_parallel.rs",
+     "targets: self.pick(targets) }",
+     "targets: {\n            let own = self.pick(inputs).roll([-1], [1]);\n"
+     "            let end = own.size()[1] - 1;\n            let last = self.pick(targets).narrow(1, end, 1);\n"
+     "            Tensor::cat(&[own.narrow(1, 0, end), last], 1)\n        } }"),
+    ("a block of another rank masked like one's own", "step05", f"{S5}/context_parallel.rs",
+     "CpLayout::Contiguous => (all.clone(), all, false),", "CpLayout::Contiguous => (all.clone(), all, true),"),
+    ("the wrong half of an earlier rank's block", "step05", f"{S5}/context_parallel.rs",
+     "CpLayout::Zigzag => (all, first, false),", "CpLayout::Zigzag => (all, second, false),"),
+    ("the wrong half of the queries for a later rank's block", "step05", f"{S5}/context_parallel.rs",
+     "CpLayout::Zigzag if from > rank => (second, all, false),",
+     "CpLayout::Zigzag if from > rank => (first, all, false),"),
+    ("a block's own log-sum-exp in the backward pass", "step05", f"{S5}/context_parallel.rs",
+     "                // With `out` and `lse` of all blocks together, not of this one.\n",
+     "                let lse = autograd::attention_block(&q, &k, &v, part.causal).1;\n"),
+    ("blocks averaged instead of weighed", "step05", f"{S5}/context_parallel.rs",
+     "let merged = all * share(all_lse) + out * share(lse);", "let merged = (all + out) * 0.5 + 0.0 * share(lse);"),
+    ("gradients summed over dp and not over cp", "step05", f"{S5}/train.rs",
+     "DataParallel::new(model.parameters(), &mesh.data,", "DataParallel::new(model.parameters(), &mesh.dp,"),
+    ("the gradients of keys and values one hop short of home", "step05", f"{S5}/context_parallel.rs",
+     "if hop > 0 {", "if hop > 0 && (hop == 1 || hop + 1 < ranks) {"),
+    ("the loss summed over dp and not over cp", "step05", f"{S5}/train.rs",
+     "self.mesh.data.all_reduce(&loss)?;", "self.mesh.dp.all_reduce(&loss)?;"),
+    ("keys and values taken for those of another rank", "step05", f"{S5}/context_parallel.rs",
+     "            // The next block travels while this one is attended to.\n",
+     "            let from = if hop == 0 { from } else { (rank + hop) % ranks };\n"),
 ]
 
 # The bugs that need a second change.

@@ -6,6 +6,7 @@ mod common;
 use comm::Layout;
 use common::{Model, assert_launchers_agree, flags, layout_flags, layouts, without_norm};
 use parity::{Bound, Record, Tensors, compare, parse, record, whole};
+use proptest::prelude::*;
 use std::path::Path;
 use step06::train::{Trainer, run};
 use tch::{Kind, Tensor};
@@ -45,6 +46,37 @@ fn all_35_layouts_and_sixteen_ranks_compute_what_step01_computes() {
                 println!("{what}: largest relative error {worst:.1e}");
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() })]
+
+    /// Beyond the grid: worlds that are no power of two, stages and vocabularies that nothing divides,
+    /// sequences of several lengths, several sequences in a micro-batch.
+    #[test]
+    fn layouts_at_random_compute_what_step01_computes(
+        (dp, pp, cp, tp) in (1..=3usize, 1..=3usize, 1..=3usize, prop::sample::select(vec![1, 2, 4])),
+        (micro_batch, micro_batches) in (1..=2usize, 1..=5usize),
+        (layers, vocab, piece) in (3..=5usize, 256..=263usize, 1..=5usize),
+        (tied, afab, contiguous, naive) in any::<(bool, bool, bool, bool)>(),
+    ) {
+        prop_assume!(dp * pp * cp * tp <= 12);
+        let model = Model { tied, layers, vocab };
+        let (global_batch, seq) = (dp * micro_batch * micro_batches, 2 * cp * piece);
+        let data = format!("--global-batch {global_batch} --seq-len {seq}");
+        let layout = layout_flags(Layout { dp, pp, cp, tp });
+        let way = format!(
+            "--schedule {} --cp-layout {} --dp-sync {} --bucket-mb 0.01",
+            if afab { "afab" } else { "1f1b" },
+            if contiguous { "contiguous" } else { "zigzag" },
+            if naive { "naive" } else { "bucketed" },
+        );
+        let run = format!("{data} --micro-batch {micro_batch} {layout} {way}");
+        let what = format!("{run}, {model:?}");
+        let records = record(6, &model.flags(&run)).unwrap();
+        let reference = model.reference(&format!("{data} --micro-batch {micro_batch}"));
+        compare(&what, &reference, &whole(&what, &records), Bound::REORDERED);
     }
 }
 
