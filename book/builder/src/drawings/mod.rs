@@ -2,8 +2,11 @@
 
 mod block;
 pub(crate) mod canvas;
+mod context;
 mod ladder;
+mod memory;
 mod overlap;
+mod passing;
 mod replicas;
 mod ring;
 mod schedules;
@@ -19,10 +22,13 @@ use anyhow::{Result, bail};
 /// When there is none; the message lists those there are.
 pub fn by_name(name: &str) -> Result<String> {
     Ok(match name {
+        "causal-triangle" => context::svg(),
         "ladder" => ladder::svg(),
         "layer-sums" => sums::svg(),
         "llama-block" => block::svg(),
+        "memory-by-length" => memory::svg(),
         "overlap" => overlap::svg(),
+        "passing-blocks" => passing::svg(),
         "replicas" => replicas::svg(),
         "ring-all-reduce" => ring::svg(),
         "schedules" => schedules::svg(),
@@ -30,8 +36,8 @@ pub fn by_name(name: &str) -> Result<String> {
         "stages" => stages::svg(),
         _ => bail!(
             "there is no drawing `{name}` \
-             (there are: ladder, layer-sums, llama-block, overlap, replicas, ring-all-reduce, \
-             schedules, split-matrices, stages)"
+             (there are: causal-triangle, ladder, layer-sums, llama-block, memory-by-length, \
+             overlap, passing-blocks, replicas, ring-all-reduce, schedules, split-matrices, stages)"
         ),
     })
 }
