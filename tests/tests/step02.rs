@@ -7,8 +7,9 @@ use parity::{Bound, compare, record, record_with, whole};
 
 const SYNCS: [&str; 2] = ["naive", "bucketed"];
 
-/// Buckets of 10 kB: about a dozen for the model under test.
-const BUCKETS: &str = "--bucket-mb 0.01";
+/// Buckets of 20 kB: for the model under test about a dozen, of which some hold one gradient and some
+/// several. (With 10 kB each would hold one, and a gradient lost inside a bucket would not be missed.)
+const BUCKETS: &str = "--bucket-mb 0.02";
 
 #[test]
 fn every_world_and_way_of_summing_computes_what_step01_computes() {

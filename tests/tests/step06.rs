@@ -73,7 +73,7 @@ proptest! {
         let data = format!("--global-batch {global_batch} --seq-len {seq}");
         let layout = layout_flags(Layout { dp, pp, cp, tp });
         let way = format!(
-            "--schedule {} --cp-layout {} --dp-sync {} --bucket-mb 0.01",
+            "--schedule {} --cp-layout {} --dp-sync {} --bucket-mb 0.02",
             if afab { "afab" } else { "1f1b" },
             if contiguous { "contiguous" } else { "zigzag" },
             if naive { "naive" } else { "bucketed" },
