@@ -281,8 +281,8 @@ fn the_page_of_a_small_world() {
       dp, not hidden         24.36 µs   39.7%
       optimiser               3.12 µs    5.1%
       step                   61.43 µs           16,669,410 tokens/s
-      MFU 8.9%: 6 of 67 TFLOP/s, counted as 6N + 12LhS a token; 8.3% with the mask, 6N + 6LhS
-      and were products at 80%: 9.1%; elementwise fused to half: 10.4%; no bubble (stages interleaved): 10.7%
+      MFU 9.2%: 6 of 67 TFLOP/s, counted as 6N + 12LhS a token; 8.3% strict: no look-up, half of attention
+      and were products at 80%: 9.4%; elementwise fused to half: 10.8%; no bubble (stages interleaved): 11.1%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%, no latency;
       7 reads or writes of each kept byte; attention fused; memory suffices. Hidden: backward tp
       sums behind weights' gradients, dp behind the last backward pass, cp behind attention, pp
@@ -334,8 +334,8 @@ fn the_page_of_a_large_world() {
       dp, not hidden          0.38 s     2.3%
       optimiser               0.04 s     0.3%
       step                   16.37 s            1,024,572 tokens/s
-      MFU 33.2%: 328 of 989 TFLOP/s, counted as 6N + 12LhS a token; 31.9% with the mask, 6N + 6LhS
-      and were products at 80%: 36.1%; elementwise fused to half: 37.2%; no bubble (stages interleaved): 47.8%
+      MFU 33.4%: 330 of 989 TFLOP/s, counted as 6N + 12LhS a token; 31.9% strict: no look-up, half of attention
+      and were products at 80%: 36.3%; elementwise fused to half: 37.3%; no bubble (stages interleaved): 48.0%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%, no latency;
       7 reads or writes of each kept byte; attention fused; memory suffices. Hidden: backward tp
       sums behind weights' gradients, dp behind the last backward pass, cp behind attention, pp

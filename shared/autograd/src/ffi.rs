@@ -50,6 +50,19 @@ unsafe extern "C" {
         weight_decay: f64,
         eps: f64,
     ) -> *mut c_char;
+    pub(crate) fn ferrotron_flash(
+        q: *const C_tensor,
+        k: *const C_tensor,
+        v: *const C_tensor,
+        causal: bool,
+        out: *mut *mut C_tensor,
+        lse: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn ferrotron_flash_backward(
+        inputs: *const *const C_tensor,
+        causal: bool,
+        grads: *mut *mut C_tensor,
+    ) -> *mut c_char;
     fn free(pointer: *mut c_void);
 }
 

@@ -92,32 +92,3 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     };
     out.transpose(1, 2) // [batch, seq, heads, head_dim]
 }
-
-/// Attention of some queries to some keys, and what it takes to merge it with attention to others:
-/// the logarithm of each softmax's denominator, log Σ exp(q·k/√head_dim). `q`: `[batch, heads, n,
-/// head_dim]`; `k`, `v`: `[batch, kv_heads, m, head_dim]`, `kv_heads` a divisor of `heads`. Returns
-/// `[batch, heads, n, head_dim]`, and `[batch, heads, n]` in f32, or f64 for f64. `causal`: n is m, and
-/// query i sees keys up to i. Records no history.
-pub fn attention_block(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> (Tensor, Tensor) {
-    let none = None::<&Tensor>;
-    Tensor::internal_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, none, None)
-}
-
-/// The gradients of `q`, `k` and `v` that come from one block, given the output of *all* the blocks
-/// that the queries attend to, its log-sum-exp and its gradient: with them the kernel recomputes this
-/// block's share of the softmax. Shapes as for [`attention_block`].
-pub fn attention_block_backward(
-    grad: &Tensor,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    out: &Tensor,
-    lse: &Tensor,
-    causal: bool,
-) -> [Tensor; 3] {
-    let none = None::<&Tensor>;
-    let (q, k, v) = Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
-        grad, q, k, v, out, lse, 0.0, causal, none, None,
-    );
-    [q, k, v]
-}

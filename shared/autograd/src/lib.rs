@@ -1,12 +1,12 @@
 //! What tch leaves out of libtorch's autograd: backward functions written in Rust, a call when a
 //! gradient is ready, and the fused kernels of the optimiser.
 
+mod blocks;
 mod ffi;
 mod kernels;
 
-pub use kernels::{
-    AdamW, attention_block, attention_block_backward, causal_attention, fused_adamw, norms, scale,
-};
+pub use blocks::{attention_block, attention_block_backward, products};
+pub use kernels::{AdamW, causal_attention, fused_adamw, norms, scale};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};

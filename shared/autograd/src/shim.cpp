@@ -153,4 +153,31 @@ char* ferrotron_adamw(Tensor* const* params, Tensor* const* grads, Tensor* const
                       beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);
   });
 }
+
+// CUDA's flash attention, with the log-sum-exp.
+char* ferrotron_flash(const Tensor* q, const Tensor* k, const Tensor* v, bool causal, Tensor** out, Tensor** lse) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto all = at::_scaled_dot_product_flash_attention(*q, *k, *v, /*dropout_p=*/0.0, causal);
+    auto first = std::make_unique<Tensor>(std::get<0>(all));
+    *lse = new Tensor(std::get<1>(all));
+    *out = first.release();
+  });
+}
+
+// Its backward pass; `inputs`: gradient, q, k, v, output, log-sum-exp, the last two of all blocks.
+char* ferrotron_flash_backward(Tensor* const* inputs, bool causal, Tensor** grads) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto in = list(inputs, 6);
+    // Without dropout nobody looks at the state of its generator, but it must be there.
+    auto state = at::zeros({2}, in[1].options().dtype(at::kUInt64));
+    auto all = at::_scaled_dot_product_flash_attention_backward(
+        in[0], in[1], in[2], in[3], in[4], in[5], /*cum_seq_q=*/Tensor(), /*cum_seq_k=*/Tensor(), in[1].size(2),
+        in[2].size(2), /*dropout_p=*/0.0, causal, state, at::zeros({}, state.options()));
+    grads[0] = new Tensor(std::get<0>(all));
+    grads[1] = new Tensor(std::get<1>(all));
+    grads[2] = new Tensor(std::get<2>(all));
+  });
+}
 }

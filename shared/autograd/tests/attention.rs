@@ -79,3 +79,25 @@ fn blocks_of_attention_merge_into_the_whole() {
     close(&grad_k, &half(&grads[1].transpose(1, 2), 1));
     close(&grad_v, &half(&grads[2].transpose(1, 2), 1));
 }
+
+/// What f32 and f64 take on a GPU, where the fused kernel does not know them.
+#[test]
+fn plain_products_compute_what_the_fused_kernel_computes() {
+    for (causal, keys) in [(true, 8), (false, 5)] {
+        let [q, grad] = [0, 1].map(|_| Tensor::randn([2, 6, 8, 4], F64));
+        let [k, v] = [0, 1].map(|_| Tensor::randn([2, 3, keys, 4], F64));
+        let (out, lse) = autograd::attention_block(&q, &k, &v, causal);
+        let (plain, plain_lse) = autograd::products::forward(&q, &k, &v, causal);
+        // As of one block among several: the softmax over all of them is wider.
+        let (all, all_lse) = (&out * 0.7, &lse + 0.5);
+        let inputs = [&grad, &q, &k, &v, &all, &all_lse];
+        let [gq, gk, gv] =
+            autograd::attention_block_backward(&grad, &q, &k, &v, &all, &all_lse, causal);
+        let [pq, pk, pv] = autograd::products::backward(inputs, causal);
+        for (a, b) in [(out, plain), (lse, plain_lse), (gq, pq), (gk, pk), (gv, pv)] {
+            // Sums of a few dozen terms of size one, in another order.
+            let error = (a - b).abs().max().double_value(&[]);
+            assert!(error < 1e-13, "causal {causal}: {error}");
+        }
+    }
+}

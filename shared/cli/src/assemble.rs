@@ -84,6 +84,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
             export_hf: v.path("export-hf"),
             dry_run,
             gpu: v.choice("gpu", Gpu::from_name)?,
+            gpu_of_rank: None,
         },
         dataset: None,
         eval_dataset: None,

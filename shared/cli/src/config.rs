@@ -90,7 +90,10 @@ pub struct RunConfig {
     pub resume: Option<PathBuf>,
     pub export_hf: Option<PathBuf>,
     pub dry_run: bool,
+    /// What a dry run predicts for.
     pub gpu: Gpu,
+    /// On cuda, that of this process's rank.
+    pub gpu_of_rank: Option<comm::Gpu>,
 }
 
 impl Config {
@@ -102,6 +105,7 @@ impl Config {
             threads_per_rank: self.run.threads_per_rank.unwrap_or(1),
             timeout: self.run.timeout,
             trace: self.run.trace.is_some(),
+            gpu: self.run.gpu_of_rank,
             ..Launch::default()
         }
     }
@@ -126,7 +130,9 @@ impl Config {
     pub fn device(&self) -> tch::Device {
         match self.run.device {
             DeviceName::Cpu => tch::Device::Cpu,
-            DeviceName::Cuda => tch::Device::Cuda(0),
+            DeviceName::Cuda => {
+                tch::Device::Cuda(self.run.gpu_of_rank.map_or(0, |gpu| gpu.ordinal))
+            }
         }
     }
 
@@ -186,7 +192,8 @@ impl Config {
         shuffle_seed: Option<u64>,
     ) -> Result<Batches> {
         let (global_batch, micro_batch) = (self.train.global_batch, self.train.micro_batch);
-        let options = BatchOptions { global_batch, micro_batch, dp_rank, dp, shuffle_seed };
+        let device = self.device();
+        let options = BatchOptions { global_batch, micro_batch, dp_rank, dp, shuffle_seed, device };
         Batches::new(dataset, options)
     }
 
@@ -203,22 +210,34 @@ impl Config {
 
     /// For [`report::Reporter`]; the leader is the one rank that shows the run.
     pub fn report(&self, leader: bool) -> report::Options {
-        let model = &self.model;
-        let (hidden, head_dim) = (model.hidden_size, model.head_dim());
-        let heads = model.num_attention_heads * head_dim; // width of the queries
-        let attention = hidden * (2 * heads + 2 * model.kv_heads() * head_dim);
+        let (model, seq_len) = (&self.model, self.data.seq_len as u64);
+        let (layers, hidden) = (model.num_hidden_layers, model.hidden_size);
+        let width = model.num_attention_heads * model.head_dim(); // of the queries
+        let attention = hidden * (2 * width + 2 * model.kv_heads() * model.head_dim());
         let layer = attention + 3 * hidden * model.intermediate_size;
-        let matrices = model.num_hidden_layers * layer + model.vocab_size * hidden;
+        let head = model.vocab_size * hidden;
+        let embedding = if model.tie_word_embeddings { 0 } else { head }; // 0: it is the head
+        let (matrices, norms) = (layers * layer + head, (2 * layers + 1) * hidden);
+        let counts = [embedding + matrices + norms, matrices, layers, width];
+        let [parameters, matrices, layers, width] = counts.map(|n| n as u64);
+
+        let ordinal = self.run.gpu_of_rank.map(|gpu| gpu.ordinal);
+        let name = ordinal.and_then(|ordinal| ::gpu::name(ordinal).ok());
+        let gpu = name.and_then(|name| Gpu::from_cuda_name(&name));
+        let ranks = self.parallel.layout.world() as f64;
         report::Options {
             leader,
             steps: self.train.steps,
             tokens_per_step: self.train.global_batch * self.data.seq_len,
-            flops_per_token: report::flops_per_token(
-                matrices as u64,
-                model.num_hidden_layers as u64,
-                heads as u64,
-                self.data.seq_len as u64,
+            flops_per_token: report::flops_per_token(parameters, layers, width, seq_len),
+            strict_flops_per_token: report::strict_flops_per_token(
+                matrices, layers, width, seq_len,
             ),
+            peak_flops: gpu.map(|gpu| ranks * gpu.figures().peak(self.run.dtype)),
+            peak_memory: match ordinal {
+                Some(_) => ::gpu::peak_memory,
+                None => report::peak_memory_bytes,
+            },
             metrics: self.run.metrics.clone(),
             ..report::Options::default()
         }

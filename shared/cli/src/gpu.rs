@@ -27,6 +27,18 @@ pub struct Figures {
 }
 
 impl Gpu {
+    /// The GPU that CUDA reports under this name; `None` where one of the figures below is not true of
+    /// it. So names are compared whole: cards for PCIe (NVL among them) and the A100 with 40 GB have
+    /// names of their own, and a slice of a GPU (MIG) has that GPU's with more behind it.
+    pub fn from_cuda_name(name: &str) -> Option<Self> {
+        match name {
+            "NVIDIA H100 80GB HBM3" => Some(Self::H100),
+            "NVIDIA H200" => Some(Self::H200),
+            "NVIDIA A100-SXM4-80GB" => Some(Self::A100),
+            _ => None,
+        }
+    }
+
     pub fn figures(self) -> Figures {
         const MIB: u64 = 1 << 20;
         // Rates: NVIDIA's data sheets of the H100, H200 and A100 80GB, without sparsity; of NVLink's
@@ -65,6 +77,42 @@ impl Figures {
         match dtype {
             Dtype::Bf16 => self.bf16,
             Dtype::F32 | Dtype::F64 => self.wide,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_known_by_the_name_that_cuda_reports() {
+        let named = Gpu::from_cuda_name;
+        assert_eq!(named("NVIDIA H100 80GB HBM3"), Some(Gpu::H100));
+        assert_eq!(named("NVIDIA H200"), Some(Gpu::H200));
+        assert_eq!(named("NVIDIA A100-SXM4-80GB"), Some(Gpu::A100));
+    }
+
+    #[test]
+    fn the_figures_are_not_taken_for_those_of_another_form() {
+        let others = [
+            "NVIDIA H100 PCIe",
+            "NVIDIA H100 NVL",
+            "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+            "NVIDIA H200 NVL",
+            "NVIDIA H200 MIG 3g.71gb",
+            "NVIDIA GH200 480GB",
+            "NVIDIA H800",
+            "NVIDIA A100-SXM4-40GB",
+            "NVIDIA A100-PCIE-40GB",
+            "NVIDIA A100 80GB PCIe",
+            "NVIDIA A100-SXM4-80GB MIG 2g.20gb",
+            "NVIDIA GeForce RTX 4090",
+            "h100",
+            "",
+        ];
+        for name in others {
+            assert_eq!(Gpu::from_cuda_name(name), None, "{name}");
         }
     }
 }

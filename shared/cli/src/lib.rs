@@ -5,17 +5,18 @@ mod args;
 mod assemble;
 mod choices;
 mod config;
+mod device;
 mod gpu;
 mod keys;
 mod layers;
 mod sample;
 mod validate;
 
+pub use self::gpu::{Figures, GPUS_PER_NODE};
 pub use config::{
     Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, Gpu, ParallelConfig, RunConfig,
     Schedule, TpSync, TrainConfig,
 };
-pub use gpu::{Figures, GPUS_PER_NODE};
 
 use comm::Layout;
 use std::ffi::OsString;
@@ -67,6 +68,7 @@ pub fn parse(
     let values = layers::merge(program, flags)?;
     let mut config = assemble::assemble(&values, &env)?;
     validate::validate(&config, &env)?;
+    device::choose(&mut config, &env)?;
     if !config.run.dry_run {
         config.open_data()?;
     }

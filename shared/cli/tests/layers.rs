@@ -147,8 +147,10 @@ fn settings_reach_their_places() {
     assert_eq!(config.micro_batches(), 2);
     let options = config.report(true);
     assert_eq!(options.tokens_per_step, 8 * 128);
-    // Per layer 128 × (2×128 + 2×64) + 3 × 128 × 384 weights, and 256 × 128 of the output.
-    assert_eq!(options.flops_per_token, 6.0 * 819_200.0 + 12.0 * 4.0 * 128.0 * 128.0);
+    // Per layer 128 × (2×128 + 2×64) + 3 × 128 × 384 weights, and 256 × 128 of the output. All
+    // parameters: these, as many of the embedding, and 9 norms of 128.
+    assert_eq!(options.flops_per_token, 6.0 * 853_120.0 + 12.0 * 4.0 * 128.0 * 128.0);
+    assert_eq!(options.strict_flops_per_token, 6.0 * 819_200.0 + 6.0 * 4.0 * 128.0 * 128.0);
     let f64 = parse(1, &["--dtype", "f64"]);
     assert_eq!((f64.kind(), f64.weights_kind()), (tch::Kind::Double, tch::Kind::Double));
 }

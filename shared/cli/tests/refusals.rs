@@ -212,9 +212,24 @@ fn data_that_do_not_fit_the_vocabulary() {
 
 #[test]
 fn devices_and_launchers() {
-    if !tch::Cuda::is_available() {
-        assert_snapshot!(refused(1, "--device cuda"), @"device is cuda, but libtorch finds no GPU that it can use: take --device cpu");
+    if gpu::load().is_err() {
+        // In the middle stands why: another library is missing on every machine.
+        let text = refused(1, "--device cuda");
+        let (start, end) = (
+            "device is cuda, but ",
+            "take --device cpu, or run `make setup` where nvidia-smi finds the driver",
+        );
+        assert!(text.starts_with(start) && text.ends_with(end) && !text.contains('\n'), "{text}");
     }
+    assert_snapshot!(refused(2, "--device cuda --launcher threads --dp 2"), @"launcher is threads, but on cuda each of 2 ranks is a process: take --launcher processes");
+    let world = [
+        ("RANK", "0"),
+        ("WORLD_SIZE", "2"),
+        ("MASTER_ADDR", "127.0.0.1"),
+        ("MASTER_PORT", "29500"),
+        ("LOCAL_RANK", "one"),
+    ];
+    assert_snapshot!(refused_by(2, "--device cuda --dp 2", &world, dir().path()), @r#"LOCAL_RANK is "one", but must be a whole number in its range"#);
     assert_snapshot!(refused(1, "--launcher env"), @"RANK is not set: --launcher env takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT");
     assert_snapshot!(refused_by(2, "--dp 2", &[("RANK", "0"), ("WORLD_SIZE", "2")], dir().path()), @"MASTER_ADDR is not set: --launcher env takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT");
     assert_snapshot!(refused_by(2, "--dp 2", &[("RANK", "0"), ("WORLD_SIZE", "3"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")], dir().path()), @"WORLD_SIZE is 3, but dp 2 · pp 1 · cp 1 · tp 1 takes 2 ranks");

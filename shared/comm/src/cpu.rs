@@ -1,13 +1,13 @@
 //! Tensors in CPU memory, handed to the rings as bytes.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, gathered_shape, root_of, scattered_shape};
 use crate::error::{CommError, Result};
 use crate::memory::{bytes, bytes_mut};
 use crate::reduce::{self, Combine, Op};
 use crate::ring::Ring;
 use crate::spec::GroupSpec;
 use crate::transport::{Call, Channel, Header, OpCode, Transport};
-use report::{Trace, Track};
+use report::Trace;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -57,6 +57,15 @@ impl Cpu {
         self.spec.members.len()
     }
 
+    pub fn spec(&self) -> &GroupSpec {
+        &self.spec
+    }
+
+    /// The coordinates of a group rank.
+    pub fn name_of(&self, rank: usize) -> &str {
+        &self.spec.names[self.spec.members[rank]]
+    }
+
     /// Runs one operation on a ring of its own; records what it sent and how long it took.
     fn with_ring<T>(
         &self,
@@ -65,7 +74,7 @@ impl Cpu {
         name: &'static str,
         job: impl FnOnce(&mut Ring) -> Result<T>,
     ) -> Result<T> {
-        let span = self.trace.span(self.track(), name);
+        let span = self.trace.span(self.spec.track(), name);
         let mut ring = Ring {
             transport: &*self.transport,
             members: &self.spec.members,
@@ -84,17 +93,6 @@ impl Cpu {
         self.sent.fetch_add(ring.sent, Ordering::Relaxed);
         let _ended = span.bytes(ring.sent);
         result
-    }
-
-    /// The row of the trace on which this group's operations are drawn.
-    fn track(&self) -> Track {
-        match self.spec.name {
-            "dp" | "data" => Track::Dp,
-            "tp" => Track::Tp,
-            "pp" => Track::Pp,
-            "cp" => Track::Cp,
-            _ => Track::World,
-        }
     }
 
     /// Checks that a tensor can be moved, and says what this rank does with it.
@@ -170,15 +168,7 @@ impl Backend for Cpu {
         let op = OpCode::ReduceScatter;
         let header = self.header(op, tensor, 0)?;
         let combine = self.combine(op, tensor, Op::Sum)?;
-        let mut shape = tensor.size(); // [n*k, ...]
-        let n = self.size() as i64;
-        if shape.first().is_none_or(|rows| rows % n != 0) {
-            let detail = format!(
-                "dimension 0 of a tensor of shape {shape:?} must be a multiple of {n}, the size of the group"
-            );
-            return Err(self.shape_error(op, detail));
-        }
-        shape[0] /= n;
+        let shape = scattered_shape(self.spec.name, tensor, self.size())?;
         let tensor = no_grad(|| tensor.contiguous());
         let mut output = Tensor::empty(&shape, (tensor.kind(), Device::Cpu)); // [k, ...]
         let width = tensor.kind().elt_size_in_bytes();
@@ -190,11 +180,7 @@ impl Backend for Cpu {
 
     fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
         let header = self.header(OpCode::AllGather, tensor, 0)?;
-        let mut shape = tensor.size(); // [k, ...]
-        match shape.first_mut() {
-            Some(rows) => *rows *= self.size() as i64,
-            None => shape.push(self.size() as i64),
-        }
+        let shape = gathered_shape(tensor, self.size());
         let tensor = no_grad(|| tensor.contiguous());
         let mut output = Tensor::empty(&shape, (tensor.kind(), Device::Cpu)); // [n*k, ...]
         let own = bytes(&tensor);
@@ -208,14 +194,7 @@ impl Backend for Cpu {
     fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
         let op = OpCode::Broadcast;
         let header = self.header(op, tensor, root)?;
-        if root >= self.size() {
-            return Err(CommError::Peer {
-                op: op.to_string(),
-                group: self.spec.name.to_string(),
-                peer: root,
-                hint: format!("ranks are 0 to {}", self.size() - 1),
-            });
-        }
+        root_of(self.spec.name, root, self.size())?;
         if self.size() == 1 {
             return Ok(());
         }

@@ -33,12 +33,16 @@ pub enum CommError {
     #[error("{op} on group {group} does not take {dtype} tensors; {hint}")]
     Dtype { op: String, group: String, dtype: String, hint: &'static str },
 
-    /// The tensor is not where this group's backend can reach it.
+    /// The tensor is not where the group can reach it.
     #[error(
         "{op} on group {group} got a tensor on {device}; this group moves CPU tensors, \
          so copy it to the CPU first"
     )]
     Device { op: String, group: String, device: String },
+
+    /// Something failed on the GPU, or in NCCL.
+    #[error("rank {rank} failed in {op} on group {group}: {detail}")]
+    Gpu { rank: String, group: String, op: String, detail: String },
 
     /// The tensor's shape does not fit the operation.
     #[error("{op} on group {group}: {detail}")]

@@ -1,14 +1,15 @@
 //! A group of ranks and what it can do together.
 
+mod dispatch;
+
 use crate::abort::Abort;
-use crate::backend::Backend;
+use crate::backend::{Backend, OnGpu, Queue};
 use crate::cpu::Cpu;
 use crate::error::{CommError, Result};
 use crate::lane::{Lane, Work};
 use crate::reduce::Op;
 use crate::spec::GroupSpec;
 use crate::transport::Transport;
-use report::Track;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::Tensor;
@@ -26,6 +27,9 @@ use tch::Tensor;
 /// messages in one queue for each peer and direction. So neighbours may `isend` and `irecv` in
 /// whatever order suits them.
 ///
+/// Tensors on a GPU take another way than tensors on the CPU, where the ranks have GPUs: they are
+/// handed to NCCL, and *blocking* then means that what is computed next waits, and not the thread.
+///
 /// An operation that fails also raises the run's [`Abort`], so that no other rank waits in vain.
 #[derive(Clone)]
 pub struct Group {
@@ -36,7 +40,10 @@ struct Shared {
     name: &'static str,
     rank: usize,
     size: usize,
-    backend: Arc<dyn Backend>,
+    /// For tensors on the CPU.
+    cpu: Arc<Cpu>,
+    /// For those on GPUs.
+    gpu: Option<Arc<dyn OnGpu>>,
     abort: Abort,
     trace: report::Trace,
     collectives: Lane,
@@ -58,8 +65,17 @@ impl Group {
         timeout: Duration,
         trace: report::Trace,
     ) -> Group {
-        let (name, size) = (spec.name, spec.members.len());
         let cpu = Cpu::new(spec, rank, transport, timeout, trace.clone());
+        Self::over(Arc::new(cpu), None, abort, trace)
+    }
+
+    pub(crate) fn over(
+        cpu: Arc<Cpu>,
+        gpu: Option<Arc<dyn OnGpu>>,
+        abort: Abort,
+        trace: report::Trace,
+    ) -> Group {
+        let (name, size) = (cpu.spec().name, cpu.spec().members.len());
         let lanes = |what: &str| {
             let lane = |peer| Lane::new(format!("{name} {what} {peer}"));
             (0..size).map(lane).collect()
@@ -68,7 +84,8 @@ impl Group {
             name,
             rank: cpu.rank(),
             size,
-            backend: Arc::new(cpu),
+            cpu,
+            gpu,
             abort,
             trace,
             collectives: Lane::new(format!("{name} collectives")),
@@ -95,7 +112,8 @@ impl Group {
 
     /// Bytes of tensors that this rank has sent to the group so far. Headers are not counted.
     pub fn bytes_sent(&self) -> u64 {
-        self.shared.backend.bytes_sent()
+        let on_gpu = self.shared.gpu.as_ref().map_or(0, |gpu| gpu.bytes_sent());
+        self.shared.cpu.bytes_sent() + on_gpu
     }
 
     /// Replaces `tensor` by the sum over all ranks, on all ranks. Takes f64, f32, bf16, f16, i64,
@@ -111,8 +129,7 @@ impl Group {
 
     /// [`all_reduce`](Self::all_reduce) with another operation. `Max` and `Min` pass NaN on.
     pub fn all_reduce_op(&self, tensor: &Tensor, op: Op) -> Result<()> {
-        let tensor = tensor.shallow_clone();
-        self.run(&self.shared.collectives, "all_reduce", move |b| b.all_reduce(&tensor, op))
+        self.run(Queue::Collectives, "all_reduce", tensor, move |b, t| b.all_reduce(t, op))
     }
 
     /// Non-blocking [`all_reduce`](Self::all_reduce).
@@ -122,8 +139,7 @@ impl Group {
 
     /// Non-blocking [`all_reduce_op`](Self::all_reduce_op).
     pub fn all_reduce_op_async(&self, tensor: &Tensor, op: Op) -> Work<()> {
-        let tensor = tensor.shallow_clone();
-        self.start(&self.shared.collectives, "all_reduce", move |b| b.all_reduce(&tensor, op))
+        self.start(Queue::Collectives, "all_reduce", tensor, move |b, t| b.all_reduce(t, op))
     }
 
     /// Sums `tensor` `[n*k, ...]` over all ranks and returns rows `[r*k, (r+1)*k)` of the sum on
@@ -132,128 +148,83 @@ impl Group {
     /// # Errors
     /// Where n does not divide dimension 0.
     pub fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
-        let tensor = tensor.shallow_clone();
-        self.run(&self.shared.collectives, "reduce_scatter", move |b| b.reduce_scatter(&tensor))
+        self.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
 
     /// Non-blocking [`reduce_scatter`](Self::reduce_scatter).
     pub fn reduce_scatter_async(&self, tensor: &Tensor) -> Work<Tensor> {
-        let tensor = tensor.shallow_clone();
-        self.start(&self.shared.collectives, "reduce_scatter", move |b| b.reduce_scatter(&tensor))
+        self.start(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
 
     /// Concatenates the ranks' tensors `[k, ...]` along dimension 0 to `[n*k, ...]`, on all ranks.
     /// A tensor without dimensions counts as `[1]`. Sends n-1 times the tensor.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
-        let tensor = tensor.shallow_clone();
-        self.run(&self.shared.collectives, "all_gather", move |b| b.all_gather(&tensor))
+        self.run(Queue::Collectives, "all_gather", tensor, move |b, t| b.all_gather(t))
     }
 
     /// Non-blocking [`all_gather`](Self::all_gather).
     pub fn all_gather_async(&self, tensor: &Tensor) -> Work<Tensor> {
-        let tensor = tensor.shallow_clone();
-        self.start(&self.shared.collectives, "all_gather", move |b| b.all_gather(&tensor))
+        self.start(Queue::Collectives, "all_gather", tensor, move |b, t| b.all_gather(t))
     }
 
     /// Replaces `tensor` by that of group rank `root`, on all ranks. The ranks form a chain that
     /// starts at the root; each but the last sends the tensor once.
     pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
-        let tensor = tensor.shallow_clone();
-        self.run(&self.shared.collectives, "broadcast", move |b| b.broadcast(&tensor, root))
+        self.run(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
 
     /// Non-blocking [`broadcast`](Self::broadcast).
     pub fn broadcast_async(&self, tensor: &Tensor, root: usize) -> Work<()> {
-        let tensor = tensor.shallow_clone();
-        self.start(&self.shared.collectives, "broadcast", move |b| b.broadcast(&tensor, root))
+        self.start(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
 
     /// Sends `tensor` to group rank `to`, which receives it with [`recv`](Self::recv). May wait
     /// until it does; two ranks that send to each other at once use [`isend`](Self::isend).
     pub fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
-        let lane = self.peer(&self.shared.sends, "send", to)?;
-        let tensor = tensor.shallow_clone();
-        self.run(lane, "send", move |b| b.send(&tensor, to))
+        self.check_peer("send", to)?;
+        self.run(Queue::To(to), "send", tensor, move |b, t| b.send(t, to))
     }
 
     /// Non-blocking [`send`](Self::send).
     pub fn isend(&self, tensor: &Tensor, to: usize) -> Work<()> {
-        let tensor = tensor.shallow_clone();
-        match self.peer(&self.shared.sends, "send", to) {
-            Ok(lane) => self.start(lane, "send", move |b| b.send(&tensor, to)),
+        match self.check_peer("send", to) {
+            Ok(()) => self.start(Queue::To(to), "send", tensor, move |b, t| b.send(t, to)),
             Err(e) => Work::ready(Err(e)),
         }
     }
 
     /// Receives into `tensor` what group rank `from` sends, of equal length and dtype.
     pub fn recv(&self, tensor: &Tensor, from: usize) -> Result<()> {
-        let lane = self.peer(&self.shared.receives, "recv", from)?;
-        let tensor = tensor.shallow_clone();
-        self.run(lane, "recv", move |b| b.recv(&tensor, from))
+        self.check_peer("recv", from)?;
+        self.run(Queue::From(from), "recv", tensor, move |b, t| b.recv(t, from))
     }
 
     /// Non-blocking [`recv`](Self::recv).
     pub fn irecv(&self, tensor: &Tensor, from: usize) -> Work<()> {
-        let tensor = tensor.shallow_clone();
-        match self.peer(&self.shared.receives, "recv", from) {
-            Ok(lane) => self.start(lane, "recv", move |b| b.recv(&tensor, from)),
+        match self.check_peer("recv", from) {
+            Ok(()) => self.start(Queue::From(from), "recv", tensor, move |b, t| b.recv(t, from)),
             Err(e) => Work::ready(Err(e)),
         }
     }
 
-    /// Returns once every rank of the group has called it.
+    /// Returns once every rank of the group has called it. What is queued on GPUs does not count.
     pub fn barrier(&self) -> Result<()> {
-        self.run(&self.shared.collectives, "barrier", |b| b.barrier())
+        self.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
     /// Non-blocking [`barrier`](Self::barrier).
     pub fn barrier_async(&self) -> Work<()> {
-        self.start(&self.shared.collectives, "barrier", |b| b.barrier())
+        self.start_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
-    fn peer<'a>(&self, lanes: &'a [Lane], op: &str, peer: usize) -> Result<&'a Lane> {
+    fn check_peer(&self, op: &str, peer: usize) -> Result<()> {
         if peer < self.size() && peer != self.rank() {
-            return Ok(&lanes[peer]);
+            return Ok(());
         }
-        Err(CommError::Peer {
-            op: op.to_string(),
-            group: self.name().to_string(),
-            peer,
-            hint: format!(
-                "ranks are 0 to {}, and a rank does not send to itself (it is {})",
-                self.size() - 1,
-                self.rank()
-            ),
-        })
-    }
-
-    fn job<T>(
-        &self,
-        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
-    ) -> impl FnOnce() -> Result<T> + Send + 'static {
-        let (backend, abort) = (self.shared.backend.clone(), self.shared.abort.clone());
-        move || job(&*backend).inspect_err(|e| abort.raise(e.to_string()))
-    }
-
-    fn run<T: Send + 'static>(
-        &self,
-        lane: &Lane,
-        name: &'static str,
-        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let _span = (self.size() > 1).then(|| self.shared.trace.span(Track::Wait, name));
-        lane.run(self.job(job))
-    }
-
-    fn start<T: Send + 'static>(
-        &self,
-        lane: &Lane,
-        name: &'static str,
-        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
-    ) -> Work<T> {
-        if self.size() == 1 {
-            return Work::ready(self.job(job)()); // nothing to wait for
-        }
-        lane.start(self.job(job), name, self.shared.trace.clone())
+        let (op, group) = (op.to_owned(), self.name().to_owned());
+        let (last, rank) = (self.size() - 1, self.rank());
+        let hint =
+            format!("ranks are 0 to {last}, and a rank does not send to itself (it is {rank})");
+        Err(CommError::Peer { op, group, peer, hint })
     }
 }

@@ -68,7 +68,7 @@ impl Lane {
             let what = format!("cannot start the thread for '{}'", self.name);
             return Work::ready(Err(CommError::Setup { what, source }));
         }
-        Work { outcome, name, trace }
+        Work { stage: Stage::Running(outcome), name, trace }
     }
 
     fn ensure_worker(&self) -> std::io::Result<()> {
@@ -135,12 +135,26 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// The end of an operation that is queued on a GPU.
+pub(crate) trait Done: Send {
+    /// Lets what the calling thread queues from now on start after it; the host goes on.
+    fn wait(&self) -> Result<()>;
+    fn is_done(&self) -> bool;
+}
+
 /// An operation under way. Dropping it does not stop the operation, which keeps its tensors alive.
 #[must_use = "wait() tells when the operation is done, and whether it failed"]
 pub struct Work<T> {
-    outcome: Arc<Outcome<T>>,
+    stage: Stage<T>,
     name: &'static str,
     trace: Trace,
+}
+
+enum Stage<T> {
+    /// In a lane; its outcome is still to come, or has come.
+    Running(Arc<Outcome<T>>),
+    /// On a GPU: what it returns is known, and may be used after the end.
+    Queued(T, Box<dyn Done>),
 }
 
 impl<T> Work<T> {
@@ -152,27 +166,48 @@ impl<T> Work<T> {
     pub(crate) fn ready(result: Result<T>) -> Work<T> {
         let outcome = Arc::new(Outcome::default());
         Promise(outcome.clone()).keep(result);
-        Work { outcome, name: "", trace: Trace::off() }
+        Work { stage: Stage::Running(outcome), name: "", trace: Trace::off() }
+    }
+
+    pub(crate) fn queued(
+        result: T,
+        done: Box<dyn Done>,
+        name: &'static str,
+        trace: Trace,
+    ) -> Work<T> {
+        Work { stage: Stage::Queued(result, done), name, trace }
     }
 
     /// True once [`wait`](Self::wait) would return without waiting.
     pub fn is_done(&self) -> bool {
-        self.outcome.lock().is_some()
+        match &self.stage {
+            Stage::Running(outcome) => outcome.lock().is_some(),
+            Stage::Queued(_, done) => done.is_done(),
+        }
     }
 
-    /// Waits until the operation is done and returns what it returned.
+    /// Waits until the operation is done and returns what it returned. Of an operation on a GPU the
+    /// results are there for all that the calling thread computes from now on, on that GPU; the thread
+    /// itself does not wait.
     ///
     /// # Errors
     /// Those of the operation.
     pub fn wait(self) -> Result<T> {
-        let mut result = self.outcome.lock();
+        let outcome = match self.stage {
+            Stage::Running(outcome) => outcome,
+            Stage::Queued(result, done) => {
+                let _span = self.trace.span(Track::Wait, self.name);
+                return done.wait().map(|()| result);
+            }
+        };
+        let mut result = outcome.lock();
         let mut span = None;
         loop {
             if let Some(result) = result.take() {
                 return result;
             }
             span.get_or_insert_with(|| self.trace.span(Track::Wait, self.name));
-            let woken = self.outcome.done.wait(result);
+            let woken = outcome.done.wait(result);
             result = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }

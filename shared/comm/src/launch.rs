@@ -46,6 +46,17 @@ pub struct Launch {
     pub silence: Duration,
     /// Record what every rank does; see [`Mesh::write_trace`].
     pub trace: bool,
+    /// Where tensors are on GPUs.
+    pub gpu: Option<Gpu>,
+}
+
+/// The GPU of a rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// That of this process's rank.
+    pub ordinal: usize,
+    /// How many this host has. Where it starts more ranks than that, they share them.
+    pub count: usize,
 }
 
 impl Default for Launch {
@@ -57,6 +68,7 @@ impl Default for Launch {
             timeout: Duration::from_secs(300),
             silence: Duration::from_secs(10),
             trace: false,
+            gpu: None,
         }
     }
 }
@@ -81,7 +93,14 @@ pub fn launch<T: Send + 'static>(
     }
     let variable = |name: &str| std::env::var(name).ok();
     match launch.launcher {
-        Launcher::Threads => threads::launch(launch, rank_main),
+        Launcher::Threads => {
+            let world = launch.layout.world();
+            ensure!(
+                launch.gpu.is_none() || world == 1,
+                "{world} ranks with a GPU each are processes, not threads"
+            );
+            threads::launch(launch, rank_main)
+        }
         // The ranks that the launcher starts come by here too, with the same arguments.
         Launcher::Processes if variable(env::WATCHED).is_none() => {
             processes::launch(launch).map(|()| Vec::new())
@@ -98,6 +117,13 @@ impl Launch {
     /// number for each thread apart. `launch` does this for every rank.
     pub fn set_intra_op_threads(&self) {
         tch::set_num_threads(i32::try_from(self.threads_per_rank).unwrap_or(i32::MAX));
+    }
+}
+
+impl Launch {
+    /// Waits until this rank's GPU has done what was queued: a rank is done when its GPU is.
+    fn drain(&self) -> anyhow::Result<()> {
+        self.gpu.map_or(Ok(()), |gpu| gpu::synchronize(gpu.ordinal))
     }
 }
 

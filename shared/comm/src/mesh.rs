@@ -1,8 +1,11 @@
 //! One rank's view of the world: its place, and the groups it shares with others.
 
 use crate::abort::Abort;
+use crate::backend::OnGpu;
+use crate::cpu::Cpu;
 use crate::error::CommError;
 use crate::layout::{Coords, Layout};
+use crate::nccl::{Cuda, Driver, Nccl, Ring, Watch};
 use crate::transport::Transport;
 use crate::{Group, GroupSpec};
 use anyhow::Context;
@@ -37,47 +40,85 @@ pub struct Mesh {
     pub trace: Trace,
 }
 
+impl Wiring {
+    pub(crate) fn watch<D: Driver>(&self, driver: D, rank: String) -> Arc<Watch<D>> {
+        Watch::start(driver, rank, self.abort.clone(), self.timeout)
+    }
+}
+
 /// What the groups of one rank have in common.
 pub(crate) struct Wiring {
     pub transport: Arc<dyn Transport>,
     pub abort: Abort,
     pub timeout: Duration,
     pub trace: bool,
+    /// This rank's GPU, where it has one.
+    pub gpu: Option<usize>,
 }
 
 impl Mesh {
-    pub(crate) fn new(layout: Layout, rank: usize, wiring: &Wiring) -> Self {
+    /// # Errors
+    /// Where the rank's GPU cannot be used, or its groups cannot be connected.
+    pub(crate) fn new(layout: Layout, rank: usize, wiring: &Wiring) -> anyhow::Result<Self> {
+        let trace = Trace::paused(rank, layout.coords(rank).to_string());
+        let watch = match wiring.gpu {
+            None => None,
+            Some(ordinal) => {
+                let cuda = Cuda::new(ordinal).with_context(|| format!("GPU {ordinal}"))?;
+                let watch = wiring.watch(cuda, layout.coords(rank).to_string());
+                trace.set_clock(watch.driver.clock());
+                Some(watch)
+            }
+        };
+        Ok(Self::over(layout, rank, wiring, watch.as_ref(), trace)?)
+    }
+
+    /// With `watch`, every group moves tensors of its GPU too.
+    pub(crate) fn over<D: Driver>(
+        layout: Layout,
+        rank: usize,
+        wiring: &Wiring,
+        watch: Option<&Arc<Watch<D>>>,
+        trace: Trace,
+    ) -> Result<Self, CommError> {
         let names: Arc<[String]> = layout.names().into();
-        let trace = Trace::paused(rank, names[rank].clone());
         if wiring.trace {
             trace.start();
         }
         // One id serves all groups of a dimension: they divide the world, so no two ranks meet
-        // in two of them.
-        let group = |id: u32, name: &'static str, members: Vec<usize>| {
+        // in two of them. All ranks come by here in the same order, which connecting relies on.
+        let group = |id: u32, name: &'static str, members: Vec<usize>, messages: Option<Ring>| {
             let names = names.clone();
             let spec = GroupSpec { id, name, members, names };
-            let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
-            Group::new(spec, rank, transport, abort, wiring.timeout, trace.clone())
+            let (transport, trace) = (wiring.transport.clone(), trace.clone());
+            let cpu = Arc::new(Cpu::new(spec, rank, transport, wiring.timeout, trace.clone()));
+            let mut gpu: Option<Arc<dyn OnGpu>> = None;
+            if let Some(watch) = watch {
+                let nccl = Nccl::new(cpu.clone(), watch.clone(), trace.clone());
+                messages.map_or(Ok(()), |ring| nccl.connect(ring))?;
+                gpu = Some(Arc::new(nccl));
+            }
+            Ok(Group::over(cpu, gpu, wiring.abort.clone(), trace))
         };
         let members = layout.members(rank);
-        let dp = group(1, "dp", members.dp);
+        let dp = group(1, "dp", members.dp, Some(Ring::None))?;
         let data = match layout.cp {
             1 => dp.clone(),
-            _ => group(5, "data", members.data),
+            _ => group(5, "data", members.data, Some(Ring::None))?,
         };
-        Mesh {
+        Ok(Mesh {
             rank,
             layout,
             coords: layout.coords(rank),
-            world: group(0, "world", members.world),
+            world: group(0, "world", members.world, None)?, // for control, on the CPU
             dp,
-            pp: group(2, "pp", members.pp),
-            cp: group(3, "cp", members.cp),
-            tp: group(4, "tp", members.tp),
+            // Activations go up, gradients down; from end to end goes the gradient of a tied embedding.
+            pp: group(2, "pp", members.pp, Some(Ring::Both))?,
+            cp: group(3, "cp", members.cp, Some(Ring::Forward))?,
+            tp: group(4, "tp", members.tp, Some(Ring::None))?,
             data,
             trace,
-        }
+        })
     }
 
     /// True on rank 0, which shows progress and writes files.

@@ -1,5 +1,6 @@
 //! Who belongs to a group.
 
+use report::Track;
 use std::sync::Arc;
 
 /// What a group is: the same on all its members.
@@ -13,4 +14,17 @@ pub struct GroupSpec {
     pub members: Vec<usize>,
     /// Coordinates of every world rank.
     pub names: Arc<[String]>,
+}
+
+impl GroupSpec {
+    /// The row of a trace on which the group's operations are drawn.
+    pub(crate) fn track(&self) -> Track {
+        match self.name {
+            "dp" | "data" => Track::Dp,
+            "tp" => Track::Tp,
+            "pp" => Track::Pp,
+            "cp" => Track::Cp,
+            _ => Track::World,
+        }
+    }
 }

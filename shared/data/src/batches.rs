@@ -4,7 +4,7 @@ use crate::Dataset;
 use crate::random::Random;
 use anyhow::{Result, ensure};
 use std::sync::{Arc, Mutex, PoisonError};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 #[derive(Clone, Copy, Debug)]
 pub struct BatchOptions {
@@ -18,9 +18,11 @@ pub struct BatchOptions {
     pub dp: usize,
     /// Read the samples of every epoch in an order of its own, drawn from this seed.
     pub shuffle_seed: Option<u64>,
+    /// Where the batches are to be used.
+    pub device: Device,
 }
 
-/// Sequences for one forward and backward pass, on the CPU.
+/// Sequences for one forward and backward pass, on the device that was asked for.
 #[derive(Debug)]
 pub struct MicroBatch {
     /// i64 `[micro_batch, seq]`
@@ -91,6 +93,7 @@ impl Batches {
         let (rows, seq) = (samples.len() as i64, self.dataset.seq_len() as i64);
         let tokens: Vec<i64> = samples.iter().flat_map(|&i| self.dataset.sample(i)).collect();
         let tokens = Tensor::from_slice(&tokens).view([rows, seq + 1]); // [micro_batch, seq + 1]
+        let tokens = tokens.to_device(self.options.device);
         MicroBatch {
             inputs: tokens.narrow(1, 0, seq).contiguous(), // [micro_batch, seq]
             targets: tokens.narrow(1, 1, seq).contiguous(), // [micro_batch, seq]
@@ -135,7 +138,7 @@ mod tests {
             let dataset = counting(samples, seq_len);
             let global_batch = dp * micro_batch * accumulation;
             let options =
-                BatchOptions { global_batch, micro_batch, dp_rank: 0, dp, shuffle_seed: None };
+                BatchOptions { global_batch, micro_batch, dp_rank: 0, dp, shuffle_seed: None, device: Device::Cpu };
             let pinned: Vec<_> =
                 (t * global_batch..(t + 1) * global_batch).map(|p| p % samples).collect();
             prop_assert_eq!(union(&dataset, options, t), pinned);
@@ -150,6 +153,7 @@ mod tests {
             let epoch = |epoch: usize, dp: usize| -> Vec<usize> {
                 let options = BatchOptions {
                     global_batch, micro_batch: 1, dp_rank: 0, dp, shuffle_seed: Some(seed),
+                device: Device::Cpu,
                 };
                 (epoch * steps..(epoch + 1) * steps)
                     .flat_map(|t| union(&dataset, options, t))
@@ -175,6 +179,7 @@ mod tests {
                 dp_rank: 0,
                 dp: 1,
                 shuffle_seed: Some(seed),
+                device: Device::Cpu,
             };
             union(&dataset, options, t)
         };
@@ -191,6 +196,7 @@ mod tests {
             dp_rank: 0,
             dp: 2,
             shuffle_seed: None,
+            device: Device::Cpu,
         };
         let error = Batches::new(counting(4, 2), options).err().unwrap().to_string();
         assert_eq!(error, "global-batch 12 is not made of micro-batches of 4 on dp 2");

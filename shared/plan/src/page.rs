@@ -142,13 +142,13 @@ fn time(plan: &Plan) -> String {
     }
     let peak = figures.peak(config.run.dtype);
     let mfu = |seconds| rates(config, seconds).map(|rate| 100.0 * rate / peak);
-    let ([rate, _], [usual, masked]) = (rates(config, seconds), mfu(seconds));
+    let ([rate, _], [usual, strict]) = (rates(config, seconds), mfu(seconds));
     let tokens = config.train.global_batch as f64 * config.data.seq_len as f64 / seconds;
     let (tokens, time) = (group(tokens as u64), seconds * per_second);
     text += &format!("  step              {time:>10.2} {unit:<2}           {tokens} tokens/s\n");
     text += &format!(
-        "  MFU {usual:.1}%: {:.0} of {:.0} TFLOP/s, counted as 6N + 12LhS a token; {masked:.1}% with \
-         the mask, 6N + 6LhS\n",
+        "  MFU {usual:.1}%: {:.0} of {:.0} TFLOP/s, counted as 6N + 12LhS a token; {strict:.1}% strict: \
+         no look-up, half of attention\n",
         rate / 1e12,
         peak / 1e12,
     );

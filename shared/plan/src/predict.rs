@@ -70,13 +70,12 @@ impl Step {
 }
 
 /// Operations per second of each GPU that are the model's own, where a step takes `seconds`: in the
-/// usual count (`report::flops_per_token`), and with the masked half of attention left out.
+/// usual count (`report::flops_per_token`) and in the strict one.
 pub fn rates(config: &Config, seconds: f64) -> [f64; 2] {
-    let (model, seq) = (&config.model, config.data.seq_len as f64);
-    let usual = config.report(false).flops_per_token;
-    let width = model.num_hidden_layers * model.num_attention_heads * model.head_dim();
-    let tokens = config.train.global_batch as f64 * seq / config.parallel.layout.world() as f64;
-    [usual, usual - 6.0 * width as f64 * seq].map(|flops| flops * tokens / seconds)
+    let options = config.report(false);
+    let counts = [options.flops_per_token, options.strict_flops_per_token];
+    let tokens = options.tokens_per_step as f64 / config.parallel.layout.world() as f64;
+    counts.map(|flops| flops * tokens / seconds)
 }
 
 /// The step of `plan` on GPUs with these figures.

@@ -6,7 +6,7 @@ mod svg;
 mod tests;
 mod text;
 
-use crate::trace::{Event, RankTrace, Track};
+use crate::event::{Event, RankTrace, Track};
 use anyhow::Result;
 use std::cmp::Reverse;
 use std::fmt;

@@ -2,7 +2,7 @@
 //! rank, a thread per track.
 
 use crate::Chart;
-use crate::trace::{Event, RankTrace, Track};
+use crate::event::{Event, RankTrace, Track};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -3,15 +3,21 @@
 
 mod chart;
 mod chrome;
+mod clock;
 mod display;
+mod event;
 mod measure;
 mod metrics;
 mod reporter;
+mod summary;
 mod trace;
 
 pub use chart::{Bubble, Chart};
 pub use chrome::write_trace;
-pub use measure::{flops_per_token, mfu, peak_memory_bytes};
+pub use clock::{Clock, Mark};
+pub use event::Track;
+pub use measure::{flops_per_token, mfu, peak_memory_bytes, strict_flops_per_token};
 pub use metrics::{CommBytes, StepStats};
-pub use reporter::{Options, Reporter, Summary};
-pub use trace::{Span, Trace, Track};
+pub use reporter::{Options, Reporter};
+pub use summary::Summary;
+pub use trace::{Span, Trace};

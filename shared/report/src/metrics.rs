@@ -53,9 +53,13 @@ pub(crate) struct Line {
     pub lr: f64,
     pub tokens: u64,
     pub tokens_per_second: f64,
+    /// In the usual count ([`crate::flops_per_token`]).
     pub mfu: Option<f64>,
     pub comm_bytes: CommBytes,
     pub peak_memory_bytes: Option<u64>,
+    /// In the strict count ([`crate::strict_flops_per_token`]); left out where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mfu_strict: Option<f64>,
     /// On the steps after which it was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
@@ -114,6 +118,7 @@ mod tests {
             mfu: None,
             comm_bytes: CommBytes { dp: 1, tp: 2, pp: 3, cp: u64::MAX },
             peak_memory_bytes: Some(1 << 33),
+            mfu_strict: None,
             val_loss: None,
         }
     }
@@ -128,6 +133,13 @@ mod tests {
              \"comm_bytes\":{\"dp\":1,\"tp\":2,\"pp\":3,\"cp\":18446744073709551615},\
              \"peak_memory_bytes\":8589934592}"
         );
+        // What only some lines have stands behind what all have.
+        let (mfu, mfu_strict, val_loss) = (Some(0.5), Some(0.25), Some(1.5));
+        let all = Line { mfu, mfu_strict, val_loss, ..line(1, 2.0) };
+        let text = serde_json::to_string(&all).unwrap();
+        assert!(text.contains(",\"mfu\":0.5,\"comm_bytes\":{"), "{text}");
+        let end = "\"peak_memory_bytes\":8589934592,\"mfu_strict\":0.25,\"val_loss\":1.5}";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

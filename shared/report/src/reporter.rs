@@ -1,14 +1,13 @@
 //! Times the steps, and hands them to the display and the metrics file.
 
-use crate::display::{Display, thousands};
+use crate::display::Display;
 use crate::metrics::{Line, MetricsFile};
-use crate::{StepStats, mfu, peak_memory_bytes};
+use crate::{StepStats, Summary, mfu, peak_memory_bytes};
 use anyhow::Result;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// One rank of the world shows the run and writes its metrics.
     pub leader: bool,
@@ -20,10 +19,31 @@ pub struct Options {
     pub tokens_per_step: usize,
     /// See [`crate::flops_per_token`].
     pub flops_per_token: f64,
+    /// See [`crate::strict_flops_per_token`].
+    pub strict_flops_per_token: f64,
     /// Operations per second of all devices together, where known.
     pub peak_flops: Option<f64>,
+    /// Tells the most bytes that this rank has held at one time, where known; called on its thread.
+    pub peak_memory: fn() -> Option<u64>,
     /// Where to write one JSON object per step.
     pub metrics: Option<PathBuf>,
+}
+
+impl Default for Options {
+    /// Zeros and nothing, and memory as the system counts it for this process.
+    fn default() -> Self {
+        Self {
+            leader: false,
+            steps: 0,
+            start: 0,
+            tokens_per_step: 0,
+            flops_per_token: 0.0,
+            strict_flops_per_token: 0.0,
+            peak_flops: None,
+            peak_memory: peak_memory_bytes,
+            metrics: None,
+        }
+    }
 }
 
 /// One per rank, made just before the first step: the first step is timed from here.
@@ -75,6 +95,7 @@ impl Reporter {
         let tokens_per_second = self.options.tokens_per_step as f64 / duration.as_secs_f64();
         let val_loss = self.val_loss.take();
         self.display.step(stats, val_loss, self.options.steps, tokens_per_second)?;
+        let (mfu, mfu_strict) = utilisation(&self.options, tokens_per_second).unzip();
         if let Some(file) = &mut self.metrics {
             file.write(&Line {
                 step: stats.step,
@@ -83,9 +104,10 @@ impl Reporter {
                 lr: stats.lr,
                 tokens: (stats.step * self.options.tokens_per_step) as u64,
                 tokens_per_second,
-                mfu: utilisation(&self.options, tokens_per_second),
+                mfu,
                 comm_bytes: stats.comm_bytes,
-                peak_memory_bytes: peak_memory_bytes(),
+                peak_memory_bytes: (self.options.peak_memory)(),
+                mfu_strict,
                 val_loss,
             })?;
         }
@@ -98,55 +120,27 @@ impl Reporter {
         let tokens = (late.len() * self.options.tokens_per_step) as f64;
         let seconds: f64 = late.iter().map(Duration::as_secs_f64).sum();
         let tokens_per_second = if late.is_empty() { 0.0 } else { tokens / seconds };
+        let (mfu, mfu_strict) = utilisation(&self.options, tokens_per_second).unzip();
         let summary = Summary {
             steps: self.durations.len(),
             seconds: self.durations.iter().map(Duration::as_secs_f64).sum(),
             losses: self.losses,
             tokens_per_second,
-            mfu: utilisation(&self.options, tokens_per_second),
-            peak_memory_bytes: peak_memory_bytes(),
+            mfu,
+            mfu_strict,
+            peak_memory_bytes: (self.options.peak_memory)(),
         };
         self.display.finish(&summary)?;
         Ok(summary)
     }
 }
 
-fn utilisation(options: &Options, tokens_per_second: f64) -> Option<f64> {
-    options.peak_flops.map(|peak| mfu(tokens_per_second, options.flops_per_token, peak))
-}
-
-/// A run in one line.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Summary {
-    /// Steps of this run; those of a run that it resumed are not counted.
-    pub steps: usize,
-    pub seconds: f64,
-    /// Loss of the first step and of the last; `None` if there was no step.
-    pub losses: Option<(f64, f64)>,
-    /// Mean over the last half of the steps, which leaves out the warm-up of caches and allocators.
-    pub tokens_per_second: f64,
-    /// From `tokens_per_second`.
-    pub mfu: Option<f64>,
-    pub peak_memory_bytes: Option<u64>,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Some((first, last)) = self.losses else {
-            return write!(f, "no steps");
-        };
-        let plural = if self.steps == 1 { "" } else { "s" };
-        write!(f, "{} step{plural} in {:.1} s", self.steps, self.seconds)?;
-        write!(f, "  loss {first:.4} -> {last:.4}")?;
-        write!(f, "  {} tokens/s over the last half", thousands(self.tokens_per_second))?;
-        if let Some(mfu) = self.mfu {
-            write!(f, "  MFU {:.1}%", 100.0 * mfu)?;
-        }
-        if let Some(bytes) = self.peak_memory_bytes {
-            write!(f, "  peak memory {} MiB", thousands(bytes as f64 / f64::from(1 << 20)))?;
-        }
-        Ok(())
-    }
+/// In the usual count and in the strict one; `None` where no peak is known.
+fn utilisation(options: &Options, tokens_per_second: f64) -> Option<(f64, f64)> {
+    options.peak_flops.map(|peak| {
+        let of_peak = |flops_per_token| mfu(tokens_per_second, flops_per_token, peak);
+        (of_peak(options.flops_per_token), of_peak(options.strict_flops_per_token))
+    })
 }
 
 #[cfg(test)]
@@ -171,7 +165,9 @@ mod tests {
                 steps: 2,
                 tokens_per_step: 64,
                 flops_per_token: 1e3,
+                strict_flops_per_token: 750.0,
                 peak_flops,
+                peak_memory: || Some(12_345),
                 metrics,
                 ..Options::default()
             };
@@ -180,6 +176,9 @@ mod tests {
             reporter.step(&stats(2, 1.0)).unwrap();
             let summary = reporter.finish().unwrap();
             assert_eq!((summary.steps, summary.losses), (2, Some((2.0, 1.0))));
+            assert_eq!(summary.mfu, Some(mfu(summary.tokens_per_second, 1e3, 1e12)));
+            assert_eq!(summary.mfu_strict, Some(mfu(summary.tokens_per_second, 750.0, 1e12)));
+            assert_eq!(summary.peak_memory_bytes, Some(12_345));
             assert_eq!(path.exists(), leader);
             if leader {
                 let text = std::fs::read_to_string(path).unwrap();
@@ -188,6 +187,8 @@ mod tests {
                 assert_eq!((&line["step"], &line["tokens"]), (&2.into(), &128.into()));
                 let speed = line["tokens_per_second"].as_f64().unwrap();
                 assert_eq!(line["mfu"].as_f64().unwrap(), mfu(speed, 1e3, 1e12));
+                assert_eq!(line["mfu_strict"].as_f64().unwrap(), mfu(speed, 750.0, 1e12));
+                assert_eq!(line["peak_memory_bytes"], 12_345);
                 assert_eq!(text.lines().count(), 2);
             }
         }
@@ -199,22 +200,5 @@ mod tests {
         let refused = Reporter::new(Options { leader: true, metrics, ..Options::default() });
         let error = format!("{:#}", refused.err().unwrap());
         assert!(error.starts_with("cannot write the metrics file /nowhere/m.jsonl: "), "{error}");
-    }
-
-    #[test]
-    fn a_summary_is_one_line() {
-        let summary = Summary {
-            steps: 100,
-            seconds: 23.44,
-            losses: Some((5.5432, 2.3456)),
-            tokens_per_second: 12345.0,
-            mfu: Some(0.4567),
-            peak_memory_bytes: Some(512 << 20),
-        };
-        assert_eq!(
-            summary.to_string(),
-            "100 steps in 23.4 s  loss 5.5432 -> 2.3456  12,345 tokens/s over the last half  \
-             MFU 45.7%  peak memory 512 MiB"
-        );
     }
 }

@@ -1,38 +1,11 @@
 //! What each rank was doing, and when.
 
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use crate::clock::{Clock, Mark, Moment};
+use crate::event::{Event, RankTrace, Track};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
-
-/// The row of a rank on which a span is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Track {
-    Compute,
-    /// Blocked on another rank.
-    Wait,
-    Dp,
-    Tp,
-    Pp,
-    Cp,
-    World,
-}
-
-impl Track {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Compute => "compute",
-            Self::Wait => "wait",
-            Self::Dp => "dp",
-            Self::Tp => "tp",
-            Self::Pp => "pp",
-            Self::Cp => "cp",
-            Self::World => "world",
-        }
-    }
-}
 
 /// A handle on one rank's recording; clones share it, from any thread. While nothing is recorded, a
 /// span costs one relaxed load.
@@ -46,36 +19,21 @@ struct Recorder {
     /// The same moment on two clocks: one that all processes share, and one that never jumps.
     epoch_ns: u64,
     instant: Instant,
-    events: Mutex<Vec<Event>>,
+    /// Of the queue in which the rank's tensor operations run, where they are queued.
+    clock: OnceLock<Arc<dyn Clock>>,
+    /// What has ended since the last export.
+    ended: Mutex<Vec<Ended>>,
+    /// What ended before it: a mark is asked for its time once.
+    exported: Mutex<Vec<Event>>,
 }
 
-/// Times are nanoseconds since the Unix epoch, so that ranks of several processes line up. (As f64
-/// microseconds they would be rounded to quarters: the epoch is far away.)
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Event {
-    pub track: Track,
-    pub name: Cow<'static, str>,
-    pub start_ns: u64,
-    pub end_ns: u64,
-    pub bytes: Option<u64>,
-}
-
-/// One rank's events, as they travel to the rank that writes the file.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct RankTrace {
-    pub rank: usize,
-    pub name: String,
-    pub events: Vec<Event>,
-}
-
-impl RankTrace {
-    /// Reads what the ranks exported; empty exports are left out.
-    pub fn read(exports: &[Vec<u8>]) -> Result<Vec<Self>> {
-        let recorded = exports.iter().filter(|bytes| !bytes.is_empty());
-        recorded
-            .map(|bytes| serde_json::from_slice(bytes).context("not a rank's exported trace"))
-            .collect()
-    }
+/// A span that is over for the host; a GPU may yet have to come to it.
+struct Ended {
+    track: Track,
+    name: Cow<'static, str>,
+    start: Moment,
+    end: Moment,
+    bytes: Option<u64>,
 }
 
 impl Trace {
@@ -100,8 +58,18 @@ impl Trace {
             recording: AtomicBool::new(false),
             epoch_ns: since_epoch.map_or(0, |d| d.as_nanos() as u64),
             instant: Instant::now(),
-            events: Mutex::default(),
+            clock: OnceLock::new(),
+            ended: Mutex::default(),
+            exported: Mutex::default(),
         })))
+    }
+
+    /// Takes the times of [`Track::Compute`] and [`Track::Wait`] spans from `clock`, on all clones. To be
+    /// called before the first span, and once: a second clock is ignored.
+    pub fn set_clock(&self, clock: Arc<dyn Clock>) {
+        if let Some(recorder) = &self.0 {
+            let _ = recorder.clock.set(clock);
+        }
     }
 
     /// Records from now on, on all clones. Spans that are already under way stay out.
@@ -111,7 +79,7 @@ impl Trace {
         }
     }
 
-    /// Ask before formatting a name that only the trace would use.
+    /// Ask before formatting a name, or making a mark, that only the trace would use.
     pub fn enabled(&self) -> bool {
         self.recorder().is_some()
     }
@@ -120,42 +88,92 @@ impl Trace {
         self.0.as_ref().filter(|recorder| recorder.recording.load(Relaxed))
     }
 
-    /// A span from now until the guard is dropped, on whichever thread that happens.
+    /// A span from now until the guard is dropped, on whichever thread that happens. (Under a clock, now
+    /// is where the queue of the calling thread ends, and of the one that drops the guard.)
     #[must_use = "the span ends when this is dropped"]
     pub fn span(&self, track: Track, name: impl Into<Cow<'static, str>>) -> Span {
-        Span(self.recorder().map(|recorder| {
-            let start_ns = recorder.now_ns();
-            let name = name.into();
-            (recorder.clone(), Event { track, name, start_ns, end_ns: start_ns, bytes: None })
+        Span(self.recorder().map(|recorder| Running {
+            start: recorder.now(track),
+            recorder: recorder.clone(),
+            track,
+            name: name.into(),
+            bytes: None,
         }))
     }
 
+    /// A span between two points of queued work, whichever queue that is, that moves `bytes`.
+    pub fn between(
+        &self,
+        track: Track,
+        name: impl Into<Cow<'static, str>>,
+        start: Box<dyn Mark>,
+        end: Box<dyn Mark>,
+        bytes: u64,
+    ) {
+        if let Some(recorder) = self.recorder() {
+            let (start, end) = (Moment::Marked(start), Moment::Marked(end));
+            let span = Ended { track, name: name.into(), start, end, bytes: Some(bytes) };
+            lock(&recorder.ended).push(span);
+        }
+    }
+
     /// This rank's events so far, in a form for [`crate::write_trace`] and [`crate::Chart::read`]; empty
-    /// where none were to be recorded.
+    /// where none were to be recorded. Waits until the work that they mark is done.
     pub fn export(&self) -> Vec<u8> {
         let Some(recorder) = self.recorder() else {
             return Vec::new();
         };
-        let events = recorder.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let trace = RankTrace { rank: recorder.rank, name: recorder.name.clone(), events };
-        serde_json::to_vec(&trace).expect("strings and whole numbers always serialise")
+        let mut events = lock(&recorder.exported);
+        // Not locked while marks are waited for: the work may wait for a thread that records.
+        let ended = std::mem::take(&mut *lock(&recorder.ended));
+        events.extend(ended.into_iter().map(Ended::event));
+        let (rank, name, events) = (recorder.rank, recorder.name.clone(), events.clone());
+        serde_json::to_vec(&RankTrace { rank, name, events })
+            .expect("strings and whole numbers always serialise")
     }
 }
 
 impl Recorder {
-    fn now_ns(&self) -> u64 {
-        self.epoch_ns + self.instant.elapsed().as_nanos() as u64
+    /// Now, for the host; or when the work queued so far is done, for work that is queued.
+    fn now(&self, track: Track) -> Moment {
+        match self.clock.get() {
+            Some(clock) if matches!(track, Track::Compute | Track::Wait) => {
+                Moment::Marked(clock.mark())
+            }
+            _ => Moment::Known(self.epoch_ns + self.instant.elapsed().as_nanos() as u64),
+        }
     }
 }
 
+impl Ended {
+    fn event(self) -> Event {
+        let start_ns = self.start.ns();
+        // Whatever a clock says, no span takes less than no time: what reads the trace subtracts.
+        let end_ns = self.end.ns().max(start_ns);
+        Event { track: self.track, name: self.name, start_ns, end_ns, bytes: self.bytes }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A running span; it ends when dropped.
-pub struct Span(Option<(Arc<Recorder>, Event)>);
+pub struct Span(Option<Running>);
+
+struct Running {
+    recorder: Arc<Recorder>,
+    track: Track,
+    name: Cow<'static, str>,
+    start: Moment,
+    bytes: Option<u64>,
+}
 
 impl Span {
     /// Adds the number of bytes moved, shown among the span's arguments.
     pub fn bytes(mut self, bytes: u64) -> Self {
-        if let Some((_, event)) = &mut self.0 {
-            event.bytes = Some(bytes);
+        if let Some(running) = &mut self.0 {
+            running.bytes = Some(bytes);
         }
         self
     }
@@ -163,9 +181,9 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        if let Some((recorder, mut event)) = self.0.take() {
-            event.end_ns = recorder.now_ns();
-            recorder.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        if let Some(Running { recorder, track, name, start, bytes }) = self.0.take() {
+            let end = recorder.now(track);
+            lock(&recorder.ended).push(Ended { track, name, start, end, bytes });
         }
     }
 }

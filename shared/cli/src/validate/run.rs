@@ -1,6 +1,6 @@
 //! Where and how the run goes on.
 
-use crate::config::{Config, DeviceName};
+use crate::config::Config;
 use anyhow::{Result, ensure};
 use comm::{EnvWorld, Launcher};
 
@@ -18,15 +18,6 @@ pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Re
     if run.launcher == Launcher::Env {
         EnvWorld::from_lookup(env)?.check(&config.parallel.layout)?;
     }
-    device(run.device)
-}
-
-/// The one place that asks whether a device can be used.
-fn device(device: DeviceName) -> Result<()> {
-    ensure!(
-        device == DeviceName::Cpu || tch::Cuda::is_available(),
-        "device is cuda, but libtorch finds no GPU that it can use: take --device cpu"
-    );
     Ok(())
 }
 

@@ -99,6 +99,7 @@ fn start(
     let (line, theirs) = UnixStream::pair()?;
     let number = rank.to_string();
     let process = Command::new(std::env::current_exe()?)
+        .envs(for_nccl(launch, rank))
         .args(std::env::args_os().skip(1))
         .env("RANK", &number)
         .env("LOCAL_RANK", &number)
@@ -128,6 +129,27 @@ fn start(
         let _ = events.send((rank, None));
     });
     Ok(rank_line)
+}
+
+/// What NCCL is told about a rank with a GPU.
+///
+/// It refuses two ranks on one GPU, unless they seem to be on two hosts; and then they must talk as
+/// hosts do, over sockets. That is slow, but it is NCCL, and needs no second card.
+fn for_nccl(launch: &Launch, rank: usize) -> Vec<(&'static str, String)> {
+    let Some(gpu) = launch.gpu else { return vec![] };
+    // As many hardware queues as there are, for a stream behind another's wait would wait too.
+    let mut variables = vec![("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned())];
+    if launch.layout.world() > gpu.count {
+        variables.extend([
+            ("NCCL_HOSTID", format!("rank-{rank}")),
+            ("NCCL_P2P_DISABLE", "1".to_owned()),
+            ("NCCL_SHM_DISABLE", "1".to_owned()),
+            ("NCCL_NET", "Socket".to_owned()),
+            ("NCCL_SOCKET_IFNAME", "lo".to_owned()),
+        ]);
+    }
+    variables.retain(|(name, _)| std::env::var_os(name).is_none()); // the user knows better
+    variables
 }
 
 /// Why the run failed: whichever of those in `failed` is the likeliest to be the first cause.

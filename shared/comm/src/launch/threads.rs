@@ -37,7 +37,8 @@ pub(super) fn launch<T: Send + 'static>(
         let name = launch.layout.coords(rank).to_string();
         let (launch, events, rank_main) = (launch.clone(), events.clone(), rank_main.clone());
         let (timeout, trace) = (launch.timeout, launch.trace);
-        let wiring = Wiring { transport, abort: abort.clone(), timeout, trace };
+        let gpu = launch.gpu.map(|gpu| gpu.ordinal);
+        let wiring = Wiring { transport, abort: abort.clone(), timeout, trace, gpu };
         let started = thread::Builder::new()
             .name(name.clone())
             .stack_size(STACK)
@@ -93,7 +94,9 @@ fn rank_thread<T>(
 ) {
     let outcome = attempt(name, &wiring.abort, || {
         launch.set_intra_op_threads();
-        rank_main(&Mesh::new(launch.layout, rank, wiring))
+        let value = rank_main(&Mesh::new(launch.layout, rank, wiring)?)?;
+        launch.drain()?;
+        Ok(value)
     });
     if let Err(failure) = &outcome {
         wiring.abort.raise(&failure.sentence);

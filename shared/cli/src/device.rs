@@ -1,0 +1,34 @@
+//! The GPU of this process.
+
+use crate::config::{Config, DeviceName};
+use anyhow::{Context, Result, anyhow, ensure};
+use comm::{Gpu, Launcher};
+
+/// Makes GPUs usable where the run is on them, and takes the one that is this process's.
+pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
+    if config.run.device == DeviceName::Cpu || config.run.dry_run {
+        return Ok(()); // a dry run needs no device
+    }
+    let (launcher, world) = (config.run.launcher, config.parallel.layout.world());
+    ensure!(
+        launcher != Launcher::Threads || world == 1,
+        "launcher is threads, but on cuda each of {world} ranks is a process: take --launcher processes"
+    );
+    let local_rank = if launcher == Launcher::Threads { None } else { env("LOCAL_RANK") };
+    let local_rank: usize = match local_rank {
+        None => 0, // one rank, or the process that starts them
+        Some(text) => text.trim().parse().ok().with_context(|| {
+            format!("LOCAL_RANK is {text:?}, but must be a rank's number on its host, from 0")
+        })?,
+    };
+    let count = ::gpu::load().map_err(|why| anyhow!("device is cuda, but {why}: {MEND}"))?;
+    // Ranks that we start may share a GPU: they are told so. Others would meet NCCL's refusal.
+    ensure!(
+        launcher != Launcher::Env || local_rank < count,
+        "LOCAL_RANK is {local_rank}, but this host has {count} GPUs: start a rank for each"
+    );
+    config.run.gpu_of_rank = Some(Gpu { ordinal: local_rank % count, count });
+    Ok(())
+}
+
+const MEND: &str = "take --device cpu, or run `make setup` where nvidia-smi finds the driver";

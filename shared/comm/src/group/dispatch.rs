@@ -1,0 +1,88 @@
+//! Where an operation of a group runs: on the caller's thread, in a lane, or on a GPU.
+
+use super::Group;
+use crate::backend::{Backend, OnGpu, Queue};
+use crate::error::Result;
+use crate::lane::{Lane, Work};
+use report::Track;
+use tch::{Device, Tensor};
+
+impl Group {
+    /// What moves `tensor`, if it is on a GPU.
+    fn gpu(&self, tensor: &Tensor) -> Option<&dyn OnGpu> {
+        (tensor.device() != Device::Cpu).then_some(self.shared.gpu.as_deref()).flatten()
+    }
+
+    /// Starts an operation on `tensor` in its turn, and waits for it.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        queue: Queue,
+        name: &'static str,
+        tensor: &Tensor,
+        job: impl FnOnce(&dyn Backend, &Tensor) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.gpu(tensor).is_some() {
+            return self.start(queue, name, tensor, job).wait();
+        }
+        let tensor = tensor.shallow_clone();
+        self.run_on_cpu(queue, name, move |b| job(b, &tensor))
+    }
+
+    /// Starts an operation on `tensor` in its turn.
+    pub(super) fn start<T: Send + 'static>(
+        &self,
+        queue: Queue,
+        name: &'static str,
+        tensor: &Tensor,
+        job: impl FnOnce(&dyn Backend, &Tensor) -> Result<T> + Send + 'static,
+    ) -> Work<T> {
+        let Some(gpu) = self.gpu(tensor) else {
+            let tensor = tensor.shallow_clone();
+            return self.start_on_cpu(queue, name, move |b| job(b, &tensor));
+        };
+        match (job(gpu, tensor), gpu.done(queue)) {
+            (Ok(result), Some(done)) => Work::queued(result, done, name, self.shared.trace.clone()),
+            (result, _) => {
+                Work::ready(result.inspect_err(|e| self.shared.abort.raise(e.to_string())))
+            }
+        }
+    }
+
+    fn lane(&self, queue: Queue) -> &Lane {
+        match queue {
+            Queue::Collectives => &self.shared.collectives,
+            Queue::To(peer) => &self.shared.sends[peer],
+            Queue::From(peer) => &self.shared.receives[peer],
+        }
+    }
+
+    fn job<T>(
+        &self,
+        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
+    ) -> impl FnOnce() -> Result<T> + Send + 'static {
+        let (cpu, abort) = (self.shared.cpu.clone(), self.shared.abort.clone());
+        move || job(&*cpu).inspect_err(|e| abort.raise(e.to_string()))
+    }
+
+    pub(super) fn run_on_cpu<T: Send + 'static>(
+        &self,
+        queue: Queue,
+        name: &'static str,
+        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let _span = (self.size() > 1).then(|| self.shared.trace.span(Track::Wait, name));
+        self.lane(queue).run(self.job(job))
+    }
+
+    pub(super) fn start_on_cpu<T: Send + 'static>(
+        &self,
+        queue: Queue,
+        name: &'static str,
+        job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
+    ) -> Work<T> {
+        if self.size() == 1 {
+            return Work::ready(self.job(job)()); // nothing to wait for
+        }
+        self.lane(queue).start(self.job(job), name, self.shared.trace.clone())
+    }
+}

@@ -1,0 +1,217 @@
+//! The driver of real GPUs: libtorch's streams and events, and NCCL.
+
+use super::driver::{Call, Driver, Id};
+use super::ffi::{self, Functions, RawComm, nccl};
+use anyhow::{Context, Result, ensure};
+use gpu::{Event, Stream};
+use report::{Clock, Mark};
+use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+use tch::{Device, Tensor};
+
+/// Streams that libtorch has for a device; the next would be one of these again, and two operations
+/// on one stream can wait for each other.
+const STREAMS: usize = 32;
+
+pub(crate) struct Cuda {
+    ordinal: usize,
+    nccl: &'static Functions,
+    streams: AtomicUsize,
+    epoch: Arc<Epoch>,
+}
+
+/// A moment on the GPU's clock and on everybody's.
+struct Epoch {
+    event: Event,
+    ns: u64,
+}
+
+impl Cuda {
+    /// For GPU `ordinal`, which becomes the calling thread's own.
+    pub fn new(ordinal: usize) -> Result<Self> {
+        gpu::set_device(ordinal)?;
+        let event = Stream::current(ordinal)?.record_timed()?;
+        event.synchronize()?;
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let ns = since_epoch.map_or(0, |d| d.as_nanos() as u64);
+        let epoch = Arc::new(Epoch { event, ns });
+        Ok(Self { ordinal, nccl: nccl()?, streams: AtomicUsize::new(0), epoch })
+    }
+
+    /// What shows when the GPU reaches the work that the calling thread queues.
+    pub fn clock(self: &Arc<Self>) -> Arc<dyn Clock> {
+        Arc::new(ComputeClock(self.clone()))
+    }
+}
+
+impl Driver for Cuda {
+    type Stream = Stream;
+    type Event = Event;
+    type Comm = Communicator;
+
+    fn device(&self) -> Device {
+        Device::Cuda(self.ordinal)
+    }
+
+    fn compute(&self) -> Result<Stream> {
+        Stream::current(self.ordinal)
+    }
+
+    fn side(&self) -> Result<Stream> {
+        let before = self.streams.fetch_add(1, Ordering::Relaxed);
+        ensure!(before < STREAMS, "this rank has {STREAMS} streams in use, and there are no more");
+        Stream::side(self.ordinal)
+    }
+
+    fn record(&self, stream: &Stream) -> Result<Event> {
+        stream.record()
+    }
+
+    fn wait(&self, stream: &Stream, event: &Event) -> Result<()> {
+        stream.wait(event)
+    }
+
+    fn is_done(&self, event: &Event) -> Result<bool> {
+        event.is_done()
+    }
+
+    fn mark(&self, stream: &Stream) -> Result<Box<dyn Mark>> {
+        Ok(Box::new(Reached { event: stream.record_timed()?, epoch: self.epoch.clone() }))
+    }
+
+    fn unique_id(&self) -> Result<Id> {
+        self.nccl.unique_id()
+    }
+
+    fn init(&self, id: &Id, rank: usize, size: usize) -> Result<Communicator> {
+        gpu::set_device(self.ordinal)?; // NCCL takes the thread's
+        Ok(Communicator(Mutex::new(self.nccl.init(id, rank, size)?)))
+    }
+
+    fn call(&self, comm: &Communicator, stream: &Stream, call: &Call) -> Result<()> {
+        for tensor in call.tensors() {
+            let (device, whole) = (tensor.device(), tensor.is_contiguous());
+            ensure!(device == self.device() && whole, "{tensor:?} is not contiguous on this GPU");
+        }
+        let comm = comm.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(!comm.is_null(), "the communicator has been aborted");
+        let code = queue(self.nccl, *comm, stream.handle(), call)?;
+        self.nccl.check(code, *comm)
+    }
+
+    fn failure(&self, comm: &Communicator) -> Option<String> {
+        // Who holds it is inside a call, and will hear of a failure there.
+        let comm = comm.0.try_lock().ok().filter(|comm| !comm.is_null())?;
+        // SAFETY: alive, for it is not null; held, so nobody aborts it meanwhile.
+        unsafe { self.nccl.failure(*comm) }
+    }
+
+    fn abort(&self, comm: &Communicator) {
+        abort(self.nccl, comm);
+    }
+}
+
+/// A communicator of NCCL; null once aborted.
+pub(crate) struct Communicator(Mutex<RawComm>);
+
+// SAFETY: NCCL allows calls from any thread, one at a time, which the lock sees to.
+unsafe impl Send for Communicator {}
+unsafe impl Sync for Communicator {}
+
+impl Drop for Communicator {
+    /// Its work is done, or the run has failed: either way there is nothing to wait for.
+    fn drop(&mut self) {
+        if let Ok(nccl) = nccl() {
+            abort(nccl, self);
+        }
+    }
+}
+
+fn abort(nccl: &Functions, comm: &Communicator) {
+    // A thread that holds it waits inside NCCL for a peer that may be gone, and cannot be freed by
+    // this; the process ends without it.
+    if let Ok(mut comm) = comm.0.try_lock()
+        && !comm.is_null()
+    {
+        let comm = std::mem::replace(&mut *comm, null_mut());
+        // SAFETY: alive until now, and nobody can reach it any more. An error would be about what is
+        // being given up.
+        let _ = unsafe { (nccl.comm_abort)(comm) };
+    }
+}
+
+/// Queues `call`; its tensors are contiguous and on the communicator's GPU.
+fn queue(nccl: &Functions, comm: RawComm, stream: *mut c_void, call: &Call) -> Result<c_int> {
+    let dtype = |t: &Tensor| ffi::dtype(t.kind()).with_context(|| format!("{:?}", t.kind()));
+    let from = |t: &Tensor| t.data_ptr().cast_const();
+    // SAFETY: the communicator and the stream are alive. Pointers and counts are those of contiguous
+    // tensors on the GPU, which the channel keeps alive until the operation's event has passed; that
+    // nobody else uses them meanwhile is the promise of whoever starts an operation.
+    Ok(unsafe {
+        match *call {
+            Call::AllReduce { tensor: t, op } => {
+                let (from, to, n) = (from(t), t.data_ptr(), t.numel());
+                (nccl.all_reduce)(from, to, n, dtype(t)?, ffi::operation(op), comm, stream)
+            }
+            Call::ReduceScatter { input, output } => {
+                let (to, n) = (output.data_ptr(), output.numel());
+                let sum = ffi::operation(crate::reduce::Op::Sum);
+                (nccl.reduce_scatter)(from(input), to, n, dtype(input)?, sum, comm, stream)
+            }
+            Call::AllGather { input, output } => {
+                let (to, n) = (output.data_ptr(), input.numel());
+                (nccl.all_gather)(from(input), to, n, dtype(input)?, comm, stream)
+            }
+            Call::Broadcast { tensor: t, root } => {
+                let (to, n, root) = (t.data_ptr(), t.numel(), c_int::try_from(root)?);
+                (nccl.broadcast)(from(t), to, n, dtype(t)?, root, comm, stream)
+            }
+            Call::Send { tensor: t, peer } => {
+                (nccl.send)(from(t), t.numel(), dtype(t)?, c_int::try_from(peer)?, comm, stream)
+            }
+            Call::Recv { tensor: t, peer } => (nccl.recv)(
+                t.data_ptr(),
+                t.numel(),
+                dtype(t)?,
+                c_int::try_from(peer)?,
+                comm,
+                stream,
+            ),
+        }
+    })
+}
+
+struct ComputeClock(Arc<Cuda>);
+
+impl Clock for ComputeClock {
+    fn mark(&self) -> Box<dyn Mark> {
+        let mark = self.0.compute().and_then(|stream| self.0.mark(&stream));
+        mark.unwrap_or_else(|_| Box::new(Nowhen)) // the run fails elsewhere, and says why
+    }
+}
+
+struct Reached {
+    event: Event,
+    epoch: Arc<Epoch>,
+}
+
+impl Mark for Reached {
+    fn ns(&self) -> u64 {
+        let since = || {
+            self.event.synchronize()?;
+            self.event.milliseconds_since(&self.epoch.event)
+        };
+        since().map_or(0, |ms| self.epoch.ns + (ms * 1e6) as u64)
+    }
+}
+
+struct Nowhen;
+
+impl Mark for Nowhen {
+    fn ns(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,168 @@
+//! One group's ways between its ranks' GPUs: which communicators it has, and when they are made.
+
+use super::channel::{Channel, Queued};
+use super::driver::{Call, Driver, Id};
+use super::watch::{Label, Watch};
+use crate::backend::{Backend, OnGpu, Queue};
+use crate::cpu::Cpu;
+use crate::error::Result;
+use crate::lane::Done;
+use report::Trace;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use tch::{Device, Kind, Tensor};
+
+/// Between which neighbours in a group messages travel all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    None,
+    /// From each rank to the next.
+    Forward,
+    Both,
+}
+
+/// By sender and receiver.
+type Pairs<D> = BTreeMap<(usize, usize), Arc<Channel<D>>>;
+
+pub(crate) struct Nccl<D: Driver> {
+    /// The same group on CPU tensors, over which communicators are agreed on.
+    pub(super) cpu: Arc<Cpu>,
+    watch: Arc<Watch<D>>,
+    trace: Trace,
+    /// For collectives.
+    all: Mutex<Option<Arc<Channel<D>>>>,
+    /// For messages: one for each sender and receiver. On a shared one, two ranks that both receive
+    /// first would wait for each other for ever.
+    pairs: Mutex<Pairs<D>>,
+    pub(super) sent: AtomicU64,
+}
+
+impl<D: Driver> Nccl<D> {
+    pub fn new(cpu: Arc<Cpu>, watch: Arc<Watch<D>>, trace: Trace) -> Self {
+        let (all, pairs, sent) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        Self { cpu, watch, trace, all, pairs, sent }
+    }
+
+    /// Makes the communicators that a run needs, in an order that is the same on all ranks. Without it
+    /// each is made when it is first used, and its members wait for each other there, which may be in
+    /// the wrong order: a stage that asks for the first gradient before it has sent an activation.
+    pub fn connect(&self, ring: Ring) -> Result<()> {
+        let n = self.size();
+        if n == 1 {
+            return Ok(());
+        }
+        self.collectives()?;
+        for from in 0..n {
+            let to = (from + 1) % n;
+            let pairs = match ring {
+                Ring::None => vec![],
+                Ring::Forward => vec![(from, to)],
+                Ring::Both => vec![(from, to), (to, from)],
+            };
+            for (from, to) in pairs {
+                if from == self.rank() || to == self.rank() {
+                    self.pair(from, to)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rank(&self) -> usize {
+        self.cpu.rank()
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.cpu.spec().members.len()
+    }
+
+    fn label(&self, op: &'static str, peer: String) -> Label {
+        Label { op, group: self.cpu.spec().name, peer }
+    }
+
+    pub(super) fn collectives(&self) -> Result<Arc<Channel<D>>> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = &*all {
+            return Ok(channel.clone());
+        }
+        let others = (0..self.size()).filter(|&rank| rank != self.rank());
+        let others: Vec<&str> = others.map(|rank| self.cpu.name_of(rank)).collect();
+        let label = self.label("connect", others.join(", "));
+        let share = |id: &Tensor| self.cpu.broadcast(id, 0);
+        let (rank, size) = (self.rank(), self.size());
+        let channel = Arc::new(self.channel(label, rank == 0, share, rank, size)?);
+        *all = Some(channel.clone());
+        Ok(channel)
+    }
+
+    /// The channel for messages of group rank `from` to group rank `to`, of whom this rank is one.
+    pub(super) fn pair(&self, from: usize, to: usize) -> Result<Arc<Channel<D>>> {
+        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = pairs.get(&(from, to)) {
+            return Ok(channel.clone());
+        }
+        let sends = self.rank() == from;
+        let peer = if sends { to } else { from };
+        let label = self.label("connect", self.cpu.name_of(peer).to_owned());
+        let share = |id: &Tensor| match sends {
+            true => self.cpu.send(id, to),
+            false => self.cpu.recv(id, from),
+        };
+        let channel = self.channel(label, sends, share, usize::from(!sends), 2)?;
+        // NCCL connects two ranks at their first message, and both wait there: so it comes here.
+        let first = Tensor::zeros([1], (Kind::Float, self.watch.driver.device()));
+        channel.launch("connect", 0, &message(sends, &first))?;
+        let channel = Arc::new(channel);
+        pairs.insert((from, to), channel.clone());
+        Ok(channel)
+    }
+
+    /// Makes a communicator. Its first member draws the id, and `share` brings it to the others.
+    fn channel(
+        &self,
+        label: Label,
+        first: bool,
+        share: impl Fn(&Tensor) -> Result<()>,
+        rank: usize,
+        size: usize,
+    ) -> Result<Channel<D>> {
+        let driver = &*self.watch.driver;
+        let failed = |e: anyhow::Error| self.watch.failed(&label, format!("{e:#}"));
+        let id = match first {
+            true => Tensor::from_slice(&driver.unique_id().map_err(failed)?),
+            false => Tensor::zeros([size_of::<Id>() as i64], (Kind::Uint8, Device::Cpu)),
+        };
+        share(&id)?;
+        let mut bytes = [0; size_of::<Id>()];
+        id.copy_data(&mut bytes, size_of::<Id>());
+        let init = || driver.init(&bytes, rank, size).map_err(failed);
+        let comm = self.watch.connect(&label, init)?;
+        let track = self.cpu.spec().track();
+        Channel::new(self.watch.clone(), label.clone(), comm, self.trace.clone(), track)
+    }
+}
+
+/// On a communicator of two, of whom 0 sends.
+pub(super) fn message(sends: bool, tensor: &Tensor) -> Call<'_> {
+    match sends {
+        true => Call::Send { tensor, peer: 1 },
+        false => Call::Recv { tensor, peer: 0 },
+    }
+}
+
+impl<D: Driver> OnGpu for Nccl<D> {
+    fn done(&self, queue: Queue) -> Option<Box<dyn Done>> {
+        let boxed = |queued: Queued<D>| -> Box<dyn Done> { Box::new(queued) };
+        let pair = |from: usize, to: usize| {
+            let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+            pairs.get(&(from, to)).cloned()
+        };
+        let channel = match queue {
+            Queue::Collectives => self.all.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Queue::To(peer) => pair(self.rank(), peer),
+            Queue::From(peer) => pair(peer, self.rank()),
+        };
+        channel?.done().map(boxed)
+    }
+}

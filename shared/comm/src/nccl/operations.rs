@@ -1,0 +1,139 @@
+//! The operations of a group on tensors in the memory of its ranks' GPUs.
+
+use super::channel::Channel;
+use super::driver::{Call, Driver};
+use super::ffi;
+use super::group::{Nccl, message};
+use crate::backend::{Backend, gathered_shape, root_of, scattered_shape, sum_bytes};
+use crate::error::{CommError, Result};
+use crate::lane::Done;
+use crate::reduce::Op;
+use std::sync::atomic::Ordering;
+use tch::{Tensor, no_grad};
+
+impl<D: Driver> Nccl<D> {
+    fn count(&self, bytes: u64) -> u64 {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        bytes
+    }
+
+    /// NCCL would read memory that is not there as soon as a dtype had another width.
+    fn check(&self, op: &'static str, tensor: &Tensor) -> Result<()> {
+        ffi::dtype(tensor.kind()).map(drop).ok_or_else(|| CommError::Dtype {
+            op: op.to_owned(),
+            group: self.cpu.spec().name.to_owned(),
+            dtype: format!("{:?}", tensor.kind()),
+            hint: "convert it to f32 first",
+        })
+    }
+
+    /// Runs `job` on the tensor, or on a contiguous copy that is written back as soon as it is done.
+    fn in_place(
+        &self,
+        channel: &Channel<D>,
+        tensor: &Tensor,
+        job: impl FnOnce(&Tensor) -> Result<()>,
+    ) -> Result<()> {
+        if tensor.is_contiguous() {
+            return job(tensor);
+        }
+        let copy = no_grad(|| tensor.contiguous());
+        job(&copy)?;
+        channel.done().map_or(Ok(()), |done| done.wait())?;
+        no_grad(|| tensor.shallow_clone().copy_(&copy));
+        Ok(())
+    }
+}
+
+fn bytes(tensor: &Tensor) -> u64 {
+    (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
+}
+
+impl<D: Driver> Backend for Nccl<D> {
+    fn all_reduce(&self, tensor: &Tensor, op: Op) -> Result<()> {
+        self.check("all_reduce", tensor)?;
+        if self.size() == 1 || tensor.numel() == 0 {
+            return Ok(());
+        }
+        let width = tensor.kind().elt_size_in_bytes();
+        let bytes = self.count(sum_bytes(tensor.numel(), width, self.rank(), self.size()));
+        let channel = self.collectives()?;
+        self.in_place(&channel, tensor, |tensor| {
+            channel.launch("all_reduce", bytes, &Call::AllReduce { tensor, op })
+        })
+    }
+
+    fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
+        self.check("reduce_scatter", tensor)?;
+        let shape = scattered_shape(self.cpu.spec().name, tensor, self.size())?;
+        let input = no_grad(|| tensor.contiguous());
+        if self.size() == 1 {
+            return Ok(no_grad(|| input.copy()));
+        }
+        let output = Tensor::empty(&shape, (tensor.kind(), tensor.device())); // [k, ...]
+        if output.numel() > 0 {
+            let sent = self.count(bytes(&input) - bytes(&output));
+            let call = Call::ReduceScatter { input: &input, output: &output };
+            self.collectives()?.launch("reduce_scatter", sent, &call)?;
+        }
+        Ok(output)
+    }
+
+    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+        self.check("all_gather", tensor)?;
+        let shape = gathered_shape(tensor, self.size());
+        let input = no_grad(|| tensor.contiguous());
+        if self.size() == 1 {
+            return Ok(no_grad(|| input.copy().view(&shape[..])));
+        }
+        let output = Tensor::empty(&shape, (tensor.kind(), tensor.device())); // [n*k, ...]
+        if input.numel() > 0 {
+            let sent = self.count(bytes(&output) - bytes(&input));
+            let call = Call::AllGather { input: &input, output: &output };
+            self.collectives()?.launch("all_gather", sent, &call)?;
+        }
+        Ok(output)
+    }
+
+    fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
+        self.check("broadcast", tensor)?;
+        let root = root_of(self.cpu.spec().name, root, self.size())?;
+        if self.size() == 1 || tensor.numel() == 0 {
+            return Ok(());
+        }
+        let last = (root + self.size() - 1) % self.size() == self.rank(); // of the chain
+        let sent = self.count(if last { 0 } else { bytes(tensor) });
+        let channel = self.collectives()?;
+        self.in_place(&channel, tensor, |tensor| {
+            channel.launch("broadcast", sent, &Call::Broadcast { tensor, root })
+        })
+    }
+
+    fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
+        self.check("send", tensor)?;
+        if tensor.numel() == 0 {
+            return Ok(());
+        }
+        let tensor = no_grad(|| tensor.contiguous());
+        let sent = self.count(bytes(&tensor));
+        self.pair(self.rank(), to)?.launch("send", sent, &message(true, &tensor))
+    }
+
+    fn recv(&self, tensor: &Tensor, from: usize) -> Result<()> {
+        self.check("recv", tensor)?;
+        if tensor.numel() == 0 {
+            return Ok(());
+        }
+        let channel = self.pair(from, self.rank())?;
+        self.in_place(&channel, tensor, |tensor| channel.launch("recv", 0, &message(false, tensor)))
+    }
+
+    /// Ranks meet where they are, whatever is queued on their GPUs.
+    fn barrier(&self) -> Result<()> {
+        self.cpu.barrier()
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}

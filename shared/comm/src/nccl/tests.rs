@@ -1,0 +1,281 @@
+//! The order in which things are queued, told by a driver that writes down what it is asked.
+
+use super::driver::{Call, Driver, Id};
+use super::{Nccl, Ring, Watch};
+use crate::abort::Abort;
+use crate::backend::{Backend, OnGpu, Queue};
+use crate::cpu::Cpu;
+use crate::error::CommError;
+use crate::layout::Layout;
+use crate::mesh::{Mesh, Wiring};
+use crate::reduce::Op;
+use crate::transport;
+use crate::{GroupSpec, Result};
+use anyhow::ensure;
+use report::{Mark, Trace};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+/// Streams and events are numbers; stream 0 computes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Record(usize, usize),
+    Wait(usize, usize),
+    Call(usize, &'static str),
+}
+
+/// Where the members of a new communicator meet: how many have come, by id.
+type Hall = Arc<(Mutex<BTreeMap<Id, usize>>, Condvar)>;
+
+#[derive(Default)]
+struct Fake {
+    hall: Hall,
+    asked: Mutex<Vec<Asked>>,
+    streams: AtomicUsize,
+    events: AtomicUsize,
+    passed: Mutex<BTreeSet<usize>>,
+    inits: AtomicUsize,
+    aborted: AtomicUsize,
+    failure: Mutex<Option<String>>,
+}
+
+impl Fake {
+    fn take(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    fn note(&self, asked: Asked) {
+        self.asked.lock().unwrap().push(asked);
+    }
+}
+
+impl Driver for Fake {
+    type Stream = usize;
+    type Event = usize;
+    type Comm = ();
+
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+    fn compute(&self) -> anyhow::Result<usize> {
+        Ok(0)
+    }
+    fn side(&self) -> anyhow::Result<usize> {
+        Ok(self.streams.fetch_add(1, SeqCst) + 1)
+    }
+    fn record(&self, stream: &usize) -> anyhow::Result<usize> {
+        let event = self.events.fetch_add(1, SeqCst);
+        self.note(Asked::Record(*stream, event));
+        Ok(event)
+    }
+    fn wait(&self, stream: &usize, event: &usize) -> anyhow::Result<()> {
+        self.note(Asked::Wait(*stream, *event));
+        Ok(())
+    }
+    fn is_done(&self, event: &usize) -> anyhow::Result<bool> {
+        Ok(self.passed.lock().unwrap().contains(event))
+    }
+    fn mark(&self, _: &usize) -> anyhow::Result<Box<dyn Mark>> {
+        anyhow::bail!("nothing is traced here")
+    }
+    fn unique_id(&self) -> anyhow::Result<Id> {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let mut id = [7; 128];
+        id[..8].copy_from_slice(&NEXT.fetch_add(1, SeqCst).to_le_bytes());
+        Ok(id)
+    }
+    /// Waits for the others, as NCCL does; ten seconds are for ever.
+    fn init(&self, id: &Id, _: usize, size: usize) -> anyhow::Result<()> {
+        self.inits.fetch_add(1, SeqCst);
+        let (came, changed) = &*self.hall;
+        let mut came = came.lock().unwrap();
+        *came.entry(*id).or_default() += 1;
+        changed.notify_all();
+        let missing = |came: &mut BTreeMap<Id, usize>| came[id] < size;
+        let limit = Duration::from_secs(10);
+        let (came, _) = changed.wait_timeout_while(came, limit, missing).unwrap();
+        ensure!(came[id] == size, "only {} of {size} members came", came[id]);
+        Ok(())
+    }
+    fn call(&self, _: &(), stream: &usize, call: &Call) -> anyhow::Result<()> {
+        let name = match call {
+            Call::AllReduce { tensor, .. } => {
+                let _ = tensor.shallow_clone().g_mul_scalar_(2.0); // as if all ranks had the same
+                "all_reduce"
+            }
+            Call::ReduceScatter { .. } => "reduce_scatter",
+            Call::AllGather { .. } => "all_gather",
+            Call::Broadcast { .. } => "broadcast",
+            Call::Send { .. } => "send",
+            Call::Recv { .. } => "recv",
+        };
+        self.note(Asked::Call(*stream, name));
+        Ok(())
+    }
+    fn failure(&self, _: &()) -> Option<String> {
+        self.failure.lock().unwrap().clone()
+    }
+    fn abort(&self, _: &()) {
+        self.aborted.fetch_add(1, SeqCst);
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs `rank_main` on every rank of `n`, each with a group of all on its fake GPU.
+fn ranks(n: usize, timeout: Duration, rank_main: impl Fn(usize, &Nccl<Fake>, &Watch<Fake>) + Sync) {
+    let hall = Hall::default();
+    let layout = Layout { dp: n, ..Layout::default() };
+    let abort = Abort::new();
+    let transports = transport::threads(n, abort.clone());
+    thread::scope(|scope| {
+        for (rank, transport) in transports.into_iter().enumerate() {
+            let (hall, rank_main) = (hall.clone(), &rank_main);
+            scope.spawn(move || {
+                let (members, names) = ((0..n).collect(), layout.names().into());
+                let spec = GroupSpec { id: 1, name: "dp", members, names };
+                let cpu = Arc::new(Cpu::new(spec, rank, transport, TIMEOUT, Trace::off()));
+                // Each its own, so that one rank's trouble is told by that rank.
+                let (name, abort) = (layout.coords(rank).to_string(), Abort::new());
+                let watch = Watch::start(Fake { hall, ..Fake::default() }, name, abort, timeout);
+                let nccl = Nccl::new(cpu, watch.clone(), Trace::off());
+                nccl.connect(Ring::Both).unwrap();
+                let driver = &watch.driver;
+                let all = (0..driver.events.load(SeqCst)).collect();
+                *driver.passed.lock().unwrap() = all; // connecting is over
+                driver.take();
+                rank_main(rank, &nccl, &watch);
+            });
+        }
+    });
+}
+
+#[test]
+fn an_operation_waits_for_its_tensors_and_what_uses_them_waits_for_it() {
+    ranks(2, TIMEOUT, |_, nccl, watch| {
+        nccl.all_reduce(&Tensor::ones([4], (Kind::Float, Device::Cpu)), Op::Sum).unwrap();
+        let asked = watch.driver.take();
+        let [Asked::Record(0, ready), Asked::Wait(side, waited), Asked::Call(on, op), ended] =
+            &asked[..]
+        else {
+            panic!("{asked:?}")
+        };
+        assert!(ready == waited && side == on && *side != 0 && *op == "all_reduce", "{asked:?}");
+        let Asked::Record(end, done) = ended else { panic!("{asked:?}") };
+        assert_eq!(end, side, "the end is that of the operation");
+        let queued = nccl.done(Queue::Collectives).unwrap();
+        assert!(!queued.is_done());
+        queued.wait().unwrap();
+        assert_eq!(watch.driver.take(), [Asked::Wait(0, *done)], "the host does not wait");
+    });
+}
+
+#[test]
+fn tensors_are_kept_until_the_gpu_is_done_with_them() {
+    ranks(2, TIMEOUT, |_, nccl, watch| {
+        watch.look().unwrap();
+        assert_eq!(watch.kept(), 0);
+        drop(nccl.all_gather(&Tensor::ones([4], (Kind::Float, Device::Cpu))).unwrap());
+        watch.look().unwrap();
+        assert_eq!(watch.kept(), 2, "input and output");
+        let Some(Asked::Record(_, done)) = watch.driver.take().pop() else { panic!() };
+        watch.driver.passed.lock().unwrap().insert(done);
+        watch.look().unwrap();
+        assert_eq!(watch.kept(), 0);
+    });
+}
+
+#[test]
+fn each_direction_of_a_pair_has_a_stream_of_its_own() {
+    ranks(3, TIMEOUT, |rank, nccl, watch| {
+        let tensor = Tensor::ones([4], (Kind::Float, Device::Cpu));
+        let (next, last) = ((rank + 1) % 3, (rank + 2) % 3);
+        nccl.recv(&tensor, next).unwrap(); // all receive first: on one stream they would meet never
+        nccl.recv(&tensor, last).unwrap();
+        nccl.send(&tensor, next).unwrap();
+        nccl.send(&tensor, last).unwrap();
+        nccl.broadcast(&tensor, 0).unwrap();
+        let calls = watch.driver.take().into_iter().filter_map(|asked| match asked {
+            Asked::Call(stream, _) => Some(stream),
+            _ => None,
+        });
+        assert_eq!(calls.collect::<BTreeSet<_>>().len(), 5);
+        let sent = 2 * 16 + if rank == 2 { 0 } else { 16 }; // the end of a chain sends nothing
+        assert_eq!(nccl.bytes_sent(), sent);
+    });
+}
+
+#[test]
+fn a_tensor_with_gaps_is_written_back_behind_the_operation() {
+    ranks(2, TIMEOUT, |_, nccl, watch| {
+        let whole = Tensor::ones([4, 2], (Kind::Float, Device::Cpu));
+        nccl.all_reduce(&whole.narrow(1, 0, 1), Op::Sum).unwrap();
+        assert_eq!(
+            Vec::<f32>::try_from(whole.flatten(0, 1)).unwrap(),
+            [2., 1., 2., 1., 2., 1., 2., 1.]
+        );
+        let asked = watch.driver.take();
+        let [.., Asked::Record(_, done), Asked::Wait(0, waited)] = &asked[..] else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(done, waited);
+    });
+}
+
+#[test]
+fn what_never_ends_or_fails_is_told_and_given_up() {
+    ranks(2, Duration::from_millis(300), |rank, nccl, watch| {
+        nccl.send(&Tensor::ones([1], (Kind::Float, Device::Cpu)), 1 - rank).unwrap();
+        let cause = watch.abort.wait(Duration::from_secs(10)).expect("nobody noticed");
+        let (me, other) = (format!("dp{rank} pp0 cp0 tp0"), format!("dp{} pp0 cp0 tp0", 1 - rank));
+        let told =
+            format!("rank {me} waited 0.3 s for rank {other} in send on group dp and gave up");
+        assert_eq!(cause, told);
+        let aborted = || watch.driver.aborted.load(SeqCst) == 3; // all, and one each way
+        assert!((0..100).any(|_| aborted() || (thread::sleep(Duration::from_millis(50)), false).1));
+        let refused = nccl.broadcast(&Tensor::ones([1], (Kind::Float, Device::Cpu)), 0);
+        assert!(matches!(refused, Err(CommError::Aborted { .. })), "{refused:?}");
+    });
+    ranks(2, TIMEOUT, |rank, _, watch| {
+        *watch.driver.failure.lock().unwrap() = Some("unhandled cuda error".into());
+        let cause = watch.abort.wait(Duration::from_secs(10)).expect("nobody noticed");
+        let told = "failed in connect on group dp: unhandled cuda error";
+        assert_eq!(cause, format!("rank dp{rank} pp0 cp0 tp0 {told}"));
+    });
+}
+
+/// Connecting is a row of meetings; in any other order than everybody's, ranks wait for ever.
+#[test]
+fn every_layout_connects() {
+    let layout = |dp, pp, cp, tp| Layout { dp, pp, cp, tp };
+    for (layout, comms) in [
+        (layout(1, 1, 1, 1), 0),
+        (layout(2, 2, 2, 2), 1 + 1 + 3 + 3 + 1), // dp, data, pp and both ways, cp and both, tp
+        (layout(1, 4, 1, 1), 5),                 // to and from two neighbours
+        (layout(3, 1, 3, 1), 1 + 1 + 3),
+        (layout(1, 2, 1, 3), 3 + 1),
+    ] {
+        let (hall, abort) = (Hall::default(), Abort::new());
+        thread::scope(|scope| {
+            for (rank, transport) in
+                transport::threads(layout.world(), abort.clone()).into_iter().enumerate()
+            {
+                let (hall, abort) = (hall.clone(), abort.clone());
+                scope.spawn(move || {
+                    let (timeout, trace) = (TIMEOUT, false);
+                    let wiring = Wiring { transport, abort, timeout, trace, gpu: None };
+                    let driver = Fake { hall, ..Fake::default() };
+                    let watch = wiring.watch(driver, layout.coords(rank).to_string());
+                    let mesh: Result<Mesh> =
+                        Mesh::over(layout, rank, &wiring, Some(&watch), Trace::off());
+                    mesh.map(drop).unwrap();
+                    assert_eq!(watch.driver.inits.load(SeqCst), comms, "{layout}");
+                });
+            }
+        });
+    }
+}

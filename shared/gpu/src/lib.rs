@@ -1,0 +1,134 @@
+//! What tch leaves out of libtorch's CUDA half.
+//!
+//! Nothing here is linked against CUDA: [`load`] opens that half of libtorch while the program runs,
+//! so one binary serves machines with a GPU and without.
+
+mod ffi;
+mod stream;
+
+pub use stream::{Event, Stream};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ffi::check;
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::sync::OnceLock;
+
+/// Makes GPUs usable, and returns how many this process sees. Must come before any other use of CUDA:
+/// libtorch looks for that half of itself once.
+///
+/// # Errors
+/// One clause that says why no GPU can be used.
+pub fn load() -> Result<usize> {
+    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+    // It registers its kernels with the rest of libtorch as it is opened, and stays until the end.
+    let loaded = LOADED.get_or_init(|| {
+        // SAFETY: opening runs the library's initialisers, which are made to be run like this: it is how
+        // `import torch` gets them.
+        let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
+        library.map(std::mem::forget).map_err(|error| reason(&error))
+    });
+    if let Err(reason) = loaded {
+        return Err(anyhow!("the CUDA half of libtorch cannot be loaded ({reason})"));
+    }
+    ensure!(tch::Cuda::is_available(), "libtorch finds no GPU that it can use");
+    Ok(usize::try_from(tch::Cuda::device_count())?)
+}
+
+/// What the dynamic linker says, without the name of the call.
+fn reason(error: &libloading::Error) -> String {
+    let text = error.to_string();
+    match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => text,
+    }
+}
+
+/// The name of GPU `ordinal` as its driver gives it, `NVIDIA H100 80GB HBM3` for instance.
+pub fn name(ordinal: usize) -> Result<String> {
+    type Init = unsafe extern "C" fn(flags: c_uint) -> c_int;
+    type Get = unsafe extern "C" fn(device: *mut c_int, ordinal: c_int) -> c_int;
+    type GetName = unsafe extern "C" fn(name: *mut c_char, length: c_int, device: c_int) -> c_int;
+    let mut name = [0 as c_char; 256];
+    // SAFETY: the driver's interface has had these three functions, with these types, since CUDA 2;
+    // `name` is as long as it is said to be and ends in a zero.
+    unsafe {
+        let driver = Library::new("libcuda.so.1").context("the driver cannot be opened")?;
+        let mut device = 0;
+        let codes = [
+            driver.get::<Init>(b"cuInit")?(0),
+            driver.get::<Get>(b"cuDeviceGet")?(&mut device, ordinal as c_int),
+            driver.get::<GetName>(b"cuDeviceGetName")?(name.as_mut_ptr(), 255, device),
+        ];
+        ensure!(codes == [0; 3], "the driver does not name GPU {ordinal}: codes {codes:?}");
+        Ok(CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+/// Makes GPU `ordinal` the one that the calling thread's calls are for, where they do not say.
+pub fn set_device(ordinal: usize) -> Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { ffi::ferrotron_gpu_set_device(ordinal as c_int) })
+}
+
+/// Waits until GPU `ordinal` has done all that was queued.
+pub fn synchronize(ordinal: usize) -> Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { ffi::ferrotron_gpu_synchronize(ordinal as c_int) })
+}
+
+/// The most bytes that tensors of this process have held at one time on the calling thread's GPU;
+/// `None` where there is none.
+pub fn peak_memory() -> Option<u64> {
+    let mut bytes = 0;
+    // SAFETY: `bytes` outlives the call.
+    check(unsafe { ffi::ferrotron_gpu_peak_memory(&mut bytes) }).ok()?;
+    u64::try_from(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The other half of these tests runs where there is a GPU.
+    #[test]
+    fn without_a_gpu_everything_says_so_and_nothing_breaks() {
+        if load().is_ok() {
+            println!("skipped: there is a GPU here");
+            return;
+        }
+        let text = load().unwrap_err().to_string();
+        let missing = text.starts_with("the CUDA half of libtorch cannot be loaded (lib");
+        assert!(missing || text == "libtorch finds no GPU that it can use", "{text}");
+        assert!(!text.contains('\n') && !text.contains("dlopen"), "{text}");
+        // Without the device's half of libtorch, each call is an error and not a crash.
+        assert!(set_device(0).is_err());
+        assert!(synchronize(0).is_err());
+        assert_eq!(peak_memory(), None);
+        assert!(Stream::current(0).is_err());
+        assert!(Stream::side(0).is_err());
+        assert!(name(0).is_err());
+    }
+
+    #[test]
+    fn streams_run_in_order_and_events_tell_when() {
+        if let Err(why) = load() {
+            println!("skipped: {why}");
+            return;
+        }
+        set_device(0).unwrap();
+        let (compute, side) = (Stream::current(0).unwrap(), Stream::side(0).unwrap());
+        assert_ne!(compute.handle(), side.handle());
+        let start = compute.record_timed().unwrap();
+        let ones = tch::Tensor::ones([1 << 20], (tch::Kind::Float, tch::Device::Cuda(0)));
+        let end = compute.record_timed().unwrap();
+        side.wait(&end).unwrap();
+        let after = side.record().unwrap();
+        after.synchronize().unwrap();
+        assert!(end.is_done().unwrap() && after.is_done().unwrap());
+        assert!(end.milliseconds_since(&start).unwrap() >= 0.0);
+        assert!(peak_memory().unwrap() >= 4 << 20);
+        assert_eq!(ones.sum(None).double_value(&[]), f64::from(1 << 20));
+        assert!(!name(0).unwrap().is_empty());
+    }
+}
