@@ -5,6 +5,7 @@ pub(crate) mod canvas;
 mod context;
 mod ladder;
 mod memory;
+mod nodes;
 mod overlap;
 mod passing;
 mod replicas;
@@ -27,6 +28,7 @@ pub fn by_name(name: &str) -> Result<String> {
         "layer-sums" => sums::svg(),
         "llama-block" => block::svg(),
         "memory-by-length" => memory::svg(),
+        "nodes" => nodes::svg(),
         "overlap" => overlap::svg(),
         "passing-blocks" => passing::svg(),
         "replicas" => replicas::svg(),
@@ -37,7 +39,8 @@ pub fn by_name(name: &str) -> Result<String> {
         _ => bail!(
             "there is no drawing `{name}` \
              (there are: causal-triangle, ladder, layer-sums, llama-block, memory-by-length, \
-             overlap, passing-blocks, replicas, ring-all-reduce, schedules, split-matrices, stages)"
+             nodes, overlap, passing-blocks, replicas, ring-all-reduce, schedules, split-matrices, \
+             stages)"
         ),
     })
 }
