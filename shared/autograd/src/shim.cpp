@@ -171,10 +171,11 @@ char* ferrotron_flash_backward(Tensor* const* inputs, bool causal, Tensor** grad
     at::NoGradGuard no_grad;
     auto in = list(inputs, 6);
     // Without dropout nobody looks at the state of its generator, but it must be there.
-    auto state = at::zeros({2}, in[1].options().dtype(at::kUInt64));
+    auto state = at::empty({2}, in[1].options().dtype(at::kUInt64));
+    // The kernel takes the log-sum-exp for contiguous, which that of some rows is not.
     auto all = at::_scaled_dot_product_flash_attention_backward(
-        in[0], in[1], in[2], in[3], in[4], in[5], /*cum_seq_q=*/Tensor(), /*cum_seq_k=*/Tensor(), in[1].size(2),
-        in[2].size(2), /*dropout_p=*/0.0, causal, state, at::zeros({}, state.options()));
+        in[0], in[1], in[2], in[3], in[4], in[5].contiguous(), /*cum_seq_q=*/Tensor(), /*cum_seq_k=*/Tensor(),
+        in[1].size(2), in[2].size(2), /*dropout_p=*/0.0, causal, state, state);
     grads[0] = new Tensor(std::get<0>(all));
     grads[1] = new Tensor(std::get<1>(all));
     grads[2] = new Tensor(std::get<2>(all));

@@ -1,6 +1,7 @@
 //! The order in which things are queued, told by a driver that writes down what it is asked.
 
-use super::driver::{Call, Driver, Id};
+mod fake;
+
 use super::{Nccl, Ring, Watch};
 use crate::abort::Abort;
 use crate::backend::{Backend, OnGpu, Queue};
@@ -11,118 +12,14 @@ use crate::mesh::{Mesh, Wiring};
 use crate::reduce::Op;
 use crate::transport;
 use crate::{GroupSpec, Result};
-use anyhow::ensure;
-use report::{Mark, Trace};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
+use fake::{Asked, Fake, Hall};
+use report::Trace;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
-
-/// Streams and events are numbers; stream 0 computes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
-    Record(usize, usize),
-    Wait(usize, usize),
-    Call(usize, &'static str),
-}
-
-/// Where the members of a new communicator meet: how many have come, by id.
-type Hall = Arc<(Mutex<BTreeMap<Id, usize>>, Condvar)>;
-
-#[derive(Default)]
-struct Fake {
-    hall: Hall,
-    asked: Mutex<Vec<Asked>>,
-    streams: AtomicUsize,
-    events: AtomicUsize,
-    passed: Mutex<BTreeSet<usize>>,
-    inits: AtomicUsize,
-    aborted: AtomicUsize,
-    failure: Mutex<Option<String>>,
-}
-
-impl Fake {
-    fn take(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap())
-    }
-
-    fn note(&self, asked: Asked) {
-        self.asked.lock().unwrap().push(asked);
-    }
-}
-
-impl Driver for Fake {
-    type Stream = usize;
-    type Event = usize;
-    type Comm = ();
-
-    fn device(&self) -> Device {
-        Device::Cpu
-    }
-    fn compute(&self) -> anyhow::Result<usize> {
-        Ok(0)
-    }
-    fn side(&self) -> anyhow::Result<usize> {
-        Ok(self.streams.fetch_add(1, SeqCst) + 1)
-    }
-    fn record(&self, stream: &usize) -> anyhow::Result<usize> {
-        let event = self.events.fetch_add(1, SeqCst);
-        self.note(Asked::Record(*stream, event));
-        Ok(event)
-    }
-    fn wait(&self, stream: &usize, event: &usize) -> anyhow::Result<()> {
-        self.note(Asked::Wait(*stream, *event));
-        Ok(())
-    }
-    fn is_done(&self, event: &usize) -> anyhow::Result<bool> {
-        Ok(self.passed.lock().unwrap().contains(event))
-    }
-    fn mark(&self, _: &usize) -> anyhow::Result<Box<dyn Mark>> {
-        anyhow::bail!("nothing is traced here")
-    }
-    fn unique_id(&self) -> anyhow::Result<Id> {
-        static NEXT: AtomicUsize = AtomicUsize::new(1);
-        let mut id = [7; 128];
-        id[..8].copy_from_slice(&NEXT.fetch_add(1, SeqCst).to_le_bytes());
-        Ok(id)
-    }
-    /// Waits for the others, as NCCL does; ten seconds are for ever.
-    fn init(&self, id: &Id, _: usize, size: usize) -> anyhow::Result<()> {
-        self.inits.fetch_add(1, SeqCst);
-        let (came, changed) = &*self.hall;
-        let mut came = came.lock().unwrap();
-        *came.entry(*id).or_default() += 1;
-        changed.notify_all();
-        let missing = |came: &mut BTreeMap<Id, usize>| came[id] < size;
-        let limit = Duration::from_secs(10);
-        let (came, _) = changed.wait_timeout_while(came, limit, missing).unwrap();
-        ensure!(came[id] == size, "only {} of {size} members came", came[id]);
-        Ok(())
-    }
-    fn call(&self, _: &(), stream: &usize, call: &Call) -> anyhow::Result<()> {
-        let name = match call {
-            Call::AllReduce { tensor, .. } => {
-                let _ = tensor.shallow_clone().g_mul_scalar_(2.0); // as if all ranks had the same
-                "all_reduce"
-            }
-            Call::ReduceScatter { .. } => "reduce_scatter",
-            Call::AllGather { .. } => "all_gather",
-            Call::Broadcast { .. } => "broadcast",
-            Call::Send { .. } => "send",
-            Call::Recv { .. } => "recv",
-        };
-        self.note(Asked::Call(*stream, name));
-        Ok(())
-    }
-    fn failure(&self, _: &()) -> Option<String> {
-        self.failure.lock().unwrap().clone()
-    }
-    fn abort(&self, _: &()) {
-        self.aborted.fetch_add(1, SeqCst);
-    }
-}
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
