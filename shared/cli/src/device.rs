@@ -14,6 +14,8 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         launcher != Launcher::Threads || world == 1,
         "launcher is threads, but on cuda each of {world} ranks is a process: take --launcher processes"
     );
+    // Ranks that we start may share a GPU: they are told so. Others would meet NCCL's refusal.
+    let shares = launcher != Launcher::Env || Launcher::has_started(&env);
     let local_rank = if launcher == Launcher::Threads { None } else { env("LOCAL_RANK") };
     let local_rank: usize = match local_rank {
         None => 0, // one rank, or the process that starts them
@@ -22,13 +24,33 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         })?,
     };
     let count = ::gpu::load().map_err(|why| anyhow!("device is cuda, but {why}: {MEND}"))?;
-    // Ranks that we start may share a GPU: they are told so. Others would meet NCCL's refusal.
-    ensure!(
-        launcher != Launcher::Env || local_rank < count,
-        "LOCAL_RANK is {local_rank}, but this host has {count} GPUs: start a rank for each"
-    );
-    config.run.gpu_of_rank = Some(Gpu { ordinal: local_rank % count, count });
+    config.run.gpu_of_rank = Some(pick(shares, local_rank, count)?);
     Ok(())
 }
 
+/// The GPU of the rank of this number on its host.
+fn pick(shares: bool, local_rank: usize, count: usize) -> Result<Gpu> {
+    ensure!(
+        shares || local_rank < count,
+        "LOCAL_RANK is {local_rank}, but this host has {count} GPUs: start a rank for each"
+    );
+    Ok(Gpu { ordinal: local_rank % count, count })
+}
+
 const MEND: &str = "take --device cpu, or run `make setup` where nvidia-smi finds the driver";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_takes_the_gpu_of_its_number_and_shares_only_where_we_start_it() {
+        let ordinal = |shares, rank| pick(shares, rank, 2).map(|gpu| gpu.ordinal);
+        for (rank, expected) in [(0, 0), (1, 1), (2, 0), (7, 1)] {
+            assert_eq!(ordinal(true, rank).unwrap(), expected);
+        }
+        assert_eq!(ordinal(false, 1).unwrap(), 1);
+        let refused = ordinal(false, 2).unwrap_err().to_string();
+        assert_eq!(refused, "LOCAL_RANK is 2, but this host has 2 GPUs: start a rank for each");
+    }
+}

@@ -134,6 +134,12 @@ impl Launcher {
         let set = |name| lookup(name).is_some();
         (set("RANK") && set("WORLD_SIZE")).then_some(Self::Env)
     }
+
+    /// Whether the environment is that of a rank which the processes launcher has started: to such a
+    /// one a described world is nothing that somebody else set up.
+    pub fn has_started(lookup: impl Fn(&str) -> Option<String>) -> bool {
+        lookup(env::WATCHED).is_some()
+    }
 }
 
 impl fmt::Display for Launcher {

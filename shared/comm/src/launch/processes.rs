@@ -184,3 +184,33 @@ impl Drop for Rank {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Layout;
+    use crate::{Gpu, Launcher};
+
+    #[test]
+    fn a_rank_that_we_started_is_known_by_its_environment() {
+        assert!(Launcher::has_started(|name| (name == WATCHED).then(|| "1".into())));
+        assert!(!Launcher::has_started(|name| (name == "RANK").then(|| "1".into())));
+    }
+
+    #[test]
+    fn ranks_that_share_a_gpu_seem_to_be_on_hosts_of_their_own() {
+        let names = |count: Option<usize>, rank: usize| {
+            let gpu = count.map(|count| Gpu { ordinal: 0, count });
+            let layout = Layout { dp: 4, ..Layout::default() };
+            for_nccl(&Launch { gpu, layout, ..Launch::default() }, rank)
+        };
+        assert_eq!(names(None, 1), []);
+        let queues = ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned());
+        assert_eq!(names(Some(4), 1), [queues], "a card for each");
+        for count in [1, 3] {
+            let hosts = [0, 1].map(|rank| names(Some(count), rank)[1].clone());
+            assert_eq!(hosts[0], ("NCCL_HOSTID", "rank-0".to_owned()));
+            assert_eq!(hosts[1], ("NCCL_HOSTID", "rank-1".to_owned()));
+        }
+    }
+}
