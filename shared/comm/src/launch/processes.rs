@@ -99,7 +99,7 @@ fn start(
     let (line, theirs) = UnixStream::pair()?;
     let number = rank.to_string();
     let process = Command::new(std::env::current_exe()?)
-        .envs(for_nccl(launch, rank))
+        .envs(for_nccl(launch, rank, |name| std::env::var_os(name).is_some()))
         .args(std::env::args_os().skip(1))
         .env("RANK", &number)
         .env("LOCAL_RANK", &number)
@@ -135,7 +135,11 @@ fn start(
 ///
 /// It refuses two ranks on one GPU, unless they seem to be on two hosts; and then they must talk as
 /// hosts do, over sockets. That is slow, but it is NCCL, and needs no second card.
-fn for_nccl(launch: &Launch, rank: usize) -> Vec<(&'static str, String)> {
+fn for_nccl(
+    launch: &Launch,
+    rank: usize,
+    is_set: impl Fn(&str) -> bool,
+) -> Vec<(&'static str, String)> {
     let Some(gpu) = launch.gpu else { return vec![] };
     // As many hardware queues as there are, for a stream behind another's wait would wait too.
     let mut variables = vec![("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned())];
@@ -148,7 +152,7 @@ fn for_nccl(launch: &Launch, rank: usize) -> Vec<(&'static str, String)> {
             ("NCCL_SOCKET_IFNAME", "lo".to_owned()),
         ]);
     }
-    variables.retain(|(name, _)| std::env::var_os(name).is_none()); // the user knows better
+    variables.retain(|(name, _)| !is_set(name)); // the user knows better
     variables
 }
 
@@ -202,7 +206,7 @@ mod tests {
         let names = |count: Option<usize>, rank: usize| {
             let gpu = count.map(|count| Gpu { ordinal: 0, count });
             let layout = Layout { dp: 4, ..Layout::default() };
-            for_nccl(&Launch { gpu, layout, ..Launch::default() }, rank)
+            for_nccl(&Launch { gpu, layout, ..Launch::default() }, rank, |name| name == "NCCL_NET")
         };
         assert_eq!(names(None, 1), []);
         let queues = ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned());
@@ -211,6 +215,10 @@ mod tests {
             let hosts = [0, 1].map(|rank| names(Some(count), rank)[1].clone());
             assert_eq!(hosts[0], ("NCCL_HOSTID", "rank-0".to_owned()));
             assert_eq!(hosts[1], ("NCCL_HOSTID", "rank-1".to_owned()));
+            assert!(
+                names(Some(count), 0).iter().all(|(name, _)| *name != "NCCL_NET"),
+                "set already"
+            );
         }
     }
 }
