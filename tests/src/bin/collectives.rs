@@ -13,55 +13,68 @@ fn main() -> Result<()> {
     let config = parity::parse(6, &flags)?;
     let device = config.device();
     comm::launch(&config.launch(), move |mesh: &Mesh| {
-        let groups = [&mesh.world, &mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp, &mesh.data];
-        groups.into_iter().try_for_each(|group| check(mesh.rank, group, device))
+        for group in [&mesh.world, &mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp, &mesh.data] {
+            check(mesh.rank, group, device)?;
+        }
+        // Messages go where a run sends them: there the neighbours are connected from the start.
+        [&mesh.pp, &mesh.cp].into_iter().try_for_each(|group| pass_around(mesh.rank, group, device))
     })?;
     Ok(())
 }
 
-fn check(rank: usize, group: &Group, device: Device) -> Result<()> {
+/// Runs `f` on this rank's numbers, once on the CPU and once on the GPU.
+fn both(
+    (rank, group, device): (usize, &Group, Device),
+    what: &str,
+    f: &dyn Fn(&Tensor) -> Result<Tensor>,
+) -> Result<()> {
     let n = group.size() as i64;
     for kind in KINDS {
         // Small whole numbers: sums of them are exact in every dtype, so order does not matter. Rows of
-        // an odd number, and a part with gaps.
+        // an odd number.
         let mine = (Tensor::arange(n * 21, (Kind::Int64, Device::Cpu)) + rank as i64).remainder(5);
         let mine = mine.view([3 * n, 7]).to_kind(kind);
-        let both = |what: &str, f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<()> {
-            let (cpu, gpu) = (f(&mine.copy())?, f(&mine.to_device(device).copy())?);
-            ensure!(gpu.device() == device, "{what}: the result is on {:?}", gpu.device());
-            let name = group.name();
-            ensure!(cpu.equal(&gpu.to_device(Device::Cpu)), "{what} of {kind:?} on {name} differ");
-            Ok(())
-        };
-        for op in [Op::Sum, Op::Max, Op::Min] {
-            both("all_reduce", &|t| {
-                group.all_reduce_op(t, op)?;
-                Ok(t.shallow_clone())
-            })?;
-        }
-        both("all_reduce with gaps", &|t| {
-            group.all_reduce(&t.narrow(1, 2, 3))?;
-            Ok(t.shallow_clone())
-        })?;
-        both("reduce_scatter", &|t| Ok(group.reduce_scatter(t)?))?;
-        both("all_gather", &|t| Ok(group.all_gather_async(t).wait()?))?;
-        both("broadcast", &|t| {
-            group.broadcast(t, group.size() - 1)?;
-            Ok(t.shallow_clone())
-        })?;
-        if group.size() > 1 {
-            both("a ring of messages", &|t| {
-                let (next, last) =
-                    ((group.rank() + 1) % group.size(), group.rank() + group.size() - 1);
-                let got = t.zeros_like();
-                // All receive first: that must not hold up what they send.
-                let arrived = group.irecv(&got, last % group.size());
-                let sent = group.isend(t, next);
-                arrived.wait()?;
-                sent.wait()?;
-                Ok(got)
-            })?;
-        }
+        let (cpu, gpu) = (f(&mine.copy())?, f(&mine.to_device(device).copy())?);
+        ensure!(gpu.device() == device, "{what}: the result is on {:?}", gpu.device());
+        let name = group.name();
+        ensure!(cpu.equal(&gpu.to_device(Device::Cpu)), "{what} of {kind:?} on {name} differ");
     }
     Ok(())
+}
+
+fn check(rank: usize, group: &Group, device: Device) -> Result<()> {
+    let both =
+        |what: &str, f: &dyn Fn(&Tensor) -> Result<Tensor>| both((rank, group, device), what, f);
+    for op in [Op::Sum, Op::Max, Op::Min] {
+        both("all_reduce", &|t| {
+            group.all_reduce_op(t, op)?;
+            Ok(t.shallow_clone())
+        })?;
+    }
+    both("all_reduce with gaps", &|t| {
+        group.all_reduce(&t.narrow(1, 2, 3))?;
+        Ok(t.shallow_clone())
+    })?;
+    both("reduce_scatter", &|t| Ok(group.reduce_scatter(t)?))?;
+    both("all_gather", &|t| Ok(group.all_gather_async(t).wait()?))?;
+    both("broadcast", &|t| {
+        group.broadcast(t, group.size() - 1)?;
+        Ok(t.shallow_clone())
+    })
+}
+
+fn pass_around(rank: usize, group: &Group, device: Device) -> Result<()> {
+    let n = group.size();
+    if n == 1 {
+        return Ok(());
+    }
+    both((rank, group, device), "a ring of messages", &|t| {
+        let got = t.zeros_like();
+        // All receive first: that must not hold up what they send.
+        let arrived = group.irecv(&got, (group.rank() + n - 1) % n);
+        let sent = group.isend(t, (group.rank() + 1) % n);
+        arrived.wait()?;
+        sent.wait()?;
+        Ok(got)
+    })
 }

@@ -1,0 +1,251 @@
+// Devices, streams, events and memory.
+
+#include "stand_in.h"
+
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace stand_in {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace c10;
+
+// How long a side stream leaves each job before it starts it.
+constexpr auto LATE = std::chrono::microseconds(200);
+
+// A point in a stream.
+struct Point {
+  std::mutex mutex;
+  std::condition_variable reached;
+  bool passed = false;
+  Clock::time_point when;
+
+  void pass() {
+    std::lock_guard<std::mutex> lock(mutex);
+    passed = true;
+    when = Clock::now();
+    reached.notify_all();
+  }
+  bool is_passed() {
+    std::lock_guard<std::mutex> lock(mutex);
+    return passed;
+  }
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex);
+    reached.wait(lock, [&] { return passed; });
+  }
+};
+
+using Event = std::shared_ptr<Point>;
+
+// A side stream: a thread that does one job after the other.
+struct Queue {
+  std::mutex mutex;
+  std::condition_variable more;
+  std::deque<std::function<void()>> jobs;
+
+  Queue() { std::thread([this] { work(); }).detach(); }
+
+  void push(std::function<void()> job) {
+    std::lock_guard<std::mutex> lock(mutex);
+    jobs.push_back(std::move(job));
+    more.notify_one();
+  }
+  void work() {
+    for (;;) {
+      std::unique_lock<std::mutex> lock(mutex);
+      more.wait(lock, [&] { return !jobs.empty(); });
+      auto job = std::move(jobs.front());
+      jobs.pop_front();
+      lock.unlock();
+      std::this_thread::sleep_for(LATE);
+      job();
+    }
+  }
+};
+
+constexpr StreamId SIDE_STREAMS = 32;
+
+// Side stream 1 to 32 of a device, made when it is first asked for, and never ended.
+Queue& side(DeviceIndex device, StreamId id) {
+  static std::mutex mutex;
+  static std::array<std::array<Queue*, SIDE_STREAMS + 1>, DEVICES> all{};
+  std::lock_guard<std::mutex> lock(mutex);
+  auto& queue = all.at(device).at(id);
+  if (queue == nullptr) queue = new Queue;
+  return *queue;
+}
+
+// Stream 0 computes. Its work is done by whoever queues it, before that call returns; so what it waits
+// for, the host waits for. That is an accident of the stand-in, and not counted.
+void run(Stream stream, std::function<void()> job) {
+  stream.id() == 0 ? job() : side(stream.device_index(), stream.id()).push(std::move(job));
+}
+
+thread_local DeviceIndex current = 0;  // the device of the calling thread
+
+struct Guard final : impl::DeviceGuardImplInterface {
+  DeviceType type() const override { return CUDA; }
+  Device getDevice() const override { return Device(CUDA, current); }
+  DeviceIndex deviceCount() const noexcept override { return DEVICES; }
+  void uncheckedSetDevice(Device d) const noexcept override { current = d.index(); }
+  void setDevice(Device d) const override {
+    TORCH_CHECK(d.index() >= 0 && d.index() < DEVICES, "CUDA error: invalid device ordinal");
+    current = d.index();
+  }
+  Device exchangeDevice(Device d) const override {
+    Device before = getDevice();
+    if (d.has_index()) setDevice(d);
+    return before;
+  }
+
+  Stream getStream(Device d) const override { return Stream(Stream::UNSAFE, indexed(d), 0); }
+  Stream getDefaultStream(Device d) const override { return getStream(d); }
+  Stream exchangeStream(Stream s) const override {
+    TORCH_CHECK(s.id() == 0, "the stand-in computes on the default stream alone");
+    return s;
+  }
+  Stream getStreamFromGlobalPool(Device d, bool) const override {
+    static std::atomic<StreamId> next{0};
+    return Stream(Stream::UNSAFE, indexed(d), 1 + next++ % SIDE_STREAMS);
+  }
+  void* getStreamNativeHandle(const Stream s) const override {
+    return s.id() == 0 ? nullptr : &side(s.device_index(), s.id());
+  }
+  bool queryStream(const Stream& s) const override { return finish(s)->is_passed(); }
+  void synchronizeStream(const Stream& s) const override {
+    host_waited("a stream");
+    finish(s)->wait();
+  }
+  void synchronizeDevice(DeviceIndex device) const override {
+    host_waited("the device");
+    for (StreamId id = 1; id <= SIDE_STREAMS; id++) finish(Stream(Stream::UNSAFE, Device(CUDA, device), id))->wait();
+  }
+
+  void record(void** event, const Stream& s, DeviceIndex, EventFlag) const override {
+    if (*event == nullptr) *event = new Event;
+    *static_cast<Event*>(*event) = finish(s);
+  }
+  void block(void* event, const Stream& s) const override {
+    run(s, [point = *static_cast<Event*>(event)] { point->wait(); });
+  }
+  bool queryEvent(void* event) const override { return (*static_cast<Event*>(event))->is_passed(); }
+  void synchronizeEvent(void* event) const override {
+    host_waited("an event");
+    (*static_cast<Event*>(event))->wait();
+  }
+  double elapsedTime(void* from, void* to, DeviceIndex) const override {
+    auto time = [](void* event) { return (*static_cast<Event*>(event))->when; };
+    return std::chrono::duration<double, std::milli>(time(to) - time(from)).count();
+  }
+  void destroyEvent(void* event, DeviceIndex) const noexcept override { delete static_cast<Event*>(event); }
+
+ private:
+  static Device indexed(Device d) { return d.has_index() ? d : Device(CUDA, current); }
+  static Event finish(Stream s) {
+    auto point = std::make_shared<Point>();
+    run(s, [point] { point->pass(); });
+    return point;
+  }
+};
+
+struct Memory final : DeviceAllocator {
+  std::atomic<int64_t> held{0}, peak{0};
+
+  DataPtr allocate(size_t bytes) override {
+    auto* block = static_cast<size_t*>(std::aligned_alloc(64, 64 + (bytes + 63) / 64 * 64));
+    TORCH_CHECK(block != nullptr, "CUDA out of memory");
+    *block = bytes;
+    int64_t now = held += static_cast<int64_t>(bytes);
+    for (int64_t most = peak; now > most && !peak.compare_exchange_weak(most, now);) {
+    }
+    return DataPtr(block + 8, block, &Memory::release, Device(CUDA, current));
+  }
+  static void release(void* block) {
+    size_t bytes = *static_cast<size_t*>(block);
+    static_cast<Memory*>(memory())->held -= static_cast<int64_t>(bytes);
+    std::memset(static_cast<char*>(block) + 64, 0xff, bytes);  // not a number, in any dtype
+    std::free(block);
+  }
+  DeleterFnPtr raw_deleter() const override { return nullptr; }
+  void copy_data(void* to, const void* from, size_t n) const override { std::memcpy(to, from, n); }
+
+  bool initialized() override { return true; }
+  void emptyCache(MempoolId_t) override {}
+  void recordStream(const DataPtr&, Stream) override {}
+  CachingDeviceAllocator::DeviceStats getDeviceStats(DeviceIndex) override {
+    CachingDeviceAllocator::DeviceStats stats;
+    auto& all = stats.allocated_bytes[static_cast<size_t>(CachingAllocator::StatType::AGGREGATE)];
+    all.current = held;
+    all.peak = peak;
+    return stats;
+  }
+  void resetAccumulatedStats(DeviceIndex) override {}
+  void resetPeakStats(DeviceIndex) override { peak = held.load(); }
+};
+
+struct CUDAHooks final : at::CUDAHooksInterface {
+  explicit CUDAHooks(at::CUDAHooksArgs) {}
+  void init() const override {}
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasCUDA() const override { return true; }
+  bool hasPrimaryContext(DeviceIndex) const override { return true; }
+  int getNumGPUs() const override { return DEVICES; }
+  DeviceIndex deviceCount() const override { return DEVICES; }
+  DeviceIndex current_device() const override { return current; }
+  // Any memory of the host's serves.
+  Allocator* getPinnedMemoryAllocator() const override { return GetAllocator(DeviceType::CPU); }
+};
+
+C10_REGISTER_GUARD_IMPL(CUDA, Guard)
+
+struct Registered {
+  Registered() { SetAllocator(CUDA, memory(), /*priority=*/1); }
+} registered;
+
+}  // namespace
+
+void queue(void* stream, std::function<void()> job) {
+  stream == nullptr ? job() : static_cast<Queue*>(stream)->push(std::move(job));
+}
+
+Allocator* memory() {
+  static auto* memory = new Memory;
+  return memory;
+}
+
+void host_waited(const char* why) {
+  static const char* tell = std::getenv("STAND_IN_WAITS");
+  if (tell != nullptr) std::fprintf(stderr, "stand-in: the host waits for %s\n", why);
+}
+
+}  // namespace stand_in
+
+namespace at {
+using stand_in::CUDAHooks;
+REGISTER_CUDA_HOOKS(CUDAHooks);
+}  // namespace at
+
+// The driver, as far as a program asks it for a name.
+extern "C" {
+int cuInit(unsigned) { return 0; }
+int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal < stand_in::DEVICES ? 0 : 101; }
+int cuDeviceGetName(char* name, int length, int) {
+  std::snprintf(name, length, "NVIDIA H100 80GB HBM3");
+  return 0;
+}
+}

@@ -1,0 +1,32 @@
+// A GPU made of host memory and threads, under the names that a program looks for: libtorch_cuda.so,
+// libnccl.so.2 and libcuda.so.1 are all this one library. With its folder on LD_LIBRARY_PATH,
+// `--device cuda` runs on a machine that has no GPU, to test everything but the GPU.
+//
+//   device.cpp    devices, streams, events, memory
+//   kernels.cpp   operations: those of the CPU, on tensors that say they are elsewhere
+//   nccl.cpp      collectives and messages between processes, through shared memory
+//
+// It is stricter than a GPU. What is queued on a side stream starts late, so a result that is used
+// without waiting for it is wrong; memory is overwritten as it is freed, so a tensor that was let go
+// while something was under way is wrong too; and the host's waits for the device are counted.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+
+namespace stand_in {
+
+constexpr int DEVICES = 2;
+constexpr auto CUDA = c10::DeviceType::CUDA;
+
+// Queues `job` on the stream behind a cudaStream_t.
+void queue(void* stream, std::function<void()> job);
+
+// A device's memory, all of which the host can see.
+c10::Allocator* memory();
+
+// Counts one more time that the host has waited for the device.
+void host_waited(const char* why);
+
+}  // namespace stand_in
