@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{Model, layout_flags, layouts};
-use parity::{Bound, Record, compare, record};
+use common::{Model, assert_killed_rank_is_named, layout_flags, layouts};
+use parity::{Bound, Record, Tensors, compare, record};
 use std::process::Command;
 use std::sync::Once;
 
@@ -23,15 +23,16 @@ fn on_gpu(program: &str) -> Command {
     command
 }
 
-/// Trains step06 in processes with a GPU each, and compares every rank with the same rank on the CPU.
-fn agree(model: Model, run: &str, bound: Bound) {
+/// Trains a step in processes with a GPU each, and compares every rank with the same rank on the CPU.
+fn agree(step: u8, model: Model, run: &str, bound: Bound) {
     let dir = tempfile::tempdir().unwrap();
     let mut command = on_gpu(env!("CARGO_BIN_EXE_record"));
-    command.arg("6").arg(dir.path()).args(model.flags(&format!("{run} --device cuda")));
+    let flags = model.flags(&format!("{run} --device cuda"));
+    command.arg(step.to_string()).arg(dir.path()).args(flags);
     assert!(command.status().unwrap().success(), "{run}");
-    for on_cpu in record(6, &model.flags(run)).unwrap() {
+    for on_cpu in record(step, &model.flags(run)).unwrap() {
         let on_gpu = Record::read(dir.path(), on_cpu.rank).unwrap();
-        let what = format!("{run}, {:?} rank {}", model, on_cpu.rank);
+        let what = format!("step {step}, {run}, {model:?} rank {}", on_cpu.rank);
         let worst = compare(&what, &on_cpu.tensors(), &on_gpu, bound);
         println!("{what}: largest relative error {worst:.1e}");
     }
@@ -43,7 +44,22 @@ fn every_layout_of_2_4_and_8_ranks_computes_on_gpus_what_it_computes_on_the_cpu(
         let model = Model { tied: layout.dp == 1, layers: layout.pp.max(4), ..Model::default() };
         let run = format!("--global-batch 8 --micro-batch 1 {}", layout_flags(layout));
         // The sums of a matrix product are in another order there, and so are those over ranks.
-        agree(model, &run, Bound::REORDERED);
+        agree(6, model, &run, Bound::REORDERED);
+    }
+}
+
+#[test]
+fn every_step_does_so() {
+    for (step, layout) in [
+        (1, ""),
+        (2, "--dp 4"),
+        (2, "--dp 2 --dp-sync naive"),
+        (3, "--dp 2 --tp 2"),
+        (4, "--dp 1 --pp 2 --tp 2"),
+        (5, "--dp 1 --pp 1 --cp 4 --tp 1"),
+    ] {
+        let run = format!("--global-batch 8 --micro-batch 2 {layout}");
+        agree(step, Model { tied: true, ..Model::default() }, run.trim(), Bound::REORDERED);
     }
 }
 
@@ -51,7 +67,7 @@ fn every_layout_of_2_4_and_8_ranks_computes_on_gpus_what_it_computes_on_the_cpu(
 fn both_schedules_and_both_sequence_layouts_do_too() {
     for way in ["--schedule afab --cp-layout zigzag", "--schedule 1f1b --cp-layout contiguous"] {
         let run = format!("--global-batch 8 --micro-batch 1 --dp 1 --pp 2 --cp 2 --tp 2 {way}");
-        agree(Model { tied: true, layers: 4, ..Model::default() }, &run, Bound::REORDERED);
+        agree(6, Model { tied: true, layers: 4, ..Model::default() }, &run, Bound::REORDERED);
     }
 }
 
@@ -89,4 +105,42 @@ fn nccl_and_the_rings_give_the_same_numbers() {
         command.args(layout.split(' ')).args(["--device", "cuda"]);
         assert!(command.status().unwrap().success(), "{layout}");
     }
+}
+
+#[test]
+fn a_rank_killed_among_gpus_ends_the_run_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = "--device cuda --global-batch 8 --micro-batch 1 --dp 1 --pp 2 --cp 1 --tp 2 \
+               --steps 1000000 --launcher processes";
+    let mut command = on_gpu(env!("CARGO_BIN_EXE_record"));
+    command.arg("6").arg(dir.path()).args(Model::default().flags(run));
+    assert_killed_rank_is_named(command, 4, 2, "dp0 pp1 cp0 tp0");
+}
+
+/// The host queues a step's work and goes on; it waits where it reads what the step reports. Only the
+/// stand-in counts that, so it is taken here whether there is a GPU or not.
+#[test]
+fn a_step_waits_for_the_gpu_only_where_it_reads_loss_and_norm() {
+    const RANKS: usize = 4;
+    let waits = |steps: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let run = format!(
+            "--device cuda --global-batch 8 --micro-batch 1 --dp 1 --pp 2 --cp 2 --tp 1 --steps {steps}"
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+        command.arg("6").arg(dir.path()).args(Model::default().flags(&run));
+        command.env("LD_LIBRARY_PATH", env!("STAND_IN")).env("STAND_IN_WAITS", "1");
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
+        let waits = text.lines().filter(|line| line.starts_with("stand-in: the host waits"));
+        let reads = waits.clone().filter(|line| line.ends_with("_local_scalar_dense")).count();
+        // Afterwards the record of every step is written, a copy for each of its tensors.
+        let records = (0..RANKS).map(|rank| Record::read(dir.path(), rank).unwrap());
+        let written = records.flat_map(Tensors::into_keys).filter(|label| label.contains(" of "));
+        (reads, waits.count() - written.count())
+    };
+    let ((reads, all), (more_reads, more)) = (waits(3), waits(5));
+    assert_eq!(more_reads - reads, 2 * 2 * RANKS, "two numbers a step");
+    assert_eq!(more - all, more_reads - reads, "and nothing else");
 }

@@ -221,28 +221,6 @@ fn a_rank_killed_in_the_middle_of_a_pipeline_ends_the_run_and_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let run = "--global-batch 8 --micro-batch 1 --pp 4 --steps 1000000 --launcher processes";
     let mut parent = Command::new(env!("CARGO_BIN_EXE_record"));
-    parent.arg("4").arg(dir.path()).args(model(false).flags(run)).stderr(Stdio::piped());
-    let parent = parent.spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let stages = loop {
-        let path = format!("/proc/{0}/task/{0}/children", parent.id());
-        let children = std::fs::read_to_string(path).unwrap();
-        let children: Vec<String> = children.split_whitespace().map(str::to_owned).collect();
-        if children.len() == 4 {
-            break children;
-        }
-        assert!(Instant::now() < deadline, "the ranks did not start");
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    std::thread::sleep(Duration::from_secs(3)); // well into the training
-    let killed = Instant::now();
-    assert!(Command::new("kill").args(["-9", &stages[2]]).status().unwrap().success());
-    let output = parent.wait_with_output().unwrap();
-    assert!(killed.elapsed() < Duration::from_secs(5), "took {:?}", killed.elapsed());
-    assert!(!output.status.success());
-    let error = String::from_utf8_lossy(&output.stderr);
-    let (name, cause) = ("dp0 pp2 cp0 tp0", "killed by signal 9");
-    assert!(error.contains(name) && error.contains(cause), "{error}");
-    let gone = |pid: &String| !std::path::Path::new(&format!("/proc/{pid}")).exists();
-    assert!(stages.iter().all(gone), "a stage is still there");
+    parent.arg("4").arg(dir.path()).args(model(false).flags(run));
+    assert_killed_rank_is_named(parent, 4, 2, "dp0 pp2 cp0 tp0");
 }

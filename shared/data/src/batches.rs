@@ -93,7 +93,10 @@ impl Batches {
         let (rows, seq) = (samples.len() as i64, self.dataset.seq_len() as i64);
         let tokens: Vec<i64> = samples.iter().flat_map(|&i| self.dataset.sample(i)).collect();
         let tokens = Tensor::from_slice(&tokens).view([rows, seq + 1]); // [micro_batch, seq + 1]
-        let tokens = tokens.to_device(self.options.device);
+        let tokens = match self.options.device {
+            Device::Cuda(gpu) => gpu::upload(&tokens, gpu).expect("a GPU has room for tokens"),
+            device => tokens.to_device(device),
+        };
         MicroBatch {
             inputs: tokens.narrow(1, 0, seq).contiguous(), // [micro_batch, seq]
             targets: tokens.narrow(1, 1, seq).contiguous(), // [micro_batch, seq]

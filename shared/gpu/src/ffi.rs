@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use std::ffi::{CStr, c_char, c_int, c_void};
+use torch_sys::C_tensor;
 
 /// `c10::Stream` and `c10::Event`, which Rust only points at.
 pub(crate) enum RawStream {}
@@ -36,6 +37,11 @@ unsafe extern "C" {
         from: *const RawEvent,
         to: *const RawEvent,
         milliseconds: *mut f64,
+    ) -> *const c_char;
+    pub(crate) fn ferrotron_gpu_upload(
+        tensor: *const C_tensor,
+        ordinal: c_int,
+        result: *mut *mut C_tensor,
     ) -> *const c_char;
     pub(crate) fn ferrotron_gpu_drop_event(event: *mut RawEvent);
 }

@@ -12,7 +12,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use ffi::check;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::ptr::null_mut;
 use std::sync::OnceLock;
+use tch::Tensor;
 
 /// Makes GPUs usable, and returns how many this process sees. Must come before any other use of CUDA:
 /// libtorch looks for that half of itself once.
@@ -86,6 +88,15 @@ pub fn peak_memory() -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
+/// `tensor`, of the host, on GPU `ordinal`. The copy is queued there like any operation, and the host goes
+/// on: a plain copy would hold it up, for memory that is not page-locked can be moved away meanwhile.
+pub fn upload(tensor: &Tensor, ordinal: usize) -> Result<Tensor> {
+    let mut result = null_mut();
+    // SAFETY: a live tensor in; without an error the shim stores a new one, which is ours.
+    check(unsafe { ffi::ferrotron_gpu_upload(tensor.as_ptr(), ordinal as c_int, &mut result) })?;
+    Ok(unsafe { Tensor::from_ptr(result) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +119,7 @@ mod tests {
         assert!(Stream::current(0).is_err());
         assert!(Stream::side(0).is_err());
         assert!(name(0).is_err());
+        assert!(upload(&Tensor::from_slice(&[1.0]), 0).is_err());
     }
 
     #[test]
@@ -120,7 +132,7 @@ mod tests {
         let (compute, side) = (Stream::current(0).unwrap(), Stream::side(0).unwrap());
         assert_ne!(compute.handle(), side.handle());
         let start = compute.record_timed().unwrap();
-        let ones = tch::Tensor::ones([1 << 20], (tch::Kind::Float, tch::Device::Cuda(0)));
+        let ones = Tensor::ones([1 << 20], (tch::Kind::Float, tch::Device::Cuda(0)));
         let end = compute.record_timed().unwrap();
         side.wait(&end).unwrap();
         let after = side.record().unwrap();
@@ -130,5 +142,8 @@ mod tests {
         assert!(peak_memory().unwrap() >= 4 << 20);
         assert_eq!(ones.sum(None).double_value(&[]), f64::from(1 << 20));
         assert!(!name(0).unwrap().is_empty());
+        let up = upload(&Tensor::from_slice(&[1.0, 2.0]), 0).unwrap();
+        assert_eq!(up.device(), tch::Device::Cuda(0));
+        assert_eq!(Vec::<f64>::try_from(up).unwrap(), [1.0, 2.0]);
     }
 }

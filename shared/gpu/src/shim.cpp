@@ -1,4 +1,4 @@
-// Streams, events and memory statistics of a GPU, behind a C interface. ffi.rs holds the other half.
+// Streams, events, memory statistics and queued copies of a GPU, behind a C interface. ffi.rs holds the other half.
 //
 // All of it goes through interfaces of libc10 that work for any kind of device: so nothing here links
 // CUDA, and without the library that registers it every call ends in a message.
@@ -6,6 +6,7 @@
 // No exception crosses into Rust: a call that can fail returns nullptr, or a message that stays until
 // the same thread calls again.
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/Stream.h>
@@ -97,6 +98,14 @@ const char* ferrotron_gpu_synchronize_event(const c10::Event* event) {
 
 const char* ferrotron_gpu_elapsed(const c10::Event* from, const c10::Event* to, double* milliseconds) {
   return guarded([&] { *milliseconds = from->elapsedTime(*to); });
+}
+
+// A copy on the GPU. It goes through page-locked memory, so it is only queued.
+const char* ferrotron_gpu_upload(const at::Tensor* tensor, int ordinal, at::Tensor** result) {
+  return guarded([&] {
+    auto pinned = tensor->pin_memory();
+    *result = new at::Tensor(pinned.to(pinned.options().device(device(ordinal)), /*non_blocking=*/true));
+  });
 }
 
 void ferrotron_gpu_drop_event(c10::Event* event) { delete event; }

@@ -4,7 +4,8 @@
 use comm::Layout;
 use parity::{Bound, Record, Tensors, compare, record};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A model small enough for hundreds of runs, with every mechanism in it: grouped-query attention, heads
 /// that do not make up the hidden size, several layers, an intermediate size that is no power of two.
@@ -207,4 +208,31 @@ pub fn spans(path: &Path) -> Vec<Span> {
             Span { rank, track: track(event), name, start, end: start + length }
         })
         .collect()
+}
+
+/// Starts a run of `ranks` processes that has no end, kills one of them, and expects the whole of it to
+/// have ended soon, with a sentence that names the rank.
+pub fn assert_killed_rank_is_named(mut run: Command, ranks: usize, victim: usize, name: &str) {
+    let parent = run.stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let processes = loop {
+        let path = format!("/proc/{0}/task/{0}/children", parent.id());
+        let children = std::fs::read_to_string(path).unwrap();
+        let children: Vec<String> = children.split_whitespace().map(str::to_owned).collect();
+        if children.len() == ranks {
+            break children;
+        }
+        assert!(Instant::now() < deadline, "the ranks did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    std::thread::sleep(Duration::from_secs(3)); // well into the training
+    let killed = Instant::now();
+    assert!(Command::new("kill").args(["-9", &processes[victim]]).status().unwrap().success());
+    let output = parent.wait_with_output().unwrap();
+    assert!(killed.elapsed() < Duration::from_secs(5), "took {:?}", killed.elapsed());
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains(name) && error.contains("killed by signal 9"), "{error}");
+    let gone = |pid: &String| !Path::new(&format!("/proc/{pid}")).exists();
+    assert!(processes.iter().all(gone), "a rank is still there");
 }
