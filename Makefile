@@ -20,7 +20,7 @@ run: setup ## train with the highest step there is: make run [STEP=step01] [ARGS
 test: setup ## run all tests
 	cargo test --release --workspace
 
-test-gpu: setup ## run the tests that need an NVIDIA GPU (one is enough); elsewhere they say why they are skipped
+test-gpu: setup ## run the GPU tests: on NVIDIA GPUs (one is enough), elsewhere on a stand-in for one
 	cargo test --release -p gpu -p autograd -- --nocapture
 	cargo test --release -p parity --test gpu -- --nocapture --test-threads 1
 
