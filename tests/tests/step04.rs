@@ -3,10 +3,11 @@
 mod common;
 
 use cli::Schedule::{self, AllForwardAllBackward, OneForwardOneBackward};
-use common::{Model, assert_launchers_agree, ring_bytes, without_norm};
+use common::{
+    Model, assert_killed_rank_is_named, assert_launchers_agree, ring_bytes, without_norm,
+};
 use parity::{Bound, Record, compare, parse, record, whole};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 use step04::pipeline_parallel::{Pass, passes, stages};
 use tch::{Device, Kind, Tensor};
 
