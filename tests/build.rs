@@ -17,7 +17,7 @@ fn main() {
     build.cpp(true).std("c++17").warnings(false).opt_level(1).pic(true);
     build.define("_GLIBCXX_USE_CXX11_ABI", "1").include(libtorch.join("include"));
     let mut command = build.get_compiler().to_command();
-    for file in ["device", "kernels", "nccl"] {
+    for file in ["device", "memory", "kernels", "nccl"] {
         command.arg(format!("stand-in/{file}.cpp"));
     }
     command.arg("-shared").arg("-o").arg(&library);

@@ -1,9 +1,8 @@
-// Devices, streams, events and memory.
+// Devices, streams and events.
 
 #include "stand_in.h"
 
 #include <ATen/detail/CUDAHooksInterface.h>
-#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include <array>
@@ -11,7 +10,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -162,41 +160,6 @@ struct Guard final : impl::DeviceGuardImplInterface {
   }
 };
 
-struct Memory final : DeviceAllocator {
-  std::atomic<int64_t> held{0}, peak{0};
-
-  DataPtr allocate(size_t bytes) override {
-    auto* block = static_cast<size_t*>(std::aligned_alloc(64, 64 + (bytes + 63) / 64 * 64));
-    TORCH_CHECK(block != nullptr, "CUDA out of memory");
-    *block = bytes;
-    int64_t now = held += static_cast<int64_t>(bytes);
-    for (int64_t most = peak; now > most && !peak.compare_exchange_weak(most, now);) {
-    }
-    return DataPtr(block + 8, block, &Memory::release, Device(CUDA, current));
-  }
-  static void release(void* block) {
-    size_t bytes = *static_cast<size_t*>(block);
-    static_cast<Memory*>(memory())->held -= static_cast<int64_t>(bytes);
-    std::memset(static_cast<char*>(block) + 64, 0xff, bytes);  // not a number, in any dtype
-    std::free(block);
-  }
-  DeleterFnPtr raw_deleter() const override { return nullptr; }
-  void copy_data(void* to, const void* from, size_t n) const override { std::memcpy(to, from, n); }
-
-  bool initialized() override { return true; }
-  void emptyCache(MempoolId_t) override {}
-  void recordStream(const DataPtr&, Stream) override {}
-  CachingDeviceAllocator::DeviceStats getDeviceStats(DeviceIndex) override {
-    CachingDeviceAllocator::DeviceStats stats;
-    auto& all = stats.allocated_bytes[static_cast<size_t>(CachingAllocator::StatType::AGGREGATE)];
-    all.current = held;
-    all.peak = peak;
-    return stats;
-  }
-  void resetAccumulatedStats(DeviceIndex) override {}
-  void resetPeakStats(DeviceIndex) override { peak = held.load(); }
-};
-
 struct CUDAHooks final : at::CUDAHooksInterface {
   explicit CUDAHooks(at::CUDAHooksArgs) {}
   void init() const override {}
@@ -207,25 +170,16 @@ struct CUDAHooks final : at::CUDAHooksInterface {
   int getNumGPUs() const override { return DEVICES; }
   DeviceIndex deviceCount() const override { return DEVICES; }
   DeviceIndex current_device() const override { return current; }
-  // Any memory of the host's serves.
-  Allocator* getPinnedMemoryAllocator() const override { return GetAllocator(DeviceType::CPU); }
+  Allocator* getPinnedMemoryAllocator() const override { return page_locked(); }
+  bool isPinnedPtr(const void* data) const override { return is_page_locked(data); }
 };
 
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
-
-struct Registered {
-  Registered() { SetAllocator(CUDA, memory(), /*priority=*/1); }
-} registered;
 
 }  // namespace
 
 void queue(void* stream, std::function<void()> job) {
   stream == nullptr ? job() : static_cast<Queue*>(stream)->push(std::move(job));
-}
-
-Allocator* memory() {
-  static auto* memory = new Memory;
-  return memory;
 }
 
 void host_waited(const char* why) {

@@ -21,16 +21,16 @@ using at::Tensor;
 using c10::IValue;
 using c10::StorageImpl;
 
-// A storage of `device` over the memory of `storage`, which stays alive with it.
-c10::intrusive_ptr<StorageImpl> over(const c10::Storage& storage, c10::Device device, c10::Allocator* allocator) {
-  auto* keep = new c10::Storage(storage);
-  c10::DataPtr data(storage.mutable_data(), keep, [](void* kept) { delete static_cast<c10::Storage*>(kept); }, device);
-  return c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), storage.nbytes(), std::move(data), allocator,
-                                          /*resizable=*/false);
-}
-
-c10::intrusive_ptr<StorageImpl> growing() {
+// A CPU storage over the memory of `storage`, which stays alive with it. An empty one may be asked to grow.
+c10::intrusive_ptr<StorageImpl> over(const c10::Storage& storage) {
   auto* cpu = c10::GetAllocator(c10::kCPU);
+  if (storage.nbytes() > 0) {
+    auto* keep = new c10::Storage(storage);
+    auto let_go = [](void* kept) { delete static_cast<c10::Storage*>(kept); };
+    c10::DataPtr data(storage.mutable_data(), keep, let_go, c10::kCPU);
+    return c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), storage.nbytes(), std::move(data), cpu,
+                                            /*resizable=*/false);
+  }
   return c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), 0, cpu, /*resizable=*/true);
 }
 
@@ -63,9 +63,7 @@ struct Call {
     device = ours.device();
     auto& storage = to_cpu[ours.storage().unsafeGetStorageImpl()];
     if (!storage) {
-      // An empty one may be asked to grow.
-      storage = ours.storage().nbytes() == 0 ? growing()
-                                             : over(ours.storage(), c10::kCPU, c10::GetAllocator(c10::kCPU));
+      storage = over(ours.storage());
       from_cpu[storage.get()] = ours.storage();
     }
     Tensor theirs = with_storage(ours, storage, c10::DispatchKey::CPU);
@@ -157,11 +155,13 @@ void on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
 }
 
-// A copy to the host, or from memory of its own that is not page-locked, ends before the call returns.
+// A copy to the host, or from memory of its own that is not page-locked, ends before the call returns. A
+// number goes along in the call itself.
 void copy(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const Tensor &to = (*stack)[stack->size() - 3].toTensor(), &from = (*stack)[stack->size() - 2].toTensor();
   bool non_blocking = (*stack)[stack->size() - 1].toBool();
-  if (to.is_cpu() || (from.is_cpu() && from.dim() > 0 && !non_blocking)) host_waited("a copy");
+  bool queued = non_blocking && is_page_locked(from.storage().data());
+  if (to.is_cpu() || (from.is_cpu() && from.dim() > 0 && !queued)) host_waited("a copy");
   on_cpu(op, stack);
 }
 

@@ -2,7 +2,8 @@
 // libnccl.so.2 and libcuda.so.1 are all this one library. With its folder on LD_LIBRARY_PATH,
 // `--device cuda` runs on a machine that has no GPU, to test everything but the GPU.
 //
-//   device.cpp    devices, streams, events, memory
+//   device.cpp    devices, streams, events
+//   memory.cpp    memory of the device, and page-locked memory of the host
 //   kernels.cpp   operations: those of the CPU, on tensors that say they are elsewhere
 //   nccl.cpp      collectives and messages between processes, through shared memory
 //
@@ -25,6 +26,10 @@ void queue(void* stream, std::function<void()> job);
 
 // A device's memory, all of which the host can see.
 c10::Allocator* memory();
+
+// Memory of the host's from which a copy is only queued.
+c10::Allocator* page_locked();
+bool is_page_locked(const void* block);
 
 // Counts one more time that the host has waited for the device.
 void host_waited(const char* why);

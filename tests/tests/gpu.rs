@@ -17,10 +17,17 @@ fn on_gpu(program: &str) -> Command {
         Ok(count) => SAY.call_once(|| println!("on {count} GPUs")),
         Err(why) => {
             SAY.call_once(|| println!("no GPU ({why}): on the stand-in for one"));
-            command.env("LD_LIBRARY_PATH", env!("STAND_IN"));
+            on_stand_in(&mut command);
         }
     }
     command
+}
+
+/// Where the dynamic linker looks first.
+fn on_stand_in(command: &mut Command) {
+    let others =
+        std::env::var("LD_LIBRARY_PATH").map_or(String::new(), |paths| format!(":{paths}"));
+    command.env("LD_LIBRARY_PATH", format!("{}{others}", env!("STAND_IN")));
 }
 
 /// Trains a step in processes with a GPU each, and compares every rank with the same rank on the CPU.
@@ -129,7 +136,8 @@ fn a_step_waits_for_the_gpu_only_where_it_reads_loss_and_norm() {
         );
         let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
         command.arg("6").arg(dir.path()).args(Model::default().flags(&run));
-        command.env("LD_LIBRARY_PATH", env!("STAND_IN")).env("STAND_IN_WAITS", "1");
+        command.env("STAND_IN_WAITS", "1");
+        on_stand_in(&mut command);
         let output = command.output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{text}");
