@@ -1,6 +1,8 @@
 //! `--launcher env`: every rank is started by the test, as a cluster's launcher would.
 
-use crate::world::{GUARD, Notes, PROMISE, Running, alive, demo, free_port, signal};
+use crate::world::{
+    GUARD, Notes, PROMISE, Running, alive, demo, free_port, signal, two_free_ports,
+};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -124,8 +126,8 @@ fn error() {
 
 /// Torchrun listens at MASTER_PORT itself.
 fn torchrun() {
-    let store = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = store.local_addr().unwrap().port();
+    let port = two_free_ports();
+    let store = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let world = World { port, ..World::new(2, "leave") };
     let ranks = [0, 1].map(|rank| {
         let mut command = world.command(rank);

@@ -150,3 +150,13 @@ pub fn free_port() -> u16 {
         .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
         .expect("a free port")
 }
+
+/// The first of two in a row. Neither is one that the system hands out, or it might give away the second.
+pub fn two_free_ports() -> u16 {
+    loop {
+        let port = free_port();
+        if free_port() == port + 1 {
+            return port;
+        }
+    }
+}
