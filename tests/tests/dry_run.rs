@@ -95,15 +95,15 @@ fn as_many_micro_batches_are_in_flight_as_foretold() {
 
 const CHILD: &str = "FERROTRON_TEST_MICRO_BATCHES";
 
-/// A model whose activations dwarf everything else: 1024 tokens at once.
+/// A model whose activations dwarf everything else: 2048 tokens at once.
 fn wide(micro_batches: &str, dtype: &str) -> Config {
     let path = format!("{}/wide.toml", env!("CARGO_TARGET_TMPDIR"));
     let text = "[model]\nvocab_size = 256\nhidden_size = 128\nintermediate_size = 256\n\
                 num_hidden_layers = 4\nnum_attention_heads = 4\nnum_key_value_heads = 2\n\
                 [data]\nseq-len = 256\n[train]\nsteps = 1\n[run]\nsample = 0\n";
     std::fs::write(&path, text).unwrap();
-    let sequences = 4 * micro_batches.parse::<usize>().unwrap();
-    let run = format!("--config {path} --micro-batch 4 --schedule afab --dtype {dtype}");
+    let sequences = 8 * micro_batches.parse::<usize>().unwrap();
+    let run = format!("--config {path} --micro-batch 8 --schedule afab --dtype {dtype}");
     let flags = format!("{run} --global-batch {sequences}");
     parse(6, &flags.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
 }
@@ -260,10 +260,10 @@ fn the_page_of_a_small_world() {
       12  dp1 pp1 cp0 tp0     13  dp1 pp1 cp0 tp1     14  dp1 pp1 cp1 tp0     15  dp1 pp1 cp1 tp1
 
     held by a rank of each stage
-      stage   layers      parameters     weights   gradients        Adam  in flight  activations       total
-          0      0–1         213,504   834.0 KiB   834.0 KiB     1.6 MiB          2      4.5 MiB     7.8 MiB
-          1      2–3         213,632   834.5 KiB   834.5 KiB     1.6 MiB          1      2.4 MiB     5.7 MiB
-      the most: stage 0, 7.8 MiB, which fits the 79.6 GiB of one h100
+      stage   layers     parameters     weights    copies  gradients       Adam  in flight  activations      total
+          0      0–1        213,504   834.0 KiB 512.0 KiB  834.0 KiB    1.6 MiB          2      3.5 MiB    7.3 MiB
+          1      2–3        213,632   834.5 KiB 512.0 KiB  834.5 KiB    1.6 MiB          1      1.9 MiB    5.7 MiB
+      the most: stage 0, 7.3 MiB, which fits the 79.6 GiB of one h100
 
     sent by a rank in one step
       stage          dp          tp          pp          cp
@@ -271,22 +271,22 @@ fn the_page_of_a_small_world() {
           1     1.2 MiB     1.1 MiB   128.0 KiB   384.0 KiB
 
     a step on 16 h100, predicted
-      matrix products         6.98 µs   11.4%
-      attention               0.63 µs    1.0%  zigzag: as much on every cp rank
-      elementwise, casts     12.59 µs   20.5%
-      tp, not hidden          2.01 µs    3.3%
-      cp, not hidden          0.78 µs    1.3%
-      bubble                 10.60 µs   17.3%  (pp − 1)/(m + pp − 1) = 33.3%
+      matrix products         6.98 µs   12.2%
+      attention               0.63 µs    1.1%  zigzag: as much on every cp rank
+      elementwise, casts      8.17 µs   14.3%
+      tp, not hidden          2.01 µs    3.5%
+      cp, not hidden          0.78 µs    1.4%
+      bubble                  8.58 µs   15.0%  (pp − 1)/(m + pp − 1) = 33.3%
       pp, not hidden          0.36 µs    0.6%
-      dp, not hidden         24.36 µs   39.7%
-      optimiser               3.12 µs    5.1%
-      step                   61.43 µs           16,669,410 tokens/s
-      MFU 9.2%: 6 of 67 TFLOP/s, counted as 6N + 12LhS a token; 8.3% strict: no look-up, half of attention
-      and were products at 80%: 9.4%; elementwise fused to half: 10.8%; no bubble (stages interleaved): 11.1%
+      dp, not hidden         25.84 µs   45.2%
+      optimiser               3.81 µs    6.7%
+      step                   57.16 µs           17,914,330 tokens/s
+      MFU 9.9%: 7 of 67 TFLOP/s, counted as 6N + 12LhS a token; 8.9% strict: no look-up, half of attention
+      and were products at 80%: 10.1%; elementwise fused to half: 11.0%; no bubble (stages interleaved): 11.6%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%, no latency;
-      7 reads or writes of each kept byte; attention fused; memory suffices. Hidden: backward tp
-      sums behind weights' gradients, dp behind the last backward pass, cp behind attention, pp
-      behind the pass before. Not counted: data, checkpoints, stragglers.
+      attention fused; memory suffices. Hidden: backward tp sums behind weights' gradients, dp behind
+      the last backward pass, cp behind attention, pp behind the pass before. Not counted: data,
+      checkpoints, stragglers.
     ");
 }
 
@@ -308,13 +308,13 @@ fn the_page_of_a_large_world() {
       rank 0's dp group:    64  0, 128, … 8,064          between nodes
 
     held by a rank of each stage
-      stage   layers      parameters     weights   gradients        Adam  in flight  activations       total
-          0      0–6   3,052,109,824    11.4 GiB    11.4 GiB    22.7 GiB         16    308.1 GiB   353.6 GiB
-          1     7–14   3,187,933,184    11.9 GiB    11.9 GiB    23.8 GiB         15    333.3 GiB   380.9 GiB
-          8    63–70   3,187,933,184    11.9 GiB    11.9 GiB    23.8 GiB          8    177.8 GiB   225.3 GiB
-         14  111–118   3,187,933,184    11.9 GiB    11.9 GiB    23.8 GiB          2     44.4 GiB    92.0 GiB
-         15  119–125   3,052,126,208    11.4 GiB    11.4 GiB    22.7 GiB          1     21.0 GiB    66.5 GiB
-      the most: stage 1, 380.9 GiB, which does NOT fit the 79.6 GiB of one h100
+      stage   layers     parameters     weights    copies  gradients       Adam  in flight  activations      total
+          0      0–6  3,052,109,824    11.4 GiB   5.2 GiB   11.4 GiB   22.7 GiB         16    169.0 GiB  219.7 GiB
+          1     7–14  3,187,933,184    11.9 GiB   5.9 GiB   11.9 GiB   23.8 GiB         15    180.5 GiB  234.0 GiB
+          8    63–70  3,187,933,184    11.9 GiB   5.9 GiB   11.9 GiB   23.8 GiB          8     96.3 GiB  149.7 GiB
+         14  111–118  3,187,933,184    11.9 GiB   5.9 GiB   11.9 GiB   23.8 GiB          2     24.1 GiB   77.5 GiB
+         15  119–125  3,052,126,208    11.4 GiB   5.2 GiB   11.4 GiB   22.7 GiB          1     11.8 GiB   62.5 GiB
+      the most: stage 1, 234.0 GiB, which does NOT fit the 79.6 GiB of one h100
 
     sent by a rank in one step
       stage          dp          tp          pp          cp
@@ -325,20 +325,20 @@ fn the_page_of_a_large_world() {
          15    22.4 GiB   406.0 GiB     8.0 GiB           –
 
     a step on 8,192 h100, predicted
-      matrix products         7.24 s    44.2%
-      attention               0.36 s     2.2%
-      elementwise, casts      2.38 s    14.5%
-      tp, not hidden          0.77 s     4.7%
-      bubble                  5.00 s    30.5%  (pp − 1)/(m + pp − 1) = 31.9%
-      pp, not hidden          0.20 s     1.2%
-      dp, not hidden          0.38 s     2.3%
-      optimiser               0.04 s     0.3%
-      step                   16.37 s            1,024,572 tokens/s
-      MFU 33.4%: 330 of 989 TFLOP/s, counted as 6N + 12LhS a token; 31.9% strict: no look-up, half of attention
-      and were products at 80%: 36.3%; elementwise fused to half: 37.3%; no bubble (stages interleaved): 48.0%
+      matrix products         7.24 s    48.6%
+      attention               0.36 s     2.4%
+      elementwise, casts      1.37 s     9.2%
+      tp, not hidden          0.77 s     5.2%
+      bubble                  4.52 s    30.3%  (pp − 1)/(m + pp − 1) = 31.9%
+      pp, not hidden          0.20 s     1.4%
+      dp, not hidden          0.40 s     2.7%
+      optimiser               0.05 s     0.4%
+      step                   14.91 s            1,125,241 tokens/s
+      MFU 36.6%: 362 of 989 TFLOP/s, counted as 6N + 12LhS a token; 35.1% strict: no look-up, half of attention
+      and were products at 80%: 40.2%; elementwise fused to half: 39.3%; no bubble (stages interleaved): 52.6%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%, no latency;
-      7 reads or writes of each kept byte; attention fused; memory suffices. Hidden: backward tp
-      sums behind weights' gradients, dp behind the last backward pass, cp behind attention, pp
-      behind the pass before. Not counted: data, checkpoints, stragglers.
+      attention fused; memory suffices. Hidden: backward tp sums behind weights' gradients, dp behind
+      the last backward pass, cp behind attention, pp behind the pass before. Not counted: data,
+      checkpoints, stragglers.
     ");
 }

@@ -150,7 +150,7 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
             || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
         let config = parse(1, &model.flags("")).unwrap();
         let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
-        let expected = tch::no_grad(|| one.model.forward(&tokens())).get(0).get(9); // [vocab]
+        let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0).get(9); // [vocab]
         let config = parse(3, &model.flags("--tp 4")).unwrap();
         let scores = comm::launch(&config.launch(), move |mesh| {
             let trainer = step03::train::Trainer::new(&config, mesh)?;

@@ -198,7 +198,7 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
     for tied in [false, true] {
         let config = parse(1, &model(tied).flags("")).unwrap();
         let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
-        let expected = tch::no_grad(|| one.model.forward(&tokens())).get(0).get(9); // [vocab]
+        let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0).get(9); // [vocab]
         let config = parse(4, &model(tied).flags("--pp 3 --tp 2")).unwrap();
         let scores = comm::launch(&config.launch(), move |mesh| {
             let trainer = step04::train::Trainer::new(&config, mesh)?;

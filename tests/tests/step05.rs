@@ -169,7 +169,7 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
         || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
     let config = parse(1, &model(true).flags("")).unwrap();
     let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
-    let expected = tch::no_grad(|| one.model.forward(&tokens())).get(0); // [seq, vocab]
+    let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0); // [seq, vocab]
     for how in LAYOUTS {
         for last in [0, 6, 15] {
             let flags = format!("--pp 2 --tp 2 --cp 2 --cp-layout {how}");

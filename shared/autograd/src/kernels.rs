@@ -92,3 +92,26 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     };
     out.transpose(1, 2) // [batch, seq, heads, head_dim]
 }
+
+/// silu(gate)·up (*GLU Variants Improve Transformer*, Shazeer, 2020), for gate and up side by side in
+/// `x`, `[.., 2·n]`; returns `[.., n]`. Backward, both gradients are written where they belong in the
+/// gradient of `x`: autograd's own way would put them together in another pass over memory.
+pub fn swiglu(x: &Tensor) -> Result<Tensor> {
+    let both = x.detach();
+    let [gate, up] = halves(&both);
+    let silu = gate.silu();
+    let out = &silu * &up;
+    crate::custom([x], &out, move |grad| {
+        let grad_x = both.empty_like();
+        let [grad_gate, grad_up] = halves(&grad_x);
+        let _ = grad.f_mul_out(&grad_up, &silu)?;
+        let _ = gate.f_silu_backward_grad_input(&grad_gate, &(grad * &up))?;
+        Ok([grad_x])
+    })
+}
+
+/// Views of the first and the second half of each row.
+fn halves(x: &Tensor) -> [Tensor; 2] {
+    let n = x.size().last().copied().unwrap_or(0) / 2;
+    [x.narrow(-1, 0, n), x.narrow(-1, n, n)]
+}

@@ -4,9 +4,11 @@
 mod blocks;
 mod ffi;
 mod kernels;
+mod stacked;
 
 pub use blocks::{attention_block, attention_block_backward, products};
-pub use kernels::{AdamW, causal_attention, fused_adamw, norms, scale};
+pub use kernels::{AdamW, causal_attention, fused_adamw, norms, scale, swiglu};
+pub use stacked::Stacked;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};

@@ -151,6 +151,8 @@ char* ferrotron_adamw(Tensor* const* params, Tensor* const* grads, Tensor* const
     Tensor count = at::full({}, static_cast<double>(step), p[0].options().dtype(at::kFloat).requires_grad(false));
     at::_fused_adamw_(p, list(grads, n), list(exp_avgs, n), list(exp_avg_sqs, n), {}, std::vector<Tensor>(n, count), lr,
                       beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);
+    // libtorch counts the writes to each tensor, but not those of this kernel; see `Stacked`.
+    for (const Tensor& param : p) param.unsafeGetTensorImpl()->bump_version();
   });
 }
 

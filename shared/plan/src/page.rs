@@ -90,19 +90,20 @@ fn at(pp: usize) -> Coords {
 }
 
 fn memory(plan: &Plan) -> String {
-    let mut text = "held by a rank of each stage\n  stage   layers      parameters     weights\
-                    \x20  gradients        Adam  in flight  activations       total\n"
+    let mut text = "held by a rank of each stage\n  stage   layers     parameters     weights\
+                    \x20   copies  gradients       Adam  in flight  activations      total\n"
         .to_owned();
     for pp in shown(plan) {
         let memory = plan.memory(at(pp));
         let (layers, numbers) = (&plan.stages[pp], group(memory.weights / plan.weight));
         let layers = format!("{}–{}", layers.start, layers.end - 1);
-        let [weights, gradients, adam] =
-            [memory.weights, memory.gradients, memory.optimizer].map(size);
+        let [weights, copies] = [memory.weights, memory.copies].map(size);
+        let [gradients, adam] = [memory.gradients, memory.optimizer].map(size);
         let (kept, total) = (size(memory.activations), size(memory.total()));
         let in_flight = plan.in_flight(pp);
-        text += &format!("  {pp:>5}{layers:>9}{numbers:>16}{weights:>12}{gradients:>12}{adam:>12}");
-        text += &format!("{in_flight:>11}{kept:>13}{total:>12}\n");
+        text += &format!("  {pp:>5}{layers:>9}{numbers:>15}{weights:>12}{copies:>10}");
+        text += &format!("{gradients:>11}{adam:>11}");
+        text += &format!("{in_flight:>11}{kept:>13}{total:>11}\n");
     }
     let total = |pp: usize| (plan.memory(at(pp)).total(), pp);
     let (needs, worst) = (0..plan.stages.len()).map(total).max().expect("a stage");

@@ -27,6 +27,8 @@ pub struct Plan<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub weights: u64,
+    /// Copies of weights as products read them: cast, and side by side.
+    pub copies: u64,
     pub gradients: u64,
     /// Both moments of AdamW.
     pub optimizer: u64,
@@ -36,7 +38,7 @@ pub struct Memory {
 
 impl Memory {
     pub fn total(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.activations
+        self.weights + self.copies + self.gradients + self.optimizer + self.activations
     }
 }
 
@@ -84,8 +86,11 @@ impl<'a> Plan<'a> {
 
     pub fn memory(&self, at: Coords) -> Memory {
         let weights = self.parameters(at).iter().sum::<u64>() * self.weight;
-        let activations = self.in_flight(at.pp) * (self.of_tokens(at) + self.of_weights(at));
-        Memory { weights, gradients: weights, optimizer: 2 * weights, activations }
+        let head = if self.ends(at.pp).1 { self.vocab(at.tp) * self.hidden } else { 0 };
+        // The head's gradient is computed with its loss.
+        let activations = self.in_flight(at.pp) * (self.of_tokens(at) + head * self.weight);
+        let copies = self.copied(at) * self.compute;
+        Memory { weights, copies, gradients: weights, optimizer: 2 * weights, activations }
     }
 
     /// The most micro-batches whose activations a stage keeps at one time.
@@ -100,14 +105,14 @@ impl<'a> Plan<'a> {
     /// Bytes that autograd keeps of a micro-batch until its backward pass, a row for each token.
     pub fn of_tokens(&self, at: Coords) -> u64 {
         let (t, h, c) = (self.tokens, self.hidden, self.compute);
-        let (bf16, (first, last)) = (c < self.weight, self.ends(at.pp));
-        // A norm: what it reads, in the weights' dtype, and a factor a token. libtorch's kernel for
-        // CUDA needs no more; on CPU its parts also keep the product before the weight.
-        let normed = match self.config.run.device {
-            DeviceName::Cpu => 2,
-            DeviceName::Cuda => 1,
+        let wider = c < self.weight && self.config.run.device == DeviceName::Cpu;
+        let (first, last) = self.ends(at.pp);
+        // A norm: what it reads, and a factor a token. On CPU its parts also keep what they computed in
+        // f32, and the product before the weight.
+        let norm = match self.config.run.device {
+            DeviceName::Cpu => t * (2 * h + 1) * self.weight,
+            DeviceName::Cuda => t * (h * c + self.softmax),
         };
-        let norm = t * (normed * h + 1) * self.weight;
         let norms = 2 * (norm + t * h * c); // and what they hand to the products behind
         // Queries, keys, values, output; and the logarithm of each softmax's denominator.
         let heads = self.q / self.config.model.head_dim() as u64;
@@ -116,22 +121,41 @@ impl<'a> Plan<'a> {
         let layers = self.layers(at.pp) * (norms + attention + mlp);
         let start = match first {
             true => t * 9, // rows of the embedding, and which tokens are another rank's
-            false if bf16 => t * h * c, // what was received: the norm keeps a wider copy
+            false if wider => t * h * c, // what was received: the norm keeps a wider copy
             false => 0,
         };
         // The head's norm and the gradient to its output; or what the next stage was sent.
         layers + start + if last { norm + t * h * c } else { t * h * c }
     }
 
-    /// Bytes that autograd keeps beside them, of the size of weights, for each micro-batch again.
-    pub fn of_weights(&self, at: Coords) -> u64 {
-        // Weights side by side, or cast: for the gradient of what they multiply.
+    /// Numbers of the weights that are copied for products: where several stand side by side, or where
+    /// products run in another dtype.
+    pub fn copied(&self, at: Coords) -> u64 {
         let column = self.q + 2 * self.kv + 2 * self.intermediate;
         let row = if self.compute < self.weight { self.q + self.intermediate } else { 0 };
-        let layers = self.layers(at.pp) * (column + row) * self.hidden * self.compute;
-        // The head's gradient is computed with its loss.
-        let head = if self.ends(at.pp).1 { self.vocab(at.tp) * self.hidden } else { 0 };
-        layers + head * self.weight
+        self.layers(at.pp) * (column + row) * self.hidden
+    }
+
+    /// Bytes read and written by all operations of a micro-batch, forward and backward, that are neither
+    /// a product nor attention.
+    pub fn elementwise(&self, at: Coords) -> u64 {
+        // A norm reads and writes; backward it reads x and the gradient, writes, and reads both again
+        // for its weight. A sum of two reads both and writes; its gradients are added alike.
+        let (norm, sum) = (7 * self.hidden, 6 * self.hidden);
+        // Forward and backward, x is multiplied (read, written) and its halves are added to (3).
+        let rotary = 10 * (self.q + self.kv);
+        // The gradients of queries, keys and values are put side by side.
+        let beside = 2 * (self.q + 2 * self.kv);
+        // silu (2), the product (3); backward two products (3 each) and silu's gradient (3).
+        let swiglu = 14 * self.intermediate;
+        let (c, s) = (self.compute, self.softmax);
+        // For each block of the ring: its output is cast (c, s) and blended in (3s); its gradient to the
+        // queries is added (2s + c), those to keys and values too, to zeros, and then to what came (6s + c).
+        let hops = self.config.parallel.layout.cp as u64 - 1;
+        let ring = hops * (self.q * (2 * c + 6 * s) + 2 * self.kv * (c + 6 * s));
+        let layer = (2 * norm + 2 * sum + rotary + beside + swiglu) * c + ring;
+        let head = if self.ends(at.pp).1 { norm * c } else { 0 };
+        self.tokens * (self.layers(at.pp) * layer + head)
     }
 
     pub fn layers(&self, stage: usize) -> u64 {

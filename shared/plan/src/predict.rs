@@ -4,7 +4,6 @@ use cli::{Config, CpLayout, Figures, GPUS_PER_NODE, TpSync};
 use comm::Coords;
 
 use crate::plan::Plan;
-use crate::traffic::SLICE;
 
 /// Of the peak, what products reach, attention included. The best shape of cuBLAS in bf16 reaches 80%
 /// on an H100 and an H200 and 86% on an A100 (Bekman, *Machine Learning Engineering*: 794 of 989, 268
@@ -15,11 +14,6 @@ pub const OF_PEAK: f64 = 0.70;
 pub const OF_MEMORY: f64 = 0.90;
 /// Of a link's bandwidth, what a ring reaches with long messages: an assumption.
 pub const OF_LINKS: f64 = 0.80;
-/// How often each kept byte of a token is read or written in casts, norms, rotary embedding, SwiGLU,
-/// residual sums and their gradients, each an operation of its own: a rough count, and the coarsest
-/// figure here.
-pub const PASSES: f64 = 7.0;
-
 /// Seconds of one step of the slowest stage, by what it waits for. They add up to the step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
@@ -101,8 +95,10 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
         let hidden = 2.0 / 3.0 * slowest.busy();
         (sums - hidden * (pp as f64 + 1.0)).max(0.0)
     };
-    // Zeroed, summed for the norm, scaled; AdamW reads four numbers and writes three.
+    // Zeroed, summed for the norm, scaled; AdamW reads four numbers and writes three. Then weights are
+    // cast and put side by side.
     let held = plan.parameters(Coords::default()).iter().sum::<u64>() * plan.weight;
+    let copies = plan.copied(Coords::default()) * (plan.weight + 3 * plan.compute);
     let ends =
         plan.sum_ends(Coords::default()) as f64 / link(gpu, layout.tp * layout.cp, layout.pp);
     Step {
@@ -114,7 +110,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
         bubble: through - slowest.busy(),
         pp: 2.0 * (plan.stages.len() - 1) as f64 * hop + ends,
         dp: (0..plan.stages.len()).map(after).fold(0.0, f64::max),
-        optimizer: 11.0 * held as f64 / (gpu.memory_bandwidth * OF_MEMORY),
+        optimizer: (11 * held + copies) as f64 / (gpu.memory_bandwidth * OF_MEMORY),
     }
 }
 
@@ -129,12 +125,12 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let scores = (t * config.data.seq_len as u64 * q) as f64 / balance(plan);
     let (forward, backward) = (flops(2.0 * scores), flops(5.0 * scores));
 
-    // A weight is put beside others (read 4 bytes, written 4) and cast (4, 2), its gradient cast (2,
-    // 4) and added (4 + 4, 4). Logits take some eleven passes, the head's gradient three a slice.
-    let per_weight = if compute < weight { 32 } else { 5 * weight };
+    // A weight's gradient is cast (read 2 bytes, written 4) and added (4 + 4, 4). Logits take some eleven
+    // passes, the head's gradient three a slice.
+    let per_weight = if compute < weight { 18 } else { 3 * weight };
     let logits = u64::from(last) * t * plan.vocab(at.tp) * 11 * plan.softmax;
-    let traffic = matrices * per_weight + logits + t.div_ceil(SLICE) * head * 3 * weight;
-    let traffic = traffic as f64 + PASSES * plan.of_tokens(at) as f64;
+    let slices = t.div_ceil(plan.slice()) * head * 3 * weight;
+    let traffic = (matrices * per_weight + logits + slices + plan.elementwise(at)) as f64;
 
     let layout = config.parallel.layout;
     // Two sums a layer forward, in the open. Backward, each beside the gradient of a weight.
@@ -176,10 +172,9 @@ pub fn assumed() -> String {
     let [peak, memory, links] = [OF_PEAK, OF_MEMORY, OF_LINKS].map(|part| 100.0 * part);
     format!(
         "assumed: products and attention at {peak:.0}% of peak, memory at {memory:.0}%, links at \
-         {links:.0}%, no latency;\n  {PASSES} reads or writes of each kept byte; attention fused; \
-         memory suffices. Hidden: backward tp\n  sums behind weights' gradients, dp behind the last \
-         backward pass, cp behind attention, pp\n  behind the pass before. Not counted: data, \
-         checkpoints, stragglers.\n"
+         {links:.0}%, no latency;\n  attention fused; memory suffices. Hidden: backward tp sums \
+         behind weights' gradients, dp behind\n  the last backward pass, cp behind attention, pp \
+         behind the pass before. Not counted: data,\n  checkpoints, stragglers.\n"
     )
 }
 

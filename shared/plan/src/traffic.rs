@@ -1,15 +1,20 @@
 //! What each rank of a run will send, counted from the settings alone.
 
-use cli::DpSync;
+use cli::{DeviceName, DpSync};
 use comm::Coords;
 use report::CommBytes;
 
 use crate::plan::Plan;
 
-/// Tokens whose logits exist at one time, as in `loss.rs`.
-pub const SLICE: u64 = 512;
-
 impl Plan<'_> {
+    /// Tokens whose logits exist at one time, as in `loss.rs`.
+    pub fn slice(&self) -> u64 {
+        match self.config.run.device {
+            DeviceName::Cpu => 512,
+            DeviceName::Cuda => 2048,
+        }
+    }
+
     /// Bytes that the rank at `at` sends in one step; the trainer's own count is the same.
     pub fn comm_bytes(&self, at: Coords) -> CommBytes {
         let (layout, m, t) = (self.config.parallel.layout, self.micro_batches, self.tokens);
@@ -20,8 +25,8 @@ impl Plan<'_> {
 
         let sum = |n: u64, width: u64| width * ring(n, at.tp, layout.tp);
         let mut tp = self.layers(at.pp) * 4 * sum(t * h, c) + u64::from(first) * sum(t * h, c);
-        for start in (0..t).step_by(SLICE as usize).filter(|_| last) {
-            let slice = SLICE.min(t - start);
+        for start in (0..t).step_by(self.slice() as usize).filter(|_| last) {
+            let slice = self.slice().min(t - start);
             // Maximum, both sums of the softmax, and the gradient to the head's input.
             tp += sum(slice, self.softmax) + sum(2 * slice, self.softmax) + sum(slice * h, c);
         }

@@ -1,6 +1,7 @@
 //! The two layers that everything else is made of, and how they get their weights.
 
 use anyhow::Result;
+use autograd::Stacked;
 use checkpoint::{LlamaConfig, Weights};
 use tch::Tensor;
 
@@ -25,30 +26,29 @@ impl Loader<'_> {
     }
 }
 
-/// y = x·Wᵀ, without bias.
+/// y = x·Wᵀ, without bias, for one W or for several that read the same `x`, side by side.
 pub struct Linear {
-    pub weight: Tensor, // [out, in]
+    weights: Stacked, // [sum of outs, in]
 }
 
 impl Linear {
-    pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
-        Ok(Self { weight: load.get(&format!("{name}.weight"), &[out, input])? })
+    /// `layers`: the name of each under `prefix`, and its outputs.
+    pub fn new(
+        load: &mut Loader,
+        prefix: &str,
+        layers: &[(&str, i64)],
+        input: i64,
+    ) -> Result<Self> {
+        let get = |(name, out): &(&str, i64)| {
+            load.get(&format!("{prefix}.{name}.weight"), &[*out, input])
+        };
+        Ok(Self { weights: Stacked::new(layers.iter().map(get).collect::<Result<_>>()?) })
     }
 
-    /// `[.., in]` to `[.., out]`. The product runs in the dtype of `x`; where the weight is kept in
-    /// another, autograd casts its gradient back.
+    /// `[.., in]` to `[.., sum of outs]`. The product runs in the dtype of `x`; where the weights are
+    /// kept in another, autograd casts their gradients back.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight.to_kind(x.kind()), None::<&Tensor>)
-    }
-
-    /// What several layers make of the same `x`, in one product: their weights stand below each
-    /// other.
-    pub fn together<const N: usize>(layers: [&Self; N], x: &Tensor) -> [Tensor; N] {
-        let weight = Tensor::cat(&layers.map(|layer| &layer.weight), 0); // [sum of outs, in]
-        let outs = layers.map(|layer| layer.weight.size()[0]);
-        let out = Linear { weight }.forward(x); // [.., sum of outs]
-        let mut parts = out.split_with_sizes(outs, -1).into_iter();
-        outs.map(|_| parts.next().expect("split into as many"))
+        x.linear(&self.weights.get(x.kind()), None::<&Tensor>)
     }
 }
 
@@ -64,9 +64,9 @@ impl RmsNorm {
         Ok(Self { weight, eps: config.rms_norm_eps })
     }
 
-    /// `[.., hidden]` to the same shape. The mean is taken in the weight's dtype (f32 under bf16).
+    /// `[.., hidden]` to the same shape. What comes and goes in bf16 is computed in f32.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let wide = x.to_kind(self.weight.kind());
-        wide.rms_norm(self.weight.size(), Some(&self.weight), self.eps).to_kind(x.kind())
+        let weight = self.weight.to_kind(x.kind());
+        x.rms_norm(weight.size(), Some(&weight), self.eps)
     }
 }

@@ -5,10 +5,12 @@
 //! the cache (Hsu et al., *Liger Kernel*, 2024).
 
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// Tokens whose logits exist at one time.
-const SLICE: i64 = 512;
+/// Tokens whose logits exist at one time: few enough for a CPU's cache, enough to fill a GPU.
+fn slice(device: Device) -> i64 {
+    if device == Device::Cpu { 512 } else { 2048 }
+}
 
 /// Sum over all tokens of −log softmax(x·Wᵀ)[target]. `x`: `[batch, seq, hidden]`, `weight`:
 /// `[vocab, hidden]`, `targets`: `[batch, seq]`, i64.
@@ -23,7 +25,7 @@ fn slices(x: &Tensor, weight: &Tensor, targets: &Tensor) -> (Tensor, Tensor, Ten
     let mut loss = Tensor::zeros([], (wide, x.device()));
     let (grad_x, mut grad_weight) = (x.empty_like(), weight.zeros_like());
     let weight = weight.to_kind(x.kind()); // [vocab, hidden]
-    let cut = |t: &Tensor| t.flatten(0, 1).split(SLICE, 0);
+    let cut = |t: &Tensor| t.flatten(0, 1).split(slice(x.device()), 0);
     for ((x, targets), mut grad_x) in cut(x).iter().zip(cut(targets)).zip(cut(&grad_x)) {
         let targets = targets.unsqueeze(1); // [slice, 1]
         let mut logits = x.matmul(&weight.tr()).to_kind(wide); // [slice, vocab]

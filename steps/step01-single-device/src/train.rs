@@ -93,5 +93,5 @@ pub fn run(config: &Config) -> Result<()> {
     if let Some(path) = &config.run.trace {
         report::write_trace(path, &[trace.export()])?;
     }
-    config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens).i((0, last))))
+    config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens)?.i((0, last))))
 }

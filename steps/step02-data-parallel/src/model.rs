@@ -12,7 +12,7 @@ pub struct Llama {
     embed_tokens: Tensor, // [vocab, hidden]
     layers: Vec<DecoderLayer>,
     norm: RmsNorm,
-    lm_head: Linear, // [vocab, hidden]; where tied, embed_tokens itself
+    lm_head: Tensor, // [vocab, hidden]; where tied, embed_tokens itself
     rotary: Rotary,
     compute: Kind,
     parameters: Vec<Parameter>,
@@ -35,8 +35,8 @@ impl Llama {
             .collect::<Result<_>>()?;
         let norm = RmsNorm::new(config, &mut load, "model.norm")?;
         let lm_head = match config.tie_word_embeddings {
-            true => Linear { weight: embed_tokens.shallow_clone() },
-            false => Linear { weight: load.get("lm_head.weight", &embedding)? },
+            true => embed_tokens.shallow_clone(),
+            false => load.get("lm_head.weight", &embedding)?,
         };
         let rotary = Rotary::new(config, compute, device);
         let parameters = load.parameters;
@@ -44,24 +44,25 @@ impl Llama {
     }
 
     /// Scores for the next token. `tokens`: `[batch, seq]`, i64; returns `[batch, seq, vocab]`.
-    pub fn forward(&self, tokens: &Tensor) -> Tensor {
-        self.lm_head.forward(&self.hidden(tokens))
+    pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        let x = self.hidden(tokens)?;
+        Ok(x.linear(&self.lm_head.to_kind(x.kind()), None::<&Tensor>))
     }
 
     /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
     pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        cross_entropy_sum(&self.hidden(tokens), &self.lm_head.weight, targets)
+        cross_entropy_sum(&self.hidden(tokens)?, &self.lm_head, targets)
     }
 
     /// What the head reads: `[batch, seq, hidden]`.
-    fn hidden(&self, tokens: &Tensor) -> Tensor {
+    fn hidden(&self, tokens: &Tensor) -> Result<Tensor> {
         let (cos, sin) = self.rotary.tables(tokens.size()[1]); // [seq, 1, head_dim]
         let x = Tensor::embedding(&self.embed_tokens, tokens, -1, false, false);
         let mut x = x.to_kind(self.compute); // [batch, seq, hidden]
         for layer in &self.layers {
-            x = layer.forward(&x, &cos, &sin);
+            x = layer.forward(&x, &cos, &sin)?;
         }
-        self.norm.forward(&x) // [batch, seq, hidden]
+        Ok(self.norm.forward(&x)) // [batch, seq, hidden]
     }
 
     pub fn parameters(&self) -> &[Parameter] {
@@ -90,63 +91,62 @@ impl DecoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
-        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), cos, sin);
-        &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x)) // [batch, seq, hidden]
+    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), cos, sin)?;
+        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?) // [batch, seq, hidden]
     }
 }
 
 /// Causal self-attention; groups of query heads share a key/value head.
 struct Attention {
-    q_proj: Linear, // [heads·head_dim, hidden]
-    k_proj: Linear, // [kv_heads·head_dim, hidden]
-    v_proj: Linear, // [kv_heads·head_dim, hidden]
-    o_proj: Linear, // [hidden, heads·head_dim]
+    qkv_proj: Linear, // [(heads + 2·kv_heads)·head_dim, hidden]
+    o_proj: Linear,   // [hidden, heads·head_dim]
+    /// Of queries, keys and values.
+    heads: [i64; 3],
     head_dim: i64,
 }
 
 impl Attention {
     fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim());
-        let (q, kv) = (config.num_attention_heads * head_dim, config.kv_heads() * head_dim);
+        let (q, kv) = (config.num_attention_heads, config.kv_heads());
+        let qkv = [("q_proj", q * head_dim), ("k_proj", kv * head_dim), ("v_proj", kv * head_dim)];
         Ok(Self {
-            q_proj: Linear::new(load, &format!("{name}.q_proj"), q, hidden)?,
-            k_proj: Linear::new(load, &format!("{name}.k_proj"), kv, hidden)?,
-            v_proj: Linear::new(load, &format!("{name}.v_proj"), kv, hidden)?,
-            o_proj: Linear::new(load, &format!("{name}.o_proj"), hidden, q)?,
+            qkv_proj: Linear::new(load, name, &qkv, hidden)?,
+            o_proj: Linear::new(load, name, &[("o_proj", hidden)], q * head_dim)?,
+            heads: [q, kv, kv],
             head_dim,
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
-        // To [batch, seq, heads, head_dim].
-        let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]);
-        let [q, k, v] = Linear::together([&self.q_proj, &self.k_proj, &self.v_proj], x).map(heads);
-        let (q, k) = (Rotary::apply(&q, cos, sin), Rotary::apply(&k, cos, sin));
+    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let qkv = self.qkv_proj.forward(x).unflatten(-1, [-1, self.head_dim]);
+        let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq, heads, head_dim] each
+        let [q, k, v] = parts.try_into().expect("split into three");
+        let (q, k) = (Rotary::apply(&q, cos, sin)?, Rotary::apply(&k, cos, sin)?);
         let out = autograd::causal_attention(&q, &k, &v); // [batch, seq, heads, head_dim]
-        self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq, hidden]
+        Ok(self.o_proj.forward(&out.flatten(2, 3))) // [batch, seq, hidden]
     }
 }
 
 /// SwiGLU (Shazeer, 2020).
 struct Mlp {
-    gate_proj: Linear, // [intermediate, hidden]
-    up_proj: Linear,   // [intermediate, hidden]
-    down_proj: Linear, // [hidden, intermediate]
+    gate_up_proj: Linear, // [2·intermediate, hidden]
+    down_proj: Linear,    // [hidden, intermediate]
 }
 
 impl Mlp {
     fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        let gate_up = [("gate_proj", intermediate), ("up_proj", intermediate)];
         Ok(Self {
-            gate_proj: Linear::new(load, &format!("{name}.gate_proj"), intermediate, hidden)?,
-            up_proj: Linear::new(load, &format!("{name}.up_proj"), intermediate, hidden)?,
-            down_proj: Linear::new(load, &format!("{name}.down_proj"), hidden, intermediate)?,
+            gate_up_proj: Linear::new(load, name, &gate_up, hidden)?,
+            down_proj: Linear::new(load, name, &[("down_proj", hidden)], intermediate)?,
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let [gate, up] = Linear::together([&self.gate_proj, &self.up_proj], x); // [.., intermediate]
-        self.down_proj.forward(&(gate.silu() * up)) // [batch, seq, hidden]
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let gate_up = self.gate_up_proj.forward(x); // [.., 2·intermediate]
+        Ok(self.down_proj.forward(&autograd::swiglu(&gate_up)?)) // [batch, seq, hidden]
     }
 }

@@ -100,7 +100,7 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
         mesh.write_trace(path)?;
     }
     if mesh.is_leader() {
-        config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens).i((0, last))))?;
+        config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens)?.i((0, last))))?;
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ impl DataParallel {
             group.broadcast(&parameter.tensor.detach(), 0)?;
         }
         Ok(match config.dp_sync {
+            _ if group.size() == 1 => Self::Naive(Naive::new(parameters, group)), // nothing to send
             DpSync::Naive => Self::Naive(Naive::new(parameters, group)),
             DpSync::Bucketed => {
                 let bucket_bytes = (config.bucket_mb * 1048576.0) as usize;

@@ -17,7 +17,7 @@ pub struct Llama {
     vocab_size: i64,
     layers: Vec<DecoderLayer>,
     norm: RmsNorm,
-    lm_head: ColumnLinear, // [vocab/tp, hidden]; where tied, embed_tokens itself
+    lm_head: Tensor, // [vocab/tp, hidden]; where tied, embed_tokens itself
     rotary: Rotary,
     compute: Kind,
     tp: TensorParallel,
@@ -42,10 +42,8 @@ impl Llama {
             .collect::<Result<_>>()?;
         let norm = RmsNorm::new(config, &mut load, "model.norm")?;
         let lm_head = match config.tie_word_embeddings {
-            true => ColumnLinear { weight: embed_tokens.shallow_clone(), tp: tp.clone() },
-            false => {
-                ColumnLinear::new(&mut load, "lm_head", config.vocab_size, config.hidden_size)?
-            }
+            true => embed_tokens.shallow_clone(),
+            false => load.split("lm_head.weight", &embedding, 0)?,
         };
         let rotary = Rotary::new(config, compute, device);
         let parameters = load.parameters;
@@ -69,19 +67,13 @@ impl Llama {
     /// same on all ranks.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let x = self.hidden(tokens)?.i((0, last)); // [hidden]
-        let part = x.linear(&self.lm_head.weight.to_kind(x.kind()), None::<&Tensor>); // [vocab/tp]
+        let part = x.linear(&self.lm_head.to_kind(x.kind()), None::<&Tensor>); // [vocab/tp]
         self.tp.gather(&part, &self.vocab, self.vocab_size)
     }
 
     /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
     pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        cross_entropy_sum(
-            &self.hidden(tokens)?,
-            &self.lm_head.weight,
-            targets,
-            &self.vocab,
-            &self.tp,
-        )
+        cross_entropy_sum(&self.hidden(tokens)?, &self.lm_head, targets, &self.vocab, &self.tp)
     }
 
     /// What the head reads: `[batch, seq, hidden]`.
@@ -129,32 +121,32 @@ impl DecoderLayer {
 
 /// Causal self-attention; groups of query heads share a key/value head. A rank has whole groups.
 struct Attention {
-    q_proj: ColumnLinear, // [heads/tp·head_dim, hidden]
-    k_proj: ColumnLinear, // [kv_heads/tp·head_dim, hidden]
-    v_proj: ColumnLinear, // [kv_heads/tp·head_dim, hidden]
-    o_proj: RowLinear,    // [hidden, heads/tp·head_dim]
+    qkv_proj: ColumnLinear, // [(heads + 2·kv_heads)/tp·head_dim, hidden]
+    o_proj: RowLinear,      // [hidden, heads/tp·head_dim]
+    /// Of queries, keys and values on this rank.
+    heads: [i64; 3],
     head_dim: i64,
 }
 
 impl Attention {
     fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim());
-        let (q, kv) = (config.num_attention_heads * head_dim, config.kv_heads() * head_dim);
+        let (q, kv) = (config.num_attention_heads, config.kv_heads());
+        let ranks = load.tp.group.size() as i64;
+        let qkv = [("q_proj", q * head_dim), ("k_proj", kv * head_dim), ("v_proj", kv * head_dim)];
         Ok(Self {
-            q_proj: ColumnLinear::new(load, &format!("{name}.q_proj"), q, hidden)?,
-            k_proj: ColumnLinear::new(load, &format!("{name}.k_proj"), kv, hidden)?,
-            v_proj: ColumnLinear::new(load, &format!("{name}.v_proj"), kv, hidden)?,
-            o_proj: RowLinear::new(load, &format!("{name}.o_proj"), hidden, q)?,
+            qkv_proj: ColumnLinear::new(load, name, &qkv, hidden)?,
+            o_proj: RowLinear::new(load, &format!("{name}.o_proj"), hidden, q * head_dim)?,
+            heads: [q / ranks, kv / ranks, kv / ranks],
             head_dim,
         })
     }
 
     fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        // To [batch, seq, heads/tp, head_dim].
-        let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]);
-        let [q, k, v] =
-            ColumnLinear::together([&self.q_proj, &self.k_proj, &self.v_proj], x)?.map(heads);
-        let (q, k) = (Rotary::apply(&q, cos, sin), Rotary::apply(&k, cos, sin));
+        let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
+        let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq, heads/tp, head_dim] each
+        let [q, k, v] = parts.try_into().expect("split into three");
+        let (q, k) = (Rotary::apply(&q, cos, sin)?, Rotary::apply(&k, cos, sin)?);
         let out = autograd::causal_attention(&q, &k, &v); // [batch, seq, heads/tp, head_dim]
         self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq, hidden]
     }
@@ -162,23 +154,22 @@ impl Attention {
 
 /// SwiGLU (Shazeer, 2020).
 struct Mlp {
-    gate_proj: ColumnLinear, // [intermediate/tp, hidden]
-    up_proj: ColumnLinear,   // [intermediate/tp, hidden]
-    down_proj: RowLinear,    // [hidden, intermediate/tp]
+    gate_up_proj: ColumnLinear, // [2·intermediate/tp, hidden]
+    down_proj: RowLinear,       // [hidden, intermediate/tp]
 }
 
 impl Mlp {
     fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        let gate_up = [("gate_proj", intermediate), ("up_proj", intermediate)];
         Ok(Self {
-            gate_proj: ColumnLinear::new(load, &format!("{name}.gate_proj"), intermediate, hidden)?,
-            up_proj: ColumnLinear::new(load, &format!("{name}.up_proj"), intermediate, hidden)?,
+            gate_up_proj: ColumnLinear::new(load, name, &gate_up, hidden)?,
             down_proj: RowLinear::new(load, &format!("{name}.down_proj"), hidden, intermediate)?,
         })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let [gate, up] = ColumnLinear::together([&self.gate_proj, &self.up_proj], x)?; // [.., intermediate/tp]
-        self.down_proj.forward(&(gate.silu() * up)) // [batch, seq, hidden]
+        let gate_up = self.gate_up_proj.forward(x)?; // [.., 2·intermediate/tp]
+        self.down_proj.forward(&autograd::swiglu(&gate_up)?) // [batch, seq, hidden]
     }
 }

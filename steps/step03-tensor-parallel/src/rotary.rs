@@ -1,5 +1,6 @@
 //! Rotary position embedding (Su et al., *RoFormer*), in the half-split form of Hugging Face.
 
+use anyhow::Result;
 use checkpoint::LlamaConfig;
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
@@ -16,9 +17,12 @@ impl Rotary {
         let positions = Tensor::arange(config.max_position_embeddings, (Kind::Double, Device::Cpu));
         let frequencies = Tensor::from_slice(&frequencies(config)); // [head_dim/2]
         let angles = positions.outer(&frequencies); // [positions, head_dim/2]
-        let angles = Tensor::cat(&[&angles, &angles], 1).unsqueeze(1); // [positions, 1, head_dim]
-        let place = |table: Tensor| table.to_kind(kind).to_device(device);
-        Self { cos: place(angles.cos()), sin: place(angles.sin()) }
+        let (cos, sin) = (angles.cos(), angles.sin());
+        let place = |first: &Tensor, second: &Tensor| {
+            let table = Tensor::cat(&[first, second], 1).unsqueeze(1); // [positions, 1, head_dim]
+            table.to_kind(kind).to_device(device)
+        };
+        Self { cos: place(&cos, &cos), sin: place(&-&sin, &sin) }
     }
 
     /// Cosines and sines of the first `seq` positions: `[seq, 1, head_dim]` each.
@@ -26,12 +30,22 @@ impl Rotary {
         (self.cos.narrow(0, 0, seq), self.sin.narrow(0, 0, seq))
     }
 
-    /// Turns every head of `x`, `[batch, seq, heads, head_dim]`.
-    pub fn apply(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
-        let halves = x.chunk(2, -1);
-        let turned = Tensor::cat(&[-&halves[1], halves[0].shallow_clone()], -1);
-        x * cos + turned * sin
+    /// Turns every head of `x`, `[batch, seq, heads, head_dim]`. Its gradient is turned back.
+    pub fn apply(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let turned = tch::no_grad(|| turn(x, cos, sin));
+        let (cos, back) = (cos.shallow_clone(), -sin);
+        autograd::custom([x], &turned, move |grad| Ok([turn(grad, &cos, &back)]))
     }
+}
+
+/// The halves a and b of each head to a·cos − b·sin and b·cos + a·sin; the first sine's sign is in
+/// the table.
+fn turn(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
+    let turned = x * cos;
+    let [x, sin, to] = [x, sin, &turned].map(|t| t.chunk(2, -1));
+    let _ = to[0].shallow_clone().addcmul_(&x[1], &sin[0]);
+    let _ = to[1].shallow_clone().addcmul_(&x[0], &sin[1]);
+    turned
 }
 
 /// θ^(−2i/head_dim) for every pair i; Llama 3.1 stretches the slow ones, for contexts longer than

@@ -202,11 +202,9 @@ impl Passing {
 /// Adds a block to a softmax over the blocks before, in place: both outputs are weighted averages of
 /// values, and the logarithms of their weights' sums tell how much each counts.
 fn merge(all: &Tensor, all_lse: &Tensor, out: &Tensor, lse: &Tensor) {
-    let sum = all_lse.logaddexp(lse); // [batch, heads, rows]
-    let share = |lse: &Tensor| (lse - &sum).exp().unsqueeze(-1); // [batch, heads, rows, 1]
-    let merged = all * share(all_lse) + out * share(lse); // [batch, heads, rows, head_dim]
-    all.shallow_clone().copy_(&merged);
-    all_lse.shallow_clone().copy_(&sum);
+    let share = (lse - all_lse).sigmoid().unsqueeze(-1); // of the block: [batch, heads, rows, 1]
+    let _ = all.shallow_clone().lerp_tensor_(&out.to_kind(all.kind()), &share);
+    all_lse.shallow_clone().copy_(&all_lse.logaddexp(lse)); // [batch, heads, rows]
 }
 
 /// A range of positions, dimension 2.

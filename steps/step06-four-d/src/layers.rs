@@ -1,6 +1,7 @@
 //! The two layers that everything else is made of, and how they get their weights.
 
 use anyhow::Result;
+use autograd::Stacked;
 use checkpoint::{LlamaConfig, Weights};
 use std::ops::Range;
 use tch::Tensor;
@@ -67,45 +68,50 @@ impl Loader<'_> {
     }
 }
 
-/// y = x·Wᵀ, without bias; W split by its outputs.
+/// y = x·Wᵀ, without bias, for one W or for several that read the same `x`, side by side; each split
+/// by its outputs.
 pub struct ColumnLinear {
-    pub weight: Tensor, // [out/tp, in]
-    pub tp: TensorParallel,
+    weights: Stacked, // [sum of outs/tp, in]
+    tp: TensorParallel,
 }
 
 impl ColumnLinear {
-    pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
-        let weight = load.split(&format!("{name}.weight"), &[out, input], 0)?;
-        Ok(Self { weight, tp: load.tp.clone() })
+    /// `layers`: the name of each under `prefix`, and its outputs on all ranks.
+    pub fn new(
+        load: &mut Loader,
+        prefix: &str,
+        layers: &[(&str, i64)],
+        input: i64,
+    ) -> Result<Self> {
+        let get = |(name, out): &(&str, i64)| {
+            load.split(&format!("{prefix}.{name}.weight"), &[*out, input], 0)
+        };
+        let weights = Stacked::new(layers.iter().map(get).collect::<Result<_>>()?);
+        Ok(Self { weights, tp: load.tp.clone() })
     }
 
-    /// What several layers make of the same `x`, in one product: their weights stand below each
-    /// other.
-    pub fn together<const N: usize>(layers: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
-        let weight = Tensor::cat(&layers.map(|layer| &layer.weight), 0); // [sum of outs/tp, in]
-        let outs = layers.map(|layer| layer.weight.size()[0]);
-        let out = layers[0].tp.column(x, &weight)?; // [.., sum of outs/tp]
-        let mut parts = out.split_with_sizes(outs, -1).into_iter();
-        Ok(outs.map(|_| parts.next().expect("split into as many")))
+    /// `[.., in]` to `[.., sum of outs/tp]`. The product runs in the dtype of `x`; where the weights
+    /// are kept in another, autograd casts their gradients back.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.tp.column(x, &self.weights.get(x.kind()))
     }
 }
 
 /// y = x·Wᵀ, without bias; W split by its inputs.
 pub struct RowLinear {
-    weight: Tensor, // [out, in/tp]
+    weight: Stacked, // [out, in/tp]
     tp: TensorParallel,
 }
 
 impl RowLinear {
     pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
         let weight = load.split(&format!("{name}.weight"), &[out, input], 1)?;
-        Ok(Self { weight, tp: load.tp.clone() })
+        Ok(Self { weight: Stacked::new(vec![weight]), tp: load.tp.clone() })
     }
 
-    /// `[.., in/tp]` to `[.., out]`. The product runs in the dtype of `x`; where the weight is kept
-    /// in another, autograd casts its gradient back.
+    /// `[.., in/tp]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let part = x.linear(&self.weight.to_kind(x.kind()), None::<&Tensor>); // [.., out]
+        let part = x.linear(&self.weight.get(x.kind()), None::<&Tensor>); // [.., out]
         self.tp.sum(&part)
     }
 }
@@ -122,9 +128,9 @@ impl RmsNorm {
         Ok(Self { weight, eps: config.rms_norm_eps })
     }
 
-    /// `[.., hidden]` to the same shape. The mean is taken in the weight's dtype (f32 under bf16).
+    /// `[.., hidden]` to the same shape. What comes and goes in bf16 is computed in f32.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let wide = x.to_kind(self.weight.kind());
-        wide.rms_norm(self.weight.size(), Some(&self.weight), self.eps).to_kind(x.kind())
+        let weight = self.weight.to_kind(x.kind());
+        x.rms_norm(weight.size(), Some(&weight), self.eps)
     }
 }

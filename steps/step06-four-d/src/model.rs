@@ -28,7 +28,7 @@ pub struct Llama {
 
 struct Head {
     norm: RmsNorm,
-    lm_head: ColumnLinear, // [vocab/tp, hidden]; where tied, embed_tokens itself or a copy
+    lm_head: Tensor, // [vocab/tp, hidden]; where tied, embed_tokens itself or a copy
 }
 
 impl Llama {
@@ -100,7 +100,7 @@ impl Llama {
     pub fn loss(&self, x: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let Head { norm, lm_head } =
             self.head.as_ref().context("only the last stage has a head")?;
-        cross_entropy_sum(&norm.forward(x), &lm_head.weight, targets, &self.vocab, &self.tp)
+        cross_entropy_sum(&norm.forward(x), lm_head, targets, &self.vocab, &self.tp)
     }
 
     /// Scores for the token after position `last`: `[vocab]`, on the last stage the same on all tp
@@ -111,7 +111,7 @@ impl Llama {
             return Ok(Tensor::zeros([self.vocab_size], (x.kind(), x.device())));
         };
         let x = norm.forward(&x.i((0, row))); // [hidden]
-        let part = x.linear(&lm_head.weight.to_kind(x.kind()), None::<&Tensor>); // [vocab/tp]
+        let part = x.linear(&lm_head.to_kind(x.kind()), None::<&Tensor>); // [vocab/tp]
         self.tp.gather(&part, &self.vocab, self.vocab_size)
     }
 
@@ -124,12 +124,12 @@ impl Head {
     fn new(config: &LlamaConfig, load: &mut Loader, embed_tokens: Option<&Tensor>) -> Result<Self> {
         let norm = RmsNorm::new(config, load, "model.norm")?;
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let weight = match embed_tokens {
+        let lm_head = match embed_tokens {
             _ if !load.tied => load.split("lm_head.weight", &[vocab, hidden], 0)?,
             Some(weight) => weight.shallow_clone(),
             None => load.split(EMBEDDING, &[vocab, hidden], 0)?, // the first stage is another one
         };
-        Ok(Self { norm, lm_head: ColumnLinear { weight, tp: load.tp.clone() } })
+        Ok(Self { norm, lm_head })
     }
 }
 
@@ -162,10 +162,10 @@ impl DecoderLayer {
 
 /// Causal self-attention; groups of query heads share a key/value head. A rank has whole groups.
 struct Attention {
-    q_proj: ColumnLinear, // [heads/tp·head_dim, hidden]
-    k_proj: ColumnLinear, // [kv_heads/tp·head_dim, hidden]
-    v_proj: ColumnLinear, // [kv_heads/tp·head_dim, hidden]
-    o_proj: RowLinear,    // [hidden, heads/tp·head_dim]
+    qkv_proj: ColumnLinear, // [(heads + 2·kv_heads)/tp·head_dim, hidden]
+    o_proj: RowLinear,      // [hidden, heads/tp·head_dim]
+    /// Of queries, keys and values on this rank.
+    heads: [i64; 3],
     head_dim: i64,
     cp: ContextParallel,
 }
@@ -173,23 +173,23 @@ struct Attention {
 impl Attention {
     fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim());
-        let (q, kv) = (config.num_attention_heads * head_dim, config.kv_heads() * head_dim);
+        let (q, kv) = (config.num_attention_heads, config.kv_heads());
+        let ranks = load.tp.group.size() as i64;
+        let qkv = [("q_proj", q * head_dim), ("k_proj", kv * head_dim), ("v_proj", kv * head_dim)];
         Ok(Self {
-            q_proj: ColumnLinear::new(load, &format!("{name}.q_proj"), q, hidden)?,
-            k_proj: ColumnLinear::new(load, &format!("{name}.k_proj"), kv, hidden)?,
-            v_proj: ColumnLinear::new(load, &format!("{name}.v_proj"), kv, hidden)?,
-            o_proj: RowLinear::new(load, &format!("{name}.o_proj"), hidden, q)?,
+            qkv_proj: ColumnLinear::new(load, name, &qkv, hidden)?,
+            o_proj: RowLinear::new(load, &format!("{name}.o_proj"), hidden, q * head_dim)?,
+            heads: [q / ranks, kv / ranks, kv / ranks],
             head_dim,
             cp: load.cp.clone(),
         })
     }
 
     fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        // To [batch, seq/cp, heads/tp, head_dim].
-        let heads = |x: Tensor| x.unflatten(-1, [-1, self.head_dim]);
-        let [q, k, v] =
-            ColumnLinear::together([&self.q_proj, &self.k_proj, &self.v_proj], x)?.map(heads);
-        let (q, k) = (Rotary::apply(&q, cos, sin), Rotary::apply(&k, cos, sin));
+        let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
+        let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq/cp, heads/tp, head_dim] each
+        let [q, k, v] = parts.try_into().expect("split into three");
+        let (q, k) = (Rotary::apply(&q, cos, sin)?, Rotary::apply(&k, cos, sin)?);
         let out = self.cp.attention(&q, &k, &v)?; // [batch, seq/cp, heads/tp, head_dim]
         self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq/cp, hidden]
     }
@@ -197,23 +197,22 @@ impl Attention {
 
 /// SwiGLU (Shazeer, 2020).
 struct Mlp {
-    gate_proj: ColumnLinear, // [intermediate/tp, hidden]
-    up_proj: ColumnLinear,   // [intermediate/tp, hidden]
-    down_proj: RowLinear,    // [hidden, intermediate/tp]
+    gate_up_proj: ColumnLinear, // [2·intermediate/tp, hidden]
+    down_proj: RowLinear,       // [hidden, intermediate/tp]
 }
 
 impl Mlp {
     fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        let gate_up = [("gate_proj", intermediate), ("up_proj", intermediate)];
         Ok(Self {
-            gate_proj: ColumnLinear::new(load, &format!("{name}.gate_proj"), intermediate, hidden)?,
-            up_proj: ColumnLinear::new(load, &format!("{name}.up_proj"), intermediate, hidden)?,
+            gate_up_proj: ColumnLinear::new(load, name, &gate_up, hidden)?,
             down_proj: RowLinear::new(load, &format!("{name}.down_proj"), hidden, intermediate)?,
         })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let [gate, up] = ColumnLinear::together([&self.gate_proj, &self.up_proj], x)?; // [.., intermediate/tp]
-        self.down_proj.forward(&(gate.silu() * up)) // [batch, seq/cp, hidden]
+        let gate_up = self.gate_up_proj.forward(x)?; // [.., 2·intermediate/tp]
+        self.down_proj.forward(&autograd::swiglu(&gate_up)?) // [batch, seq/cp, hidden]
     }
 }

@@ -37,15 +37,15 @@ impl TensorParallel {
     /// Backward, each rank knows what *its* outputs say about `x`, and `x` wants to hear all of them:
     /// Megatron's operator f. That sum can travel while the weight's own gradient is computed.
     pub fn column(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let w = weight.detach().to_kind(x.kind()); // [out/tp, in]
+        let w = weight.detach(); // [out/tp, in]
         let out = tch::no_grad(|| x.linear(&w, None::<&Tensor>)); // [.., out/tp]
-        let (tp, flat, weight_kind) = (self.clone(), flat(&x.detach()), weight.kind());
+        let (tp, flat) = (self.clone(), flat(&x.detach()));
         autograd::custom([x, weight], &out, move |grad| {
             let grad_x = grad.matmul(&w); // [.., in], a part of the sum
             let sum = tp.start_sum(&grad_x)?;
             let grad_weight = self::flat(grad).tr().matmul(&flat); // [out/tp, in]
             sum.wait()?;
-            Ok([grad_x, grad_weight.to_kind(weight_kind)])
+            Ok([grad_x, grad_weight])
         })
     }
 
