@@ -49,8 +49,8 @@ fn turn(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
 }
 
 /// θ^(−2i/head_dim) for every pair i; Llama 3.1 stretches the slow ones, for contexts longer than
-/// those it was first trained on (*The Llama 3 Herd of Models*; the formula is the reference
-/// code's).
+/// those it was first trained on (the idea is that of *YaRN*, Peng et al., 2023; the formula, the
+/// reference code's).
 fn frequencies(config: &LlamaConfig) -> Vec<f64> {
     let head_dim = config.head_dim();
     let plain =
