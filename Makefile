@@ -9,7 +9,7 @@ ARGS ?=
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: setup run test test-gpu book serve bench doctor fmt clippy ci clean help
+.PHONY: setup run test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
 
 setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself)
 	@shared/setup/setup.sh
@@ -32,6 +32,9 @@ serve: ## build the book and open it in a browser: make serve [PORT=3000]
 
 bench: setup ## measure collectives, and model speed beside transformers' Llama
 	@tests/bench/run.sh
+
+bench-gpu: setup ## the same on an NVIDIA GPU: SmolLM-1.7B in bf16, and NCCL's all-reduce, beside PyTorch
+	@tests/bench/run.sh --gpu
 
 doctor: ## check this machine, one line each
 	@shared/setup/doctor.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make bench`: collectives beside Gloo, and step01 and step06 beside transformers' Llama. What Python needs for
-# that goes into .venv, once.
+# `make bench`: collectives beside Gloo, and step01 and step06 beside transformers' Llama. `make bench-gpu`
+# (--gpu): the same on GPUs, see gpu_bench.py. What Python needs for that goes into .venv, once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -16,5 +16,11 @@ if ! cmp -s "$wants" .venv/installed.txt; then
 fi
 
 cargo build --release -p step01 -p step06
+binaries=${CARGO_TARGET_DIR:-target}/release
+if [ "${1:-}" = --gpu ]; then
+    shift
+    cargo build --release -p parity --bin bandwidth
+    exec .venv/bin/python tests/bench/gpu_bench.py --binaries "$binaries" "$@"
+fi
 cargo bench -p comm --bench collectives -- --gloo --python "$PWD/.venv/bin/python" # cargo runs it elsewhere
-exec .venv/bin/python tests/bench/model_bench.py --binaries "${CARGO_TARGET_DIR:-target}/release" "$@"
+exec .venv/bin/python tests/bench/model_bench.py --binaries "$binaries" "$@"
