@@ -149,7 +149,14 @@ struct Guard final : impl::DeviceGuardImplInterface {
     auto time = [](void* event) { return (*static_cast<Event*>(event))->when; };
     return std::chrono::duration<double, std::milli>(time(to) - time(from)).count();
   }
-  void destroyEvent(void* event, DeviceIndex) const noexcept override { delete static_cast<Event*>(event); }
+  void destroyEvent(void* event, DeviceIndex device) const noexcept override {
+    // CUDA goes to the event's device and back to the thread's, which opens that one.
+    if (device != current) {
+      std::fprintf(stderr, "stand-in: a thread on GPU %d destroys an event of GPU %d\n", current, device);
+      std::abort();
+    }
+    delete static_cast<Event*>(event);
+  }
 
  private:
   static Device indexed(Device d) { return d.has_index() ? d : Device(CUDA, current); }

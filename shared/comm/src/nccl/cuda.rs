@@ -56,6 +56,10 @@ impl Driver for Cuda {
         Device::Cuda(self.ordinal)
     }
 
+    fn enter(&self) -> Result<()> {
+        gpu::set_device(self.ordinal)
+    }
+
     fn compute(&self) -> Result<Stream> {
         Stream::current(self.ordinal)
     }
@@ -87,7 +91,7 @@ impl Driver for Cuda {
     }
 
     fn init(&self, id: &Id, rank: usize, size: usize) -> Result<Communicator> {
-        gpu::set_device(self.ordinal)?; // NCCL takes the thread's
+        self.enter()?; // NCCL takes the thread's
         Ok(Communicator(Mutex::new(self.nccl.init(id, rank, size)?)))
     }
 

@@ -15,6 +15,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
 
     /// Where this rank's tensors are.
     fn device(&self) -> Device;
+    /// Makes its GPU the calling thread's own. A thread that touches events without it opens GPU 0 as
+    /// well, with half a gigabyte for each process.
+    fn enter(&self) -> anyhow::Result<()>;
     /// The stream on which the calling thread's tensor operations run.
     fn compute(&self) -> anyhow::Result<Self::Stream>;
     /// A stream beside it.

@@ -51,6 +51,16 @@ fn ranks(n: usize, timeout: Duration, rank_main: impl Fn(usize, &Nccl<Fake>, &Wa
     });
 }
 
+/// What `found` finds within five seconds.
+fn soon<T>(found: impl Fn() -> Option<T>) -> Option<T> {
+    (0..100).find_map(|_| {
+        found().or_else(|| {
+            thread::sleep(Duration::from_millis(50));
+            None
+        })
+    })
+}
+
 #[test]
 fn an_operation_waits_for_its_tensors_and_what_uses_them_waits_for_it() {
     ranks(2, TIMEOUT, |_, nccl, watch| {
@@ -83,6 +93,18 @@ fn tensors_are_kept_until_the_gpu_is_done_with_them() {
         watch.driver.passed.lock().unwrap().insert(done);
         watch.look().unwrap();
         assert_eq!(watch.kept(), 0);
+    });
+}
+
+/// CUDA would open GPU 0 for it, on every rank.
+#[test]
+fn the_thread_that_watches_is_on_the_ranks_gpu() {
+    ranks(2, TIMEOUT, |_, nccl, watch| {
+        let me = thread::current().id();
+        nccl.all_reduce(&Tensor::ones([4], (Kind::Float, Device::Cpu)), Op::Sum).unwrap();
+        let other = || watch.driver.asking.lock().unwrap().iter().find(|id| **id != me).copied();
+        let watching = soon(other).expect("nobody watches");
+        assert!(watch.driver.entered.lock().unwrap().contains(&watching));
     });
 }
 
@@ -132,8 +154,8 @@ fn what_never_ends_or_fails_is_told_and_given_up() {
         let told =
             format!("rank {me} waited 0.3 s for rank {other} in send on group dp and gave up");
         assert_eq!(cause, told);
-        let aborted = || watch.driver.aborted.load(SeqCst) == 3; // all, and one each way
-        assert!((0..100).any(|_| aborted() || (thread::sleep(Duration::from_millis(50)), false).1));
+        let aborted = || (watch.driver.aborted.load(SeqCst) == 3).then_some(()); // all, one each way
+        soon(aborted).expect("not all were aborted");
         let refused = nccl.broadcast(&Tensor::ones([1], (Kind::Float, Device::Cpu)), 0);
         assert!(matches!(refused, Err(CommError::Aborted { .. })), "{refused:?}");
     });

@@ -148,6 +148,11 @@ impl<D: Driver> UnderWay<D> {
 }
 
 fn look_after<D: Driver>(watched: &Weak<Watch<D>>) {
+    if let Some(watch) = watched.upgrade()
+        && let Err(error) = watch.driver.enter()
+    {
+        watch.abort.raise(format!("rank {} cannot use its GPU: {error:#}", watch.rank));
+    }
     while let Some(watch) = watched.upgrade() {
         let abort = watch.abort.clone();
         if let Err(error) = watch.look() {

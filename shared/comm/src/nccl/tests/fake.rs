@@ -3,9 +3,10 @@
 use super::super::driver::{Call, Driver, Id};
 use anyhow::ensure;
 use report::Mark;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tch::Device;
 
@@ -30,6 +31,9 @@ pub struct Fake {
     pub inits: AtomicUsize,
     pub aborted: AtomicUsize,
     pub failure: Mutex<Option<String>>,
+    /// Threads that have made the GPU their own, and threads that have asked for events.
+    pub entered: Mutex<HashSet<ThreadId>>,
+    pub asking: Mutex<HashSet<ThreadId>>,
 }
 
 impl Fake {
@@ -50,6 +54,10 @@ impl Driver for Fake {
     fn device(&self) -> Device {
         Device::Cpu
     }
+    fn enter(&self) -> anyhow::Result<()> {
+        self.entered.lock().unwrap().insert(thread::current().id());
+        Ok(())
+    }
     fn compute(&self) -> anyhow::Result<usize> {
         Ok(0)
     }
@@ -66,6 +74,7 @@ impl Driver for Fake {
         Ok(())
     }
     fn is_done(&self, event: &usize) -> anyhow::Result<bool> {
+        self.asking.lock().unwrap().insert(thread::current().id());
         Ok(self.passed.lock().unwrap().contains(event))
     }
     fn mark(&self, _: &usize) -> anyhow::Result<Box<dyn Mark>> {
