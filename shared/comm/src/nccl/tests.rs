@@ -96,6 +96,37 @@ fn tensors_are_kept_until_the_gpu_is_done_with_them() {
     });
 }
 
+/// A host that runs ahead of its GPU would hold everything that it has ever communicated.
+#[test]
+fn tensors_are_let_go_when_what_is_computed_next_waits() {
+    ranks(2, TIMEOUT, |_, nccl, watch| {
+        watch.look().unwrap();
+        drop(nccl.all_gather(&Tensor::ones([4], (Kind::Float, Device::Cpu))).unwrap());
+        let queued = nccl.done(Queue::Collectives).unwrap();
+        assert_eq!(watch.kept(), 2);
+        queued.wait().unwrap();
+        assert_eq!(watch.kept(), 0);
+        assert!(!queued.is_done(), "the GPU has not come so far");
+    });
+}
+
+/// NCCL may meet peers inside a call, and the host with it.
+#[test]
+fn a_call_that_never_returns_is_told_by_its_name() {
+    ranks(2, Duration::from_millis(300), |rank, nccl, watch| {
+        thread::scope(|scope| {
+            watch.driver.held.store(true, SeqCst);
+            scope.spawn(|| nccl.broadcast(&Tensor::ones([1], (Kind::Float, Device::Cpu)), 0));
+            let cause = watch.abort.wait(Duration::from_secs(10));
+            watch.driver.held.store(false, SeqCst);
+            let other = format!("dp{} pp0 cp0 tp0", 1 - rank);
+            let told =
+                format!("waited 0.3 s for rank {other} in broadcast on group dp and gave up");
+            assert!(cause.as_ref().is_some_and(|cause| cause.ends_with(&told)), "{cause:?}");
+        });
+    });
+}
+
 /// CUDA would open GPU 0 for it, on every rank.
 #[test]
 fn the_thread_that_watches_is_on_the_ranks_gpu() {

@@ -1,12 +1,13 @@
 //! Operations under way on a rank's GPU: their tensors are kept, and their ends are watched for.
 
-use super::driver::Driver;
+use super::driver::{Call, Driver};
+use super::pending::{Label, Operation};
 use crate::abort::Abort;
 use crate::error::CommError;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
-use tch::Tensor;
+use std::time::Duration;
 
 /// Between two looks. A failed run must end within seconds, and a look costs microseconds.
 const LOOK: Duration = Duration::from_millis(100);
@@ -22,26 +23,8 @@ pub(crate) struct Watch<D: Driver> {
 }
 
 struct State<D: Driver> {
-    under_way: Vec<UnderWay<D>>,
+    under_way: Vec<Arc<Operation<D>>>,
     comms: Vec<(Arc<D::Comm>, Label)>,
-}
-
-/// What an operation is called in errors.
-#[derive(Clone, Debug)]
-pub(crate) struct Label {
-    pub op: &'static str,
-    pub group: &'static str,
-    /// Whom it is with, by coordinates.
-    pub peer: String,
-}
-
-struct UnderWay<D: Driver> {
-    label: Label,
-    since: Instant,
-    /// `None` while the host itself waits for peers, to make a communicator.
-    done: Option<Arc<D::Event>>,
-    /// Alive as long as the GPU may touch them.
-    _tensors: Vec<Tensor>,
 }
 
 impl<D: Driver> Watch<D> {
@@ -54,13 +37,16 @@ impl<D: Driver> Watch<D> {
         watch
     }
 
-    /// Keeps `tensors` until the GPU has passed `done`, which is expected within the time allowed.
-    pub fn add(&self, label: Label, done: Arc<D::Event>, tensors: Vec<Tensor>) {
-        let mut state = self.lock();
-        // What is done may be freed; a failure is the next look's business.
-        state.under_way.retain(|op| !op.is_done(&*self.driver).unwrap_or(false));
-        let (since, done) = (Instant::now(), Some(done));
-        state.under_way.push(UnderWay { label, since, done, _tensors: tensors });
+    /// Looks after an operation from now on, before its call: that may wait for peers too.
+    pub fn begin(&self, label: Label, call: Option<&Call>) -> Arc<Operation<D>> {
+        let operation = Arc::new(Operation::new(label, call));
+        self.lock().under_way.push(operation.clone());
+        operation
+    }
+
+    /// Looks after it no longer, whatever has become of it.
+    pub fn forget(&self, operation: &Arc<Operation<D>>) {
+        self.lock().under_way.retain(|other| !Arc::ptr_eq(other, operation));
     }
 
     /// Runs `init`, which waits for peers, under the same eyes; keeps the communicator in view.
@@ -69,40 +55,46 @@ impl<D: Driver> Watch<D> {
         label: &Label,
         init: impl FnOnce() -> Result<D::Comm, CommError>,
     ) -> Result<Arc<D::Comm>, CommError> {
-        let since = Instant::now();
-        let waiting = UnderWay { label: label.clone(), since, done: None, _tensors: vec![] };
-        self.lock().under_way.push(waiting);
+        let connecting = self.begin(label.clone(), None);
         let comm = init().map(Arc::new);
-        let mut state = self.lock();
-        state.under_way.retain(|op| op.done.is_some() || op.since != since);
+        self.forget(&connecting);
         let comm = comm?;
-        state.comms.push((comm.clone(), label.clone()));
+        self.lock().comms.push((comm.clone(), label.clone()));
         Ok(comm)
     }
 
     /// Tensors that are kept for operations under way, counted; for tests.
     #[cfg(test)]
     pub fn kept(&self) -> usize {
-        self.lock().under_way.iter().map(|op| op._tensors.len()).sum()
+        self.lock().under_way.iter().map(|operation| operation.kept()).sum()
     }
 
     /// Lets go of what is done, and finds what has failed or takes too long.
     pub(super) fn look(&self) -> Result<(), CommError> {
-        let mut state = self.lock();
+        // The GPU is asked without the lock, so that nobody who starts an operation waits for it.
+        let under_way = self.lock().under_way.clone();
+        let mut done = vec![];
         let mut failed = None;
-        state.under_way.retain(|op| match op.is_done(&*self.driver) {
-            Ok(done) => {
-                if !done && op.since.elapsed() > self.timeout {
-                    failed.get_or_insert_with(|| self.late(&op.label));
+        for operation in under_way {
+            match operation.is_done(&self.driver) {
+                Ok(true) => {
+                    operation.release();
+                    done.push(operation);
                 }
-                !done
+                Ok(false) if operation.since.elapsed() > self.timeout => {
+                    failed.get_or_insert_with(|| self.late(&operation.label));
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    let label = &operation.label;
+                    failed.get_or_insert_with(|| self.failed(label, format!("{error:#}")));
+                }
             }
-            Err(error) => {
-                failed.get_or_insert_with(|| self.failed(&op.label, format!("{error:#}")));
-                true
-            }
-        });
-        for (comm, label) in &state.comms {
+        }
+        let done: HashSet<_> = done.iter().map(Arc::as_ptr).collect();
+        self.lock().under_way.retain(|operation| !done.contains(&Arc::as_ptr(operation)));
+        let comms = self.lock().comms.clone();
+        for (comm, label) in &comms {
             if let Some(detail) = self.driver.failure(comm) {
                 failed.get_or_insert_with(|| self.failed(label, detail));
             }
@@ -131,19 +123,14 @@ impl<D: Driver> Watch<D> {
 
     /// Ends every communicator, so that whoever waits for the GPU is let go.
     fn give_up(&self) {
-        for (comm, _) in &self.lock().comms {
+        let comms = self.lock().comms.clone();
+        for (comm, _) in &comms {
             self.driver.abort(comm);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<D: Driver> UnderWay<D> {
-    fn is_done(&self, driver: &D) -> anyhow::Result<bool> {
-        self.done.as_ref().map_or(Ok(false), |done| driver.is_done(done))
     }
 }
 

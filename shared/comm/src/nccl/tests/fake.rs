@@ -4,7 +4,7 @@ use super::super::driver::{Call, Driver, Id};
 use anyhow::ensure;
 use report::Mark;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub struct Fake {
     pub passed: Mutex<BTreeSet<usize>>,
     pub inits: AtomicUsize,
     pub aborted: AtomicUsize,
+    /// Whether a call returns.
+    pub held: AtomicBool,
     pub failure: Mutex<Option<String>>,
     /// Threads that have made the GPU their own, and threads that have asked for events.
     pub entered: Mutex<HashSet<ThreadId>>,
@@ -112,6 +114,9 @@ impl Driver for Fake {
             Call::Recv { .. } => "recv",
         };
         self.note(Asked::Call(*stream, name));
+        while self.held.load(SeqCst) {
+            thread::yield_now();
+        }
         Ok(())
     }
     fn failure(&self, _: &()) -> Option<String> {
