@@ -142,7 +142,11 @@ fn for_nccl(
 ) -> Vec<(&'static str, String)> {
     let Some(gpu) = launch.gpu else { return vec![] };
     // As many hardware queues as there are, for a stream behind another's wait would wait too.
-    let mut variables = vec![("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned())];
+    let mut variables = vec![
+        ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned()),
+        // Ranks meet when a communicator is made, which all do in one order, and not at its first use.
+        ("NCCL_RUNTIME_CONNECT", "0".to_owned()),
+    ];
     if launch.layout.world() > gpu.count {
         variables.extend([
             ("NCCL_HOSTID", format!("rank-{rank}")),
@@ -210,9 +214,10 @@ mod tests {
         };
         assert_eq!(names(None, 1), []);
         let queues = ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned());
-        assert_eq!(names(Some(4), 1), [queues], "a card for each");
+        let early = ("NCCL_RUNTIME_CONNECT", "0".to_owned());
+        assert_eq!(names(Some(4), 1), [queues, early], "a card for each");
         for count in [1, 3] {
-            let hosts = [0, 1].map(|rank| names(Some(count), rank)[1].clone());
+            let hosts = [0, 1].map(|rank| names(Some(count), rank)[2].clone());
             assert_eq!(hosts[0], ("NCCL_HOSTID", "rank-0".to_owned()));
             assert_eq!(hosts[1], ("NCCL_HOSTID", "rank-1".to_owned()));
             assert!(
