@@ -113,8 +113,8 @@ impl Driver for Cuda {
         unsafe { self.nccl.failure(*comm) }
     }
 
-    fn abort(&self, comm: &Communicator) {
-        abort(self.nccl, comm);
+    fn abort(&self, comms: &[Arc<Communicator>]) {
+        self.nccl.together(|| comms.iter().for_each(|comm| abort(self.nccl, comm)));
     }
 }
 

@@ -46,6 +46,12 @@ fn ranks(n: usize, timeout: Duration, rank_main: impl Fn(usize, &Nccl<Fake>, &Wa
                 *driver.passed.lock().unwrap() = all; // connecting is over
                 driver.take();
                 rank_main(rank, &nccl, &watch);
+
+                let (driver, failed) = (watch.driver.clone(), watch.abort.is_raised());
+                drop((nccl, watch));
+                assert_eq!(Arc::strong_count(&driver), 1, "somebody watches on");
+                let expected = if failed { 0 } else { driver.inits.load(SeqCst) };
+                assert_eq!(driver.dropped.load(SeqCst), expected, "what was aborted stays");
             });
         }
     });
@@ -110,10 +116,11 @@ fn tensors_are_let_go_when_what_is_computed_next_waits() {
     });
 }
 
-/// NCCL may meet peers inside a call, and the host with it.
+/// NCCL may meet peers inside a call, and the host with it; and then CUDA may leave questions unanswered.
 #[test]
 fn a_call_that_never_returns_is_told_by_its_name() {
     ranks(2, Duration::from_millis(300), |rank, nccl, watch| {
+        watch.look().unwrap(); // connecting is seen to be over
         thread::scope(|scope| {
             watch.driver.held.store(true, SeqCst);
             scope.spawn(|| nccl.broadcast(&Tensor::ones([1], (Kind::Float, Device::Cpu)), 0));

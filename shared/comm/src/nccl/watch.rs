@@ -5,21 +5,30 @@ use super::pending::{Label, Operation};
 use crate::abort::Abort;
 use crate::error::CommError;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Between two looks. A failed run must end within seconds, and a look costs microseconds.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// One for each rank, shared by its groups.
+/// One for each rank, shared by its groups. Dropped, it waits for its threads: so what they watch, and
+/// end, is not torn down behind the back of a program that ends meanwhile.
 pub(crate) struct Watch<D: Driver> {
+    watched: Arc<Watched<D>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+pub(crate) struct Watched<D: Driver> {
     pub driver: Arc<D>,
     pub abort: Abort,
     /// Coordinates of this rank.
     pub rank: String,
     timeout: Duration,
     state: Mutex<State<D>>,
+    closed: AtomicBool,
 }
 
 struct State<D: Driver> {
@@ -28,15 +37,37 @@ struct State<D: Driver> {
 }
 
 impl<D: Driver> Watch<D> {
-    /// Starts to watch. Ends with the last handle.
     pub fn start(driver: D, rank: String, abort: Abort, timeout: Duration) -> Arc<Self> {
         let state = Mutex::new(State { under_way: vec![], comms: vec![] });
-        let watch = Arc::new(Self { driver: Arc::new(driver), abort, rank, timeout, state });
-        let watched = Arc::downgrade(&watch);
-        thread::spawn(move || look_after(&watched));
-        watch
+        let (driver, closed) = (Arc::new(driver), AtomicBool::new(false));
+        let watched = Arc::new(Watched { driver, abort, rank, timeout, state, closed });
+        let threads = [Watched::tend, Watched::time].map(|job: fn(&Watched<D>)| {
+            let watched = watched.clone();
+            thread::spawn(move || job(&watched))
+        });
+        Arc::new(Self { watched, threads: threads.into() })
     }
+}
 
+impl<D: Driver> Deref for Watch<D> {
+    type Target = Watched<D>;
+
+    fn deref(&self) -> &Watched<D> {
+        &self.watched
+    }
+}
+
+impl<D: Driver> Drop for Watch<D> {
+    fn drop(&mut self) {
+        self.closed.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            let _ = thread.join(); // one that panicked has nothing to add
+        }
+    }
+}
+
+impl<D: Driver> Watched<D> {
     /// Looks after an operation from now on, before its call: that may wait for peers too.
     pub fn begin(&self, label: Label, call: Option<&Call>) -> Arc<Operation<D>> {
         let operation = Arc::new(Operation::new(label, call));
@@ -69,7 +100,7 @@ impl<D: Driver> Watch<D> {
         self.lock().under_way.iter().map(|operation| operation.kept()).sum()
     }
 
-    /// Lets go of what is done, and finds what has failed or takes too long.
+    /// Lets go of what is done, and finds what has failed.
     pub(super) fn look(&self) -> Result<(), CommError> {
         // The GPU is asked without the lock, so that nobody who starts an operation waits for it.
         let under_way = self.lock().under_way.clone();
@@ -80,9 +111,6 @@ impl<D: Driver> Watch<D> {
                 Ok(true) => {
                     operation.release();
                     done.push(operation);
-                }
-                Ok(false) if operation.since.elapsed() > self.timeout => {
-                    failed.get_or_insert_with(|| self.late(&operation.label));
                 }
                 Ok(false) => {}
                 Err(error) => {
@@ -121,34 +149,45 @@ impl<D: Driver> Watch<D> {
         }
     }
 
+    /// Asks the GPU, as long as the run goes on and goes well.
+    fn tend(&self) {
+        if let Err(error) = self.driver.enter() {
+            self.abort.raise(format!("rank {} cannot use its GPU: {error:#}", self.rank));
+        }
+        self.repeat(Self::look);
+        if self.abort.is_raised() {
+            self.give_up();
+        }
+    }
+
+    /// Looks at the clock. A thread of its own, for one that asks the GPU may have to wait behind the
+    /// very operation that never ends.
+    fn time(&self) {
+        self.repeat(|watched| {
+            let state = watched.lock();
+            let late = state.under_way.iter().find(|op| op.since.elapsed() > watched.timeout);
+            late.map_or(Ok(()), |operation| Err(watched.late(&operation.label)))
+        });
+    }
+
+    fn repeat(&self, look: fn(&Self) -> Result<(), CommError>) {
+        while !self.closed.load(Relaxed) && !self.abort.is_raised() {
+            match look(self) {
+                Ok(()) => thread::park_timeout(LOOK),
+                Err(error) => self.abort.raise(error.to_string()),
+            }
+        }
+    }
+
     /// Ends every communicator, so that whoever waits for the GPU is let go.
     fn give_up(&self) {
-        let comms = self.lock().comms.clone();
-        for (comm, _) in &comms {
-            self.driver.abort(comm);
-        }
+        let comms: Vec<_> = self.lock().comms.iter().map(|(comm, _)| comm.clone()).collect();
+        self.driver.abort(&comms);
+        // Never dropped: that would end them once more, each for itself, and might wait for ever.
+        std::mem::forget(comms);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn look_after<D: Driver>(watched: &Weak<Watch<D>>) {
-    if let Some(watch) = watched.upgrade()
-        && let Err(error) = watch.driver.enter()
-    {
-        watch.abort.raise(format!("rank {} cannot use its GPU: {error:#}", watch.rank));
-    }
-    while let Some(watch) = watched.upgrade() {
-        let abort = watch.abort.clone();
-        if let Err(error) = watch.look() {
-            abort.raise(error.to_string());
-        }
-        if abort.is_raised() {
-            return watch.give_up();
-        }
-        drop(watch); // so that it can end while this sleeps
-        abort.wait(LOOK);
     }
 }
