@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 /// Between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A rank's process. Dropped, it is killed: no rank outlives its launcher.
+/// Dropped, all are killed: no rank outlives its launcher. Only then are they waited for, since one that
+/// gives up a GPU takes seconds, and the others must not compute on meanwhile.
+struct Ranks(Vec<Rank>);
+
 struct Rank {
     name: String,
     process: Child,
@@ -35,7 +38,8 @@ type Event = (usize, Option<Word>);
 pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
     let secret = secret()?;
     let (events, inbox) = mpsc::channel();
-    let mut ranks = Vec::new();
+    let mut all = Ranks(Vec::new());
+    let ranks = &mut all.0;
     for rank in 0..launch.layout.world() {
         let started = start(launch, rank, &secret, &events);
         ranks.push(started.with_context(|| format!("cannot start a process for rank {rank}"))?);
@@ -47,7 +51,7 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
     loop {
         match inbox.recv_timeout(LOOK) {
             Ok((_, Some(word @ Word::Port(_)))) => {
-                for rank in &ranks {
+                for rank in &*ranks {
                     // Where a rank is gone already, that is noticed below.
                     let _ = say(&rank.line, &word);
                 }
@@ -73,9 +77,9 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
             break;
         }
     }
-    match verdict(&ranks, &failed) {
+    match verdict(ranks, &failed) {
         None => Ok(()),
-        // Whoever still runs, or is stopped, is killed as `ranks` is dropped.
+        // Whoever still runs, or is stopped, is killed as `all` is dropped.
         Some(sentence) => Err(anyhow!(sentence)),
     }
 }
@@ -183,13 +187,12 @@ fn verdict(ranks: &[Rank], failed: &[usize]) -> Option<String> {
     sentences.min_by_key(|(order, _)| *order).map(|(_, sentence)| sentence)
 }
 
-impl Drop for Rank {
+impl Drop for Ranks {
     fn drop(&mut self) {
-        if self.status.is_none() {
-            // Both fail only where it has ended by itself in this moment.
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
+        self.0.retain(|rank| rank.status.is_none());
+        // Both fail only where it has ended by itself in this moment.
+        self.0.iter_mut().for_each(|rank| drop(rank.process.kill()));
+        self.0.iter_mut().for_each(|rank| drop(rank.process.wait()));
     }
 }
 
