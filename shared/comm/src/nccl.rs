@@ -26,6 +26,7 @@ mod operations;
 mod pending;
 #[cfg(test)]
 mod tests;
+mod times;
 mod watch;
 
 pub(crate) use cuda::Cuda;

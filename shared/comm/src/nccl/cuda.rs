@@ -2,6 +2,7 @@
 
 use super::driver::{Call, Driver, Id};
 use super::ffi::{self, Functions, RawComm, nccl};
+use super::times::Times;
 use anyhow::{Context, Result, ensure};
 use gpu::{Event, Stream};
 use report::{Clock, Mark};
@@ -9,7 +10,6 @@ use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 use tch::{Device, Tensor};
 
 /// Streams that libtorch has for a device; the next would be one of these again, and two operations
@@ -20,30 +20,20 @@ pub(crate) struct Cuda {
     ordinal: usize,
     nccl: &'static Functions,
     streams: AtomicUsize,
-    epoch: Arc<Epoch>,
-}
-
-/// A moment on the GPU's clock and on everybody's.
-struct Epoch {
-    event: Event,
-    ns: u64,
+    times: Times,
 }
 
 impl Cuda {
     /// For GPU `ordinal`, which becomes the calling thread's own.
     pub fn new(ordinal: usize) -> Result<Self> {
         gpu::set_device(ordinal)?;
-        let event = Stream::current(ordinal)?.record_timed()?;
-        event.synchronize()?;
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let ns = since_epoch.map_or(0, |d| d.as_nanos() as u64);
-        let epoch = Arc::new(Epoch { event, ns });
-        Ok(Self { ordinal, nccl: nccl()?, streams: AtomicUsize::new(0), epoch })
+        let times = Times::from_now(ordinal)?;
+        Ok(Self { ordinal, nccl: nccl()?, streams: AtomicUsize::new(0), times })
     }
 
     /// What shows when the GPU reaches the work that the calling thread queues.
-    pub fn clock(self: &Arc<Self>) -> Arc<dyn Clock> {
-        Arc::new(ComputeClock(self.clone()))
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.times.clone())
     }
 }
 
@@ -83,7 +73,7 @@ impl Driver for Cuda {
     }
 
     fn mark(&self, stream: &Stream) -> Result<Box<dyn Mark>> {
-        Ok(Box::new(Reached { event: stream.record_timed()?, epoch: self.epoch.clone() }))
+        self.times.mark(stream)
     }
 
     fn unique_id(&self) -> Result<Id> {
@@ -186,36 +176,4 @@ fn queue(nccl: &Functions, comm: RawComm, stream: *mut c_void, call: &Call) -> R
             ),
         }
     })
-}
-
-struct ComputeClock(Arc<Cuda>);
-
-impl Clock for ComputeClock {
-    fn mark(&self) -> Box<dyn Mark> {
-        let mark = self.0.compute().and_then(|stream| self.0.mark(&stream));
-        mark.unwrap_or_else(|_| Box::new(Nowhen)) // the run fails elsewhere, and says why
-    }
-}
-
-struct Reached {
-    event: Event,
-    epoch: Arc<Epoch>,
-}
-
-impl Mark for Reached {
-    fn ns(&self) -> u64 {
-        let since = || {
-            self.event.synchronize()?;
-            self.event.milliseconds_since(&self.epoch.event)
-        };
-        since().map_or(0, |ms| self.epoch.ns + (ms * 1e6) as u64)
-    }
-}
-
-struct Nowhen;
-
-impl Mark for Nowhen {
-    fn ns(&self) -> u64 {
-        0
-    }
 }
