@@ -18,7 +18,6 @@ const STREAMS: usize = 32;
 
 pub(crate) struct Cuda {
     ordinal: usize,
-    nccl: &'static Functions,
     streams: AtomicUsize,
     times: Times,
 }
@@ -28,7 +27,7 @@ impl Cuda {
     pub fn new(ordinal: usize) -> Result<Self> {
         gpu::set_device(ordinal)?;
         let times = Times::from_now(ordinal)?;
-        Ok(Self { ordinal, nccl: nccl()?, streams: AtomicUsize::new(0), times })
+        Ok(Self { ordinal, streams: AtomicUsize::new(0), times })
     }
 
     /// What shows when the GPU reaches the work that the calling thread queues.
@@ -77,12 +76,13 @@ impl Driver for Cuda {
     }
 
     fn unique_id(&self) -> Result<Id> {
-        self.nccl.unique_id()
+        nccl()?.unique_id()
     }
 
     fn init(&self, id: &Id, rank: usize, size: usize) -> Result<Communicator> {
         self.enter()?; // NCCL takes the thread's
-        Ok(Communicator(Mutex::new(self.nccl.init(id, rank, size)?)))
+        let nccl = nccl()?;
+        Ok(Communicator { nccl, raw: Mutex::new(nccl.init(id, rank, size)?) })
     }
 
     fn call(&self, comm: &Communicator, stream: &Stream, call: &Call) -> Result<()> {
@@ -90,50 +90,54 @@ impl Driver for Cuda {
             let (device, whole) = (tensor.device(), tensor.is_contiguous());
             ensure!(device == self.device() && whole, "{tensor:?} is not contiguous on this GPU");
         }
-        let comm = comm.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ensure!(!comm.is_null(), "the communicator has been aborted");
-        let code = queue(self.nccl, *comm, stream.handle(), call)?;
-        self.nccl.check(code, *comm)
+        let raw = comm.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(!raw.is_null(), "the communicator has been aborted");
+        let code = queue(comm.nccl, *raw, stream.handle(), call)?;
+        comm.nccl.check(code, *raw)
     }
 
     fn failure(&self, comm: &Communicator) -> Option<String> {
         // Who holds it is inside a call, and will hear of a failure there.
-        let comm = comm.0.try_lock().ok().filter(|comm| !comm.is_null())?;
+        let raw = comm.raw.try_lock().ok().filter(|raw| !raw.is_null())?;
         // SAFETY: alive, for it is not null; held, so nobody aborts it meanwhile.
-        unsafe { self.nccl.failure(*comm) }
+        unsafe { comm.nccl.failure(*raw) }
     }
 
     fn abort(&self, comms: &[Arc<Communicator>]) {
-        self.nccl.together(|| comms.iter().for_each(|comm| abort(self.nccl, comm)));
+        let Some(first) = comms.first() else { return };
+        first.nccl.together(|| comms.iter().for_each(|comm| comm.abort()));
     }
 }
 
 /// A communicator of NCCL; null once aborted.
-pub(crate) struct Communicator(Mutex<RawComm>);
+pub(crate) struct Communicator {
+    nccl: &'static Functions,
+    raw: Mutex<RawComm>,
+}
 
 // SAFETY: NCCL allows calls from any thread, one at a time, which the lock sees to.
 unsafe impl Send for Communicator {}
 unsafe impl Sync for Communicator {}
 
-impl Drop for Communicator {
-    /// Its work is done, or the run has failed: either way there is nothing to wait for.
-    fn drop(&mut self) {
-        if let Ok(nccl) = nccl() {
-            abort(nccl, self);
+impl Communicator {
+    fn abort(&self) {
+        // A thread that holds it waits inside NCCL for a peer that may be gone, and cannot be freed by
+        // this; the process ends without it.
+        if let Ok(mut raw) = self.raw.try_lock()
+            && !raw.is_null()
+        {
+            let raw = std::mem::replace(&mut *raw, null_mut());
+            // SAFETY: alive until now, and nobody can reach it any more. An error would be about what is
+            // being given up.
+            let _ = unsafe { (self.nccl.comm_abort)(raw) };
         }
     }
 }
 
-fn abort(nccl: &Functions, comm: &Communicator) {
-    // A thread that holds it waits inside NCCL for a peer that may be gone, and cannot be freed by
-    // this; the process ends without it.
-    if let Ok(mut comm) = comm.0.try_lock()
-        && !comm.is_null()
-    {
-        let comm = std::mem::replace(&mut *comm, null_mut());
-        // SAFETY: alive until now, and nobody can reach it any more. An error would be about what is
-        // being given up.
-        let _ = unsafe { (nccl.comm_abort)(comm) };
+impl Drop for Communicator {
+    /// Its work is done: there is nothing to wait for.
+    fn drop(&mut self) {
+        self.abort();
     }
 }
 

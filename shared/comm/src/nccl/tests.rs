@@ -211,9 +211,9 @@ fn every_layout_connects() {
     let layout = |dp, pp, cp, tp| Layout { dp, pp, cp, tp };
     for (layout, comms) in [
         (layout(1, 1, 1, 1), 0),
-        (layout(2, 2, 2, 2), 1 + 1 + 3 + 3 + 1), // dp, data, pp and both ways, cp and both, tp
-        (layout(1, 4, 1, 1), 5),                 // to and from two neighbours
-        (layout(3, 1, 3, 1), 1 + 1 + 3),
+        (layout(2, 2, 2, 2), 1 + 3 + 3 + 1), // data, pp and both ways, cp and both, tp
+        (layout(1, 4, 1, 1), 5),             // to and from two neighbours
+        (layout(3, 1, 3, 1), 1 + 3),
         (layout(1, 2, 1, 3), 3 + 1),
     ] {
         let (hall, abort) = (Hall::default(), Abort::new());
