@@ -201,12 +201,17 @@ using stand_in::CUDAHooks;
 REGISTER_CUDA_HOOKS(CUDAHooks);
 }  // namespace at
 
-// The driver, as far as a program asks it for a name.
+// The driver, as far as a program asks it what a GPU is: STAND_IN_CAPABILITY=7 makes it an old one.
 extern "C" {
 int cuInit(unsigned) { return 0; }
 int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal < stand_in::DEVICES ? 0 : 101; }
 int cuDeviceGetName(char* name, int length, int) {
   std::snprintf(name, length, "NVIDIA H100 80GB HBM3");
+  return 0;
+}
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+  const char* old = std::getenv("STAND_IN_CAPABILITY");
+  *value = attribute != 75 ? 0 : old != nullptr ? std::atoi(old) : 9;
   return 0;
 }
 }

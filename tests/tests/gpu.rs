@@ -148,6 +148,17 @@ fn one_rank_needs_no_nccl() {
     assert!(!worked && error.contains("NCCL cannot be loaded"), "{error}");
 }
 
+#[test]
+fn bf16_around_a_ring_is_refused_on_a_gpu_without_kernels_for_it() {
+    let run = "--device cuda --dtype bf16 --dp 1 --pp 1 --cp 2 --tp 1 --steps 1";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+    command.args(["6", "/nowhere"]).args(run.split(' ')).env("STAND_IN_CAPABILITY", "7");
+    on_stand_in(&mut command);
+    let output = command.output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("this one has 7.0"), "{error}");
+}
+
 /// The host queues a step's work and goes on; it waits where it reads what the step reports. Only the
 /// stand-in counts that, so it is taken here whether there is a GPU or not.
 #[test]
