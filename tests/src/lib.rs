@@ -6,5 +6,5 @@ mod record;
 mod whole;
 
 pub use compare::{Bound, compare};
-pub use record::{Held, Record, Tensors, Training, parse, record, record_with};
+pub use record::{Held, Record, TELL, TRAINING, Tensors, Training, parse, record, record_with};
 pub use whole::whole;

@@ -11,6 +11,10 @@ use tch::{Kind, Tensor};
 /// Whole tensors, however the run had split them, by Hugging Face name.
 pub type Tensors = BTreeMap<String, Tensor>;
 
+/// Where it is set in the environment, rank 0 prints [`TRAINING`] after its first step.
+pub const TELL: &str = "PARITY_TELL";
+pub const TRAINING: &str = "a step is done";
+
 /// What one rank saw of a run.
 pub struct Record {
     pub rank: usize,
@@ -77,6 +81,9 @@ impl Record {
         let mut record = Self { rank, coords, stats, grads, weights, splits };
         for _ in 0..steps {
             record.stats.push(trainer.step()?);
+            if rank == 0 && record.stats.len() == 1 && std::env::var_os(TELL).is_some() {
+                println!("{TRAINING}");
+            }
             let (mut grads, mut weights) = (Tensors::new(), Tensors::new());
             for Held { name, weight, grad, split } in trainer.parameters() {
                 grads.insert(name.clone(), grad.copy());

@@ -149,7 +149,14 @@ struct Guard final : impl::DeviceGuardImplInterface {
     auto time = [](void* event) { return (*static_cast<Event*>(event))->when; };
     return std::chrono::duration<double, std::milli>(time(to) - time(from)).count();
   }
-  void destroyEvent(void* event, DeviceIndex) const noexcept override { delete static_cast<Event*>(event); }
+  void destroyEvent(void* event, DeviceIndex device) const noexcept override {
+    // CUDA goes to the event's device and back to the thread's, which opens that one.
+    if (device != current) {
+      std::fprintf(stderr, "stand-in: a thread on GPU %d destroys an event of GPU %d\n", current, device);
+      std::abort();
+    }
+    delete static_cast<Event*>(event);
+  }
 
  private:
   static Device indexed(Device d) { return d.has_index() ? d : Device(CUDA, current); }
@@ -194,12 +201,17 @@ using stand_in::CUDAHooks;
 REGISTER_CUDA_HOOKS(CUDAHooks);
 }  // namespace at
 
-// The driver, as far as a program asks it for a name.
+// The driver, as far as a program asks it what a GPU is: STAND_IN_CAPABILITY=7 makes it an old one.
 extern "C" {
 int cuInit(unsigned) { return 0; }
 int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal < stand_in::DEVICES ? 0 : 101; }
 int cuDeviceGetName(char* name, int length, int) {
   std::snprintf(name, length, "NVIDIA H100 80GB HBM3");
+  return 0;
+}
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+  const char* old = std::getenv("STAND_IN_CAPABILITY");
+  *value = attribute != 75 ? 0 : old != nullptr ? std::atoi(old) : 9;
   return 0;
 }
 }

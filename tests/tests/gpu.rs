@@ -6,6 +6,8 @@ mod common;
 
 use common::{Model, assert_killed_rank_is_named, layout_flags, layouts};
 use parity::{Bound, Record, Tensors, compare, record};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
 
@@ -122,6 +124,39 @@ fn a_rank_killed_among_gpus_ends_the_run_and_is_named() {
     let mut command = on_gpu(env!("CARGO_BIN_EXE_record"));
     command.arg("6").arg(dir.path()).args(Model::default().flags(run));
     assert_killed_rank_is_named(command, 4, 2, "dp0 pp1 cp0 tp0");
+}
+
+/// NCCL is for talking to others.
+#[test]
+fn one_rank_needs_no_nccl() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["libtorch_cuda.so", "libcuda.so.1"] {
+        symlink(Path::new(env!("STAND_IN")).join(name), dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("libnccl.so.2"), "").unwrap(); // what is found is no library
+    let run = |layout: &str| {
+        let run = format!("--device cuda --global-batch 8 --micro-batch 2 {layout}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+        command.arg("6").arg(dir.path()).args(Model::default().flags(&run));
+        command.env("LD_LIBRARY_PATH", dir.path());
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (worked, error) = run("--dp 1 --pp 1 --cp 1 --tp 1");
+    assert!(worked, "{error}");
+    let (worked, error) = run("--dp 2 --pp 1 --cp 1 --tp 1");
+    assert!(!worked && error.contains("NCCL cannot be loaded"), "{error}");
+}
+
+#[test]
+fn bf16_around_a_ring_is_refused_on_a_gpu_without_kernels_for_it() {
+    let run = "--device cuda --dtype bf16 --dp 1 --pp 1 --cp 2 --tp 1 --steps 1";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+    command.args(["6", "/nowhere"]).args(run.split(' ')).env("STAND_IN_CAPABILITY", "7");
+    on_stand_in(&mut command);
+    let output = command.output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("this one has 7.0"), "{error}");
 }
 
 /// The host queues a step's work and goes on; it waits where it reads what the step reports. Only the

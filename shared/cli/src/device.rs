@@ -1,6 +1,6 @@
 //! The GPU of this process.
 
-use crate::config::{Config, DeviceName};
+use crate::config::{Config, DeviceName, Dtype};
 use anyhow::{Context, Result, anyhow, ensure};
 use comm::{Gpu, Launcher};
 
@@ -24,7 +24,22 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         })?,
     };
     let count = ::gpu::load().map_err(|why| anyhow!("device is cuda, but {why}: {MEND}"))?;
-    config.run.gpu_of_rank = Some(pick(shares, local_rank, count)?);
+    let gpu = pick(shares, local_rank, count)?;
+    // Where the driver does not say, the run finds out.
+    if let Ok(capability) = ::gpu::capability(gpu.ordinal) {
+        check_attention(config.parallel.layout.cp, config.run.dtype, capability)?;
+    }
+    config.run.gpu_of_rank = Some(gpu);
+    Ok(())
+}
+
+/// In bf16 the blocks of a ring go through FlashAttention, which has no kernels for older GPUs.
+fn check_attention(cp: usize, dtype: Dtype, (major, minor): (i32, i32)) -> Result<()> {
+    ensure!(
+        cp == 1 || dtype != Dtype::Bf16 || major >= 8,
+        "dtype is bf16 and cp {cp}, which takes a GPU of compute capability 8.0 or more (Ampere), but \
+         this one has {major}.{minor}: take --dtype f32 or --cp 1"
+    );
     Ok(())
 }
 
@@ -42,6 +57,19 @@ const MEND: &str = "take --device cpu, or run `make setup` where nvidia-smi find
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bf16_around_a_ring_is_refused_where_no_kernel_takes_it() {
+        let refused = check_attention(2, Dtype::Bf16, (7, 5)).unwrap_err().to_string();
+        let told = "dtype is bf16 and cp 2, which takes a GPU of compute capability 8.0 or more \
+                    (Ampere), but this one has 7.5: take --dtype f32 or --cp 1";
+        assert_eq!(refused, told);
+        for (cp, dtype, major) in
+            [(1, Dtype::Bf16, 7), (2, Dtype::F32, 7), (2, Dtype::Bf16, 8), (2, Dtype::Bf16, 10)]
+        {
+            assert!(check_attention(cp, dtype, (major, 0)).is_ok(), "{cp} {dtype:?} {major}");
+        }
+    }
 
     #[test]
     fn a_rank_takes_the_gpu_of_its_number_and_shares_only_where_we_start_it() {

@@ -127,7 +127,8 @@ impl Group {
         self.all_reduce_op(tensor, Op::Sum)
     }
 
-    /// [`all_reduce`](Self::all_reduce) with another operation. `Max` and `Min` pass NaN on.
+    /// [`all_reduce`](Self::all_reduce) with another operation. `Max` and `Min` pass NaN on, except
+    /// on GPUs: NCCL takes the other number.
     pub fn all_reduce_op(&self, tensor: &Tensor, op: Op) -> Result<()> {
         self.run(Queue::Collectives, "all_reduce", tensor, move |b, t| b.all_reduce(t, op))
     }

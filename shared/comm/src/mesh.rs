@@ -101,7 +101,9 @@ impl Mesh {
             Ok(Group::over(cpu, gpu, wiring.abort.clone(), trace))
         };
         let members = layout.members(rank);
-        let dp = group(1, "dp", members.dp, Some(Ring::None))?;
+        // With cp gradients go over data, and nothing over dp. (What did would connect it then.)
+        let dp_used = (layout.cp == 1).then_some(Ring::None);
+        let dp = group(1, "dp", members.dp, dp_used)?;
         let data = match layout.cp {
             1 => dp.clone(),
             _ => group(5, "data", members.data, Some(Ring::None))?,

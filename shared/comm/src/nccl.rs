@@ -14,7 +14,8 @@
 //!   that writes down what it is asked.
 //! * [`Channel`]: one communicator and its stream; keeps the order drawn above.
 //! * [`Nccl`]: the operations of one group.
-//! * [`Watch`]: keeps tensors alive until they are done with, and ends what never ends.
+//! * [`Operation`](pending::Operation): keeps its tensors alive until they are done with.
+//! * [`Watch`]: sees operations end, and ends what never ends.
 
 mod channel;
 mod cuda;
@@ -22,8 +23,10 @@ mod driver;
 mod ffi;
 mod group;
 mod operations;
+mod pending;
 #[cfg(test)]
 mod tests;
+mod times;
 mod watch;
 
 pub(crate) use cuda::Cuda;

@@ -48,22 +48,46 @@ fn reason(error: &libloading::Error) -> String {
 
 /// The name of GPU `ordinal` as its driver gives it, `NVIDIA H100 80GB HBM3` for instance.
 pub fn name(ordinal: usize) -> Result<String> {
+    type GetName = unsafe extern "C" fn(name: *mut c_char, length: c_int, device: c_int) -> c_int;
+    let (driver, device) = driver(ordinal)?;
+    let mut name = [0 as c_char; 256];
+    // SAFETY: the driver's interface has had this function, with this type, since CUDA 2; `name` is as
+    // long as it is said to be and ends in a zero.
+    unsafe {
+        let code = driver.get::<GetName>(b"cuDeviceGetName")?(name.as_mut_ptr(), 255, device);
+        ensure!(code == 0, "the driver does not name GPU {ordinal}: code {code}");
+        Ok(CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+/// The compute capability of GPU `ordinal`: (9, 0) for Hopper, (8, 0) for Ampere.
+pub fn capability(ordinal: usize) -> Result<(i32, i32)> {
+    type Get = unsafe extern "C" fn(value: *mut c_int, attribute: c_int, device: c_int) -> c_int;
+    let (driver, device) = driver(ordinal)?;
+    let mut numbers = [0; 2];
+    for (number, attribute) in numbers.iter_mut().zip([75, 76]) {
+        // SAFETY: as in `name`, with these numbers since CUDA 5; `number` outlives the call.
+        let code =
+            unsafe { driver.get::<Get>(b"cuDeviceGetAttribute")?(number, attribute, device) };
+        ensure!(code == 0, "the driver does not say what GPU {ordinal} can do: code {code}");
+    }
+    Ok(numbers.into())
+}
+
+/// The driver, and what it calls GPU `ordinal`. Opens nothing on the GPU.
+fn driver(ordinal: usize) -> Result<(Library, c_int)> {
     type Init = unsafe extern "C" fn(flags: c_uint) -> c_int;
     type Get = unsafe extern "C" fn(device: *mut c_int, ordinal: c_int) -> c_int;
-    type GetName = unsafe extern "C" fn(name: *mut c_char, length: c_int, device: c_int) -> c_int;
-    let mut name = [0 as c_char; 256];
-    // SAFETY: the driver's interface has had these three functions, with these types, since CUDA 2;
-    // `name` is as long as it is said to be and ends in a zero.
+    let mut device = 0;
+    // SAFETY: as in `name`; `device` outlives the call.
     unsafe {
         let driver = Library::new("libcuda.so.1").context("the driver cannot be opened")?;
-        let mut device = 0;
         let codes = [
             driver.get::<Init>(b"cuInit")?(0),
             driver.get::<Get>(b"cuDeviceGet")?(&mut device, ordinal as c_int),
-            driver.get::<GetName>(b"cuDeviceGetName")?(name.as_mut_ptr(), 255, device),
         ];
-        ensure!(codes == [0; 3], "the driver does not name GPU {ordinal}: codes {codes:?}");
-        Ok(CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
+        ensure!(codes == [0; 2], "the driver does not know GPU {ordinal}: codes {codes:?}");
+        Ok((driver, device))
     }
 }
 
@@ -119,6 +143,7 @@ mod tests {
         assert!(Stream::current(0).is_err());
         assert!(Stream::side(0).is_err());
         assert!(name(0).is_err());
+        assert!(capability(0).is_err());
         assert!(upload(&Tensor::from_slice(&[1.0]), 0).is_err());
     }
 
@@ -142,6 +167,7 @@ mod tests {
         assert!(peak_memory().unwrap() >= 4 << 20);
         assert_eq!(ones.sum(None).double_value(&[]), f64::from(1 << 20));
         assert!(!name(0).unwrap().is_empty());
+        assert!(capability(0).unwrap() >= (5, 0));
         let up = upload(&Tensor::from_slice(&[1.0, 2.0]), 0).unwrap();
         assert_eq!(up.device(), tch::Device::Cuda(0));
         assert_eq!(Vec::<f64>::try_from(up).unwrap(), [1.0, 2.0]);

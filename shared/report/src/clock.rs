@@ -5,6 +5,8 @@
 
 /// A clock that shows when queued work is reached, not when it was queued: a GPU's.
 pub trait Clock: Send + Sync {
+    /// Recording starts: marks follow, of moments from now on.
+    fn start(&self);
     /// The end of what the calling thread has queued so far.
     fn mark(&self) -> Box<dyn Mark>;
 }
@@ -44,6 +46,7 @@ mod tests {
     #[derive(Default)]
     struct Fake {
         marks: AtomicU64,
+        starts: AtomicU64,
         /// The times that were asked for.
         asked: Arc<Mutex<Vec<u64>>>,
     }
@@ -51,6 +54,11 @@ mod tests {
     struct FakeMark(u64, Arc<Mutex<Vec<u64>>>);
 
     impl Clock for Fake {
+        fn start(&self) {
+            assert_eq!(self.marks(), 0, "started after a mark");
+            self.starts.fetch_add(1, Relaxed);
+        }
+
         fn mark(&self) -> Box<dyn Mark> {
             let n = self.marks.fetch_add(1, Relaxed) + 1;
             Box::new(FakeMark(n * 100, self.asked.clone()))
@@ -133,7 +141,9 @@ mod tests {
         let (trace, clock) = under_clock(Trace::paused(0, "dp0".into()));
         let early = trace.span(Track::Compute, "early");
         trace.between(Track::Dp, "early", clock.at(1), clock.at(2), 8);
+        assert_eq!(clock.starts.load(Relaxed), 0);
         trace.start();
+        assert_eq!(clock.starts.load(Relaxed), 1);
         drop(early);
         assert!(events(&trace).is_empty());
         assert_eq!((clock.marks(), clock.asked()), (0, vec![]));

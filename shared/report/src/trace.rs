@@ -75,6 +75,9 @@ impl Trace {
     /// Records from now on, on all clones. Spans that are already under way stay out.
     pub fn start(&self) {
         if let Some(recorder) = &self.0 {
+            if let Some(clock) = recorder.clock.get() {
+                clock.start();
+            }
             recorder.recording.store(true, Relaxed);
         }
     }

@@ -2,7 +2,8 @@
 #![allow(dead_code)] // each test file uses its part
 
 use comm::Layout;
-use parity::{Bound, Record, Tensors, compare, record};
+use parity::{Bound, Record, TELL, TRAINING, Tensors, compare, record};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -213,19 +214,15 @@ pub fn spans(path: &Path) -> Vec<Span> {
 /// Starts a run of `ranks` processes that has no end, kills one of them, and expects the whole of it to
 /// have ended soon, with a sentence that names the rank.
 pub fn assert_killed_rank_is_named(mut run: Command, ranks: usize, victim: usize, name: &str) {
-    let parent = run.stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let processes = loop {
-        let path = format!("/proc/{0}/task/{0}/children", parent.id());
-        let children = std::fs::read_to_string(path).unwrap();
-        let children: Vec<String> = children.split_whitespace().map(str::to_owned).collect();
-        if children.len() == ranks {
-            break children;
-        }
-        assert!(Instant::now() < deadline, "the ranks did not start");
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    std::thread::sleep(Duration::from_secs(3)); // well into the training
+    run.stdout(Stdio::piped()).stderr(Stdio::piped()).env(TELL, "1");
+    let mut parent = run.spawn().unwrap();
+    // GPUs take long to start: only after a step the ranks are in the middle of training.
+    let mut told = BufReader::new(parent.stdout.take().unwrap()).lines();
+    assert!(told.any(|line| line.unwrap() == TRAINING), "no step was done");
+    let path = format!("/proc/{0}/task/{0}/children", parent.id());
+    let children = std::fs::read_to_string(path).unwrap();
+    let processes: Vec<String> = children.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(processes.len(), ranks);
     let killed = Instant::now();
     assert!(Command::new("kill").args(["-9", &processes[victim]]).status().unwrap().success());
     let output = parent.wait_with_output().unwrap();

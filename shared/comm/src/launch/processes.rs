@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 /// Between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A rank's process. Dropped, it is killed: no rank outlives its launcher.
+/// Dropped, all are killed: no rank outlives its launcher. Only then are they waited for, since one that
+/// gives up a GPU takes seconds, and the others must not compute on meanwhile.
+struct Ranks(Vec<Rank>);
+
 struct Rank {
     name: String,
     process: Child,
@@ -35,7 +38,8 @@ type Event = (usize, Option<Word>);
 pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
     let secret = secret()?;
     let (events, inbox) = mpsc::channel();
-    let mut ranks = Vec::new();
+    let mut all = Ranks(Vec::new());
+    let ranks = &mut all.0;
     for rank in 0..launch.layout.world() {
         let started = start(launch, rank, &secret, &events);
         ranks.push(started.with_context(|| format!("cannot start a process for rank {rank}"))?);
@@ -47,7 +51,7 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
     loop {
         match inbox.recv_timeout(LOOK) {
             Ok((_, Some(word @ Word::Port(_)))) => {
-                for rank in &ranks {
+                for rank in &*ranks {
                     // Where a rank is gone already, that is noticed below.
                     let _ = say(&rank.line, &word);
                 }
@@ -73,9 +77,9 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
             break;
         }
     }
-    match verdict(&ranks, &failed) {
+    match verdict(ranks, &failed) {
         None => Ok(()),
-        // Whoever still runs, or is stopped, is killed as `ranks` is dropped.
+        // Whoever still runs, or is stopped, is killed as `all` is dropped.
         Some(sentence) => Err(anyhow!(sentence)),
     }
 }
@@ -142,7 +146,11 @@ fn for_nccl(
 ) -> Vec<(&'static str, String)> {
     let Some(gpu) = launch.gpu else { return vec![] };
     // As many hardware queues as there are, for a stream behind another's wait would wait too.
-    let mut variables = vec![("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned())];
+    let mut variables = vec![
+        ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned()),
+        // Ranks meet when a communicator is made, which all do in one order, and not at its first use.
+        ("NCCL_RUNTIME_CONNECT", "0".to_owned()),
+    ];
     if launch.layout.world() > gpu.count {
         variables.extend([
             ("NCCL_HOSTID", format!("rank-{rank}")),
@@ -179,13 +187,12 @@ fn verdict(ranks: &[Rank], failed: &[usize]) -> Option<String> {
     sentences.min_by_key(|(order, _)| *order).map(|(_, sentence)| sentence)
 }
 
-impl Drop for Rank {
+impl Drop for Ranks {
     fn drop(&mut self) {
-        if self.status.is_none() {
-            // Both fail only where it has ended by itself in this moment.
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
+        self.0.retain(|rank| rank.status.is_none());
+        // Both fail only where it has ended by itself in this moment.
+        self.0.iter_mut().for_each(|rank| drop(rank.process.kill()));
+        self.0.iter_mut().for_each(|rank| drop(rank.process.wait()));
     }
 }
 
@@ -210,9 +217,10 @@ mod tests {
         };
         assert_eq!(names(None, 1), []);
         let queues = ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned());
-        assert_eq!(names(Some(4), 1), [queues], "a card for each");
+        let early = ("NCCL_RUNTIME_CONNECT", "0".to_owned());
+        assert_eq!(names(Some(4), 1), [queues, early], "a card for each");
         for count in [1, 3] {
-            let hosts = [0, 1].map(|rank| names(Some(count), rank)[1].clone());
+            let hosts = [0, 1].map(|rank| names(Some(count), rank)[2].clone());
             assert_eq!(hosts[0], ("NCCL_HOSTID", "rank-0".to_owned()));
             assert_eq!(hosts[1], ("NCCL_HOSTID", "rank-1".to_owned()));
             assert!(

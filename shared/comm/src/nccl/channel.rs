@@ -1,9 +1,11 @@
 //! A communicator and the stream of its operations.
 
 use super::driver::{Call, Driver};
-use super::watch::{Label, Watch};
+use super::pending::{Label, Operation};
+use super::watch::Watch;
 use crate::error::{CommError, Result};
 use crate::lane::Done;
+use anyhow::{bail, ensure};
 use report::{Mark, Trace, Track};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,8 +16,8 @@ pub(crate) struct Channel<D: Driver> {
     label: Label,
     comm: Arc<D::Comm>,
     stream: D::Stream,
-    /// The end of the operation queued last.
-    last: Mutex<Option<Arc<D::Event>>>,
+    /// The operation queued last.
+    last: Mutex<Option<Arc<Operation<D>>>>,
     trace: Trace,
     track: Track,
 }
@@ -40,41 +42,43 @@ impl<D: Driver> Channel<D> {
         if let Some(cause) = self.watch.abort.cause() {
             return Err(CommError::Aborted { cause });
         }
-        let label = Label { op, ..self.label.clone() };
-        self.queue(&label, bytes, call).map_err(|e| self.watch.failed(&label, format!("{e:#}")))
+        // Held throughout, so that operations end in the order in which they begin.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let operation = self.watch.begin(Label { op, ..self.label.clone() }, Some(call));
+        if let Err(error) = self.queue(&operation, bytes, call) {
+            self.watch.forget(&operation);
+            return Err(self.watch.failed(&operation.label, format!("{error:#}")));
+        }
+        *last = Some(operation);
+        Ok(())
     }
 
-    fn queue(&self, label: &Label, bytes: u64, call: &Call) -> anyhow::Result<()> {
+    fn queue(&self, operation: &Operation<D>, bytes: u64, call: &Call) -> anyhow::Result<()> {
         let driver = &*self.watch.driver;
-        // Held throughout, so that the event belongs to this call.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = driver.record(&driver.compute()?)?;
         driver.wait(&self.stream, &ready)?;
         let mark = || self.trace.enabled().then(|| driver.mark(&self.stream)).transpose();
         let start: Option<Box<dyn Mark>> = mark()?;
         driver.call(&self.comm, &self.stream, call)?;
         if let (Some(start), Some(end)) = (start, mark()?) {
-            self.trace.between(self.track, label.op, start, end, bytes);
+            self.trace.between(self.track, operation.label.op, start, end, bytes);
         }
-        let done = Arc::new(driver.record(&self.stream)?);
-        let tensors = call.tensors().into_iter().map(|t| t.shallow_clone()).collect();
-        self.watch.add(label.clone(), done.clone(), tensors);
-        *last = Some(done);
+        let end = driver.record(&self.stream)?;
+        ensure!(operation.end.set(end).is_ok(), "an operation was queued twice");
         Ok(())
     }
 
     /// What to wait for before the results of all that was queued so far are used.
     pub fn done(&self) -> Option<Queued<D>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some(Queued { watch: self.watch.clone(), label: self.label.clone(), event: last })
+        Some(Queued { watch: self.watch.clone(), operation: last })
     }
 }
 
-/// The end of a queued operation.
+/// A queued operation, and all that was queued before it.
 pub(crate) struct Queued<D: Driver> {
     watch: Arc<Watch<D>>,
-    label: Label,
-    event: Arc<D::Event>,
+    operation: Arc<Operation<D>>,
 }
 
 impl<D: Driver> Done for Queued<D> {
@@ -83,13 +87,18 @@ impl<D: Driver> Done for Queued<D> {
         if let Some(cause) = self.watch.abort.cause() {
             return Err(CommError::Aborted { cause });
         }
-        let driver = &*self.watch.driver;
-        let waited = driver.compute().and_then(|compute| driver.wait(&compute, &self.event));
-        waited.map_err(|e| self.watch.failed(&self.label, format!("{e:#}")))
+        let (driver, operation) = (&*self.watch.driver, &self.operation);
+        let wait = || match operation.end.get() {
+            Some(end) => driver.wait(&driver.compute()?, end),
+            None => bail!("it was never queued"),
+        };
+        wait().map_err(|e| self.watch.failed(&operation.label, format!("{e:#}")))?;
+        operation.release();
+        Ok(())
     }
 
     fn is_done(&self) -> bool {
         // A failure is done too: whoever waits will hear of it.
-        self.watch.driver.is_done(&self.event).unwrap_or(true)
+        self.operation.is_done(&self.watch.driver).unwrap_or(true)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::driver::{Call, Driver, Id};
 use super::ffi::{self, Functions, RawComm, nccl};
+use super::times::Times;
 use anyhow::{Context, Result, ensure};
 use gpu::{Event, Stream};
 use report::{Clock, Mark};
@@ -9,7 +10,6 @@ use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 use tch::{Device, Tensor};
 
 /// Streams that libtorch has for a device; the next would be one of these again, and two operations
@@ -18,32 +18,21 @@ const STREAMS: usize = 32;
 
 pub(crate) struct Cuda {
     ordinal: usize,
-    nccl: &'static Functions,
     streams: AtomicUsize,
-    epoch: Arc<Epoch>,
-}
-
-/// A moment on the GPU's clock and on everybody's.
-struct Epoch {
-    event: Event,
-    ns: u64,
+    times: Times,
 }
 
 impl Cuda {
     /// For GPU `ordinal`, which becomes the calling thread's own.
     pub fn new(ordinal: usize) -> Result<Self> {
         gpu::set_device(ordinal)?;
-        let event = Stream::current(ordinal)?.record_timed()?;
-        event.synchronize()?;
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let ns = since_epoch.map_or(0, |d| d.as_nanos() as u64);
-        let epoch = Arc::new(Epoch { event, ns });
-        Ok(Self { ordinal, nccl: nccl()?, streams: AtomicUsize::new(0), epoch })
+        let times = Times::from_now(ordinal)?;
+        Ok(Self { ordinal, streams: AtomicUsize::new(0), times })
     }
 
     /// What shows when the GPU reaches the work that the calling thread queues.
-    pub fn clock(self: &Arc<Self>) -> Arc<dyn Clock> {
-        Arc::new(ComputeClock(self.clone()))
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.times.clone())
     }
 }
 
@@ -54,6 +43,10 @@ impl Driver for Cuda {
 
     fn device(&self) -> Device {
         Device::Cuda(self.ordinal)
+    }
+
+    fn enter(&self) -> Result<()> {
+        gpu::set_device(self.ordinal)
     }
 
     fn compute(&self) -> Result<Stream> {
@@ -79,16 +72,17 @@ impl Driver for Cuda {
     }
 
     fn mark(&self, stream: &Stream) -> Result<Box<dyn Mark>> {
-        Ok(Box::new(Reached { event: stream.record_timed()?, epoch: self.epoch.clone() }))
+        self.times.mark(stream)
     }
 
     fn unique_id(&self) -> Result<Id> {
-        self.nccl.unique_id()
+        nccl()?.unique_id()
     }
 
     fn init(&self, id: &Id, rank: usize, size: usize) -> Result<Communicator> {
-        gpu::set_device(self.ordinal)?; // NCCL takes the thread's
-        Ok(Communicator(Mutex::new(self.nccl.init(id, rank, size)?)))
+        self.enter()?; // NCCL takes the thread's
+        let nccl = nccl()?;
+        Ok(Communicator { nccl, raw: Mutex::new(nccl.init(id, rank, size)?) })
     }
 
     fn call(&self, comm: &Communicator, stream: &Stream, call: &Call) -> Result<()> {
@@ -96,50 +90,54 @@ impl Driver for Cuda {
             let (device, whole) = (tensor.device(), tensor.is_contiguous());
             ensure!(device == self.device() && whole, "{tensor:?} is not contiguous on this GPU");
         }
-        let comm = comm.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ensure!(!comm.is_null(), "the communicator has been aborted");
-        let code = queue(self.nccl, *comm, stream.handle(), call)?;
-        self.nccl.check(code, *comm)
+        let raw = comm.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(!raw.is_null(), "the communicator has been aborted");
+        let code = queue(comm.nccl, *raw, stream.handle(), call)?;
+        comm.nccl.check(code, *raw)
     }
 
     fn failure(&self, comm: &Communicator) -> Option<String> {
         // Who holds it is inside a call, and will hear of a failure there.
-        let comm = comm.0.try_lock().ok().filter(|comm| !comm.is_null())?;
+        let raw = comm.raw.try_lock().ok().filter(|raw| !raw.is_null())?;
         // SAFETY: alive, for it is not null; held, so nobody aborts it meanwhile.
-        unsafe { self.nccl.failure(*comm) }
+        unsafe { comm.nccl.failure(*raw) }
     }
 
-    fn abort(&self, comm: &Communicator) {
-        abort(self.nccl, comm);
+    fn abort(&self, comms: &[Arc<Communicator>]) {
+        let Some(first) = comms.first() else { return };
+        first.nccl.together(|| comms.iter().for_each(|comm| comm.abort()));
     }
 }
 
 /// A communicator of NCCL; null once aborted.
-pub(crate) struct Communicator(Mutex<RawComm>);
+pub(crate) struct Communicator {
+    nccl: &'static Functions,
+    raw: Mutex<RawComm>,
+}
 
 // SAFETY: NCCL allows calls from any thread, one at a time, which the lock sees to.
 unsafe impl Send for Communicator {}
 unsafe impl Sync for Communicator {}
 
-impl Drop for Communicator {
-    /// Its work is done, or the run has failed: either way there is nothing to wait for.
-    fn drop(&mut self) {
-        if let Ok(nccl) = nccl() {
-            abort(nccl, self);
+impl Communicator {
+    fn abort(&self) {
+        // A thread that holds it waits inside NCCL for a peer that may be gone, and cannot be freed by
+        // this; the process ends without it.
+        if let Ok(mut raw) = self.raw.try_lock()
+            && !raw.is_null()
+        {
+            let raw = std::mem::replace(&mut *raw, null_mut());
+            // SAFETY: alive until now, and nobody can reach it any more. An error would be about what is
+            // being given up.
+            let _ = unsafe { (self.nccl.comm_abort)(raw) };
         }
     }
 }
 
-fn abort(nccl: &Functions, comm: &Communicator) {
-    // A thread that holds it waits inside NCCL for a peer that may be gone, and cannot be freed by
-    // this; the process ends without it.
-    if let Ok(mut comm) = comm.0.try_lock()
-        && !comm.is_null()
-    {
-        let comm = std::mem::replace(&mut *comm, null_mut());
-        // SAFETY: alive until now, and nobody can reach it any more. An error would be about what is
-        // being given up.
-        let _ = unsafe { (nccl.comm_abort)(comm) };
+impl Drop for Communicator {
+    /// Its work is done: there is nothing to wait for.
+    fn drop(&mut self) {
+        self.abort();
     }
 }
 
@@ -182,36 +180,4 @@ fn queue(nccl: &Functions, comm: RawComm, stream: *mut c_void, call: &Call) -> R
             ),
         }
     })
-}
-
-struct ComputeClock(Arc<Cuda>);
-
-impl Clock for ComputeClock {
-    fn mark(&self) -> Box<dyn Mark> {
-        let mark = self.0.compute().and_then(|stream| self.0.mark(&stream));
-        mark.unwrap_or_else(|_| Box::new(Nowhen)) // the run fails elsewhere, and says why
-    }
-}
-
-struct Reached {
-    event: Event,
-    epoch: Arc<Epoch>,
-}
-
-impl Mark for Reached {
-    fn ns(&self) -> u64 {
-        let since = || {
-            self.event.synchronize()?;
-            self.event.milliseconds_since(&self.epoch.event)
-        };
-        since().map_or(0, |ms| self.epoch.ns + (ms * 1e6) as u64)
-    }
-}
-
-struct Nowhen;
-
-impl Mark for Nowhen {
-    fn ns(&self) -> u64 {
-        0
-    }
 }

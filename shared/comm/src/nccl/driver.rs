@@ -2,6 +2,7 @@
 
 use crate::reduce::Op;
 use report::Mark;
+use std::sync::Arc;
 use tch::{Device, Tensor};
 
 /// The seam between the order in which things are queued, which tests on any machine can watch, and
@@ -15,6 +16,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
 
     /// Where this rank's tensors are.
     fn device(&self) -> Device;
+    /// Makes its GPU the calling thread's own. A thread that touches events without it opens GPU 0 as
+    /// well, with half a gigabyte for each process.
+    fn enter(&self) -> anyhow::Result<()>;
     /// The stream on which the calling thread's tensor operations run.
     fn compute(&self) -> anyhow::Result<Self::Stream>;
     /// A stream beside it.
@@ -36,8 +40,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
     fn call(&self, comm: &Self::Comm, stream: &Self::Stream, call: &Call) -> anyhow::Result<()>;
     /// A failure that came to light after its call had returned.
     fn failure(&self, comm: &Self::Comm) -> Option<String>;
-    /// Ends the communicator and everything queued on it.
-    fn abort(&self, comm: &Self::Comm);
+    /// Ends communicators and everything queued on them: all at once, for each may wait on the GPU until
+    /// another is ended. One in whose call a thread is stays as it is.
+    fn abort(&self, comms: &[Arc<Self::Comm>]);
 }
 
 /// `ncclUniqueId`.

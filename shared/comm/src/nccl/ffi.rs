@@ -49,6 +49,8 @@ macro_rules! functions {
 functions! {
     get_unique_id = b"ncclGetUniqueId": (*mut UniqueId) -> c_int;
     comm_init_rank = b"ncclCommInitRank": (*mut RawComm, c_int, UniqueId, c_int) -> c_int;
+    group_start = b"ncclGroupStart": () -> c_int;
+    group_end = b"ncclGroupEnd": () -> c_int;
     comm_abort = b"ncclCommAbort": (RawComm) -> c_int;
     get_async_error = b"ncclCommGetAsyncError": (RawComm, *mut c_int) -> c_int;
     get_error_string = b"ncclGetErrorString": (c_int) -> *const c_char;
@@ -95,6 +97,15 @@ impl Functions {
         // SAFETY: `comm` outlives the call.
         self.check(unsafe { (self.comm_init_rank)(&mut comm, size, id, rank) }, null_mut())?;
         Ok(comm)
+    }
+
+    /// Does at the end all that `calls` ask for, at one time.
+    pub fn together(&self, calls: impl FnOnce()) {
+        // SAFETY: take no pointers. An error would say that they do not come in pairs, or be one of the
+        // calls', which are not asked how they ended.
+        let _ = unsafe { (self.group_start)() };
+        calls();
+        let _ = unsafe { (self.group_end)() };
     }
 
     /// Turns what a function returned into a `Result`; `comm` may know more, where it is not null.

@@ -2,7 +2,8 @@
 
 use super::channel::{Channel, Queued};
 use super::driver::{Call, Driver, Id};
-use super::watch::{Label, Watch};
+use super::pending::Label;
+use super::watch::Watch;
 use crate::backend::{Backend, OnGpu, Queue};
 use crate::cpu::Cpu;
 use crate::error::Result;

@@ -1,66 +1,83 @@
 //! Operations under way on a rank's GPU: their tensors are kept, and their ends are watched for.
 
-use super::driver::Driver;
+use super::driver::{Call, Driver};
+use super::pending::{Label, Operation};
 use crate::abort::Abort;
 use crate::error::CommError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
-use std::time::{Duration, Instant};
-use tch::Tensor;
+use std::collections::HashSet;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Between two looks. A failed run must end within seconds, and a look costs microseconds.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// One for each rank, shared by its groups.
+/// One for each rank, shared by its groups. Dropped, it waits for its threads: so what they watch, and
+/// end, is not torn down behind the back of a program that ends meanwhile.
 pub(crate) struct Watch<D: Driver> {
+    watched: Arc<Watched<D>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+pub(crate) struct Watched<D: Driver> {
     pub driver: Arc<D>,
     pub abort: Abort,
     /// Coordinates of this rank.
     pub rank: String,
     timeout: Duration,
     state: Mutex<State<D>>,
+    closed: AtomicBool,
 }
 
 struct State<D: Driver> {
-    under_way: Vec<UnderWay<D>>,
+    under_way: Vec<Arc<Operation<D>>>,
     comms: Vec<(Arc<D::Comm>, Label)>,
 }
 
-/// What an operation is called in errors.
-#[derive(Clone, Debug)]
-pub(crate) struct Label {
-    pub op: &'static str,
-    pub group: &'static str,
-    /// Whom it is with, by coordinates.
-    pub peer: String,
-}
-
-struct UnderWay<D: Driver> {
-    label: Label,
-    since: Instant,
-    /// `None` while the host itself waits for peers, to make a communicator.
-    done: Option<Arc<D::Event>>,
-    /// Alive as long as the GPU may touch them.
-    _tensors: Vec<Tensor>,
-}
-
 impl<D: Driver> Watch<D> {
-    /// Starts to watch. Ends with the last handle.
     pub fn start(driver: D, rank: String, abort: Abort, timeout: Duration) -> Arc<Self> {
         let state = Mutex::new(State { under_way: vec![], comms: vec![] });
-        let watch = Arc::new(Self { driver: Arc::new(driver), abort, rank, timeout, state });
-        let watched = Arc::downgrade(&watch);
-        thread::spawn(move || look_after(&watched));
-        watch
+        let (driver, closed) = (Arc::new(driver), AtomicBool::new(false));
+        let watched = Arc::new(Watched { driver, abort, rank, timeout, state, closed });
+        let threads = [Watched::tend, Watched::time].map(|job: fn(&Watched<D>)| {
+            let watched = watched.clone();
+            thread::spawn(move || job(&watched))
+        });
+        Arc::new(Self { watched, threads: threads.into() })
+    }
+}
+
+impl<D: Driver> Deref for Watch<D> {
+    type Target = Watched<D>;
+
+    fn deref(&self) -> &Watched<D> {
+        &self.watched
+    }
+}
+
+impl<D: Driver> Drop for Watch<D> {
+    fn drop(&mut self) {
+        self.closed.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            let _ = thread.join(); // one that panicked has nothing to add
+        }
+    }
+}
+
+impl<D: Driver> Watched<D> {
+    /// Looks after an operation from now on, before its call: that may wait for peers too.
+    pub fn begin(&self, label: Label, call: Option<&Call>) -> Arc<Operation<D>> {
+        let operation = Arc::new(Operation::new(label, call));
+        self.lock().under_way.push(operation.clone());
+        operation
     }
 
-    /// Keeps `tensors` until the GPU has passed `done`, which is expected within the time allowed.
-    pub fn add(&self, label: Label, done: Arc<D::Event>, tensors: Vec<Tensor>) {
-        let mut state = self.lock();
-        // What is done may be freed; a failure is the next look's business.
-        state.under_way.retain(|op| !op.is_done(&*self.driver).unwrap_or(false));
-        let (since, done) = (Instant::now(), Some(done));
-        state.under_way.push(UnderWay { label, since, done, _tensors: tensors });
+    /// Looks after it no longer, whatever has become of it.
+    pub fn forget(&self, operation: &Arc<Operation<D>>) {
+        self.lock().under_way.retain(|other| !Arc::ptr_eq(other, operation));
     }
 
     /// Runs `init`, which waits for peers, under the same eyes; keeps the communicator in view.
@@ -69,40 +86,43 @@ impl<D: Driver> Watch<D> {
         label: &Label,
         init: impl FnOnce() -> Result<D::Comm, CommError>,
     ) -> Result<Arc<D::Comm>, CommError> {
-        let since = Instant::now();
-        let waiting = UnderWay { label: label.clone(), since, done: None, _tensors: vec![] };
-        self.lock().under_way.push(waiting);
+        let connecting = self.begin(label.clone(), None);
         let comm = init().map(Arc::new);
-        let mut state = self.lock();
-        state.under_way.retain(|op| op.done.is_some() || op.since != since);
+        self.forget(&connecting);
         let comm = comm?;
-        state.comms.push((comm.clone(), label.clone()));
+        self.lock().comms.push((comm.clone(), label.clone()));
         Ok(comm)
     }
 
     /// Tensors that are kept for operations under way, counted; for tests.
     #[cfg(test)]
     pub fn kept(&self) -> usize {
-        self.lock().under_way.iter().map(|op| op._tensors.len()).sum()
+        self.lock().under_way.iter().map(|operation| operation.kept()).sum()
     }
 
-    /// Lets go of what is done, and finds what has failed or takes too long.
+    /// Lets go of what is done, and finds what has failed.
     pub(super) fn look(&self) -> Result<(), CommError> {
-        let mut state = self.lock();
+        // The GPU is asked without the lock, so that nobody who starts an operation waits for it.
+        let under_way = self.lock().under_way.clone();
+        let mut done = vec![];
         let mut failed = None;
-        state.under_way.retain(|op| match op.is_done(&*self.driver) {
-            Ok(done) => {
-                if !done && op.since.elapsed() > self.timeout {
-                    failed.get_or_insert_with(|| self.late(&op.label));
+        for operation in under_way {
+            match operation.is_done(&self.driver) {
+                Ok(true) => {
+                    operation.release();
+                    done.push(operation);
                 }
-                !done
+                Ok(false) => {}
+                Err(error) => {
+                    let label = &operation.label;
+                    failed.get_or_insert_with(|| self.failed(label, format!("{error:#}")));
+                }
             }
-            Err(error) => {
-                failed.get_or_insert_with(|| self.failed(&op.label, format!("{error:#}")));
-                true
-            }
-        });
-        for (comm, label) in &state.comms {
+        }
+        let done: HashSet<_> = done.iter().map(Arc::as_ptr).collect();
+        self.lock().under_way.retain(|operation| !done.contains(&Arc::as_ptr(operation)));
+        let comms = self.lock().comms.clone();
+        for (comm, label) in &comms {
             if let Some(detail) = self.driver.failure(comm) {
                 failed.get_or_insert_with(|| self.failed(label, detail));
             }
@@ -129,34 +149,45 @@ impl<D: Driver> Watch<D> {
         }
     }
 
+    /// Asks the GPU, as long as the run goes on and goes well.
+    fn tend(&self) {
+        if let Err(error) = self.driver.enter() {
+            self.abort.raise(format!("rank {} cannot use its GPU: {error:#}", self.rank));
+        }
+        self.repeat(Self::look);
+        if self.abort.is_raised() {
+            self.give_up();
+        }
+    }
+
+    /// Looks at the clock. A thread of its own, for one that asks the GPU may have to wait behind the
+    /// very operation that never ends.
+    fn time(&self) {
+        self.repeat(|watched| {
+            let state = watched.lock();
+            let late = state.under_way.iter().find(|op| op.since.elapsed() > watched.timeout);
+            late.map_or(Ok(()), |operation| Err(watched.late(&operation.label)))
+        });
+    }
+
+    fn repeat(&self, look: fn(&Self) -> Result<(), CommError>) {
+        while !self.closed.load(Relaxed) && !self.abort.is_raised() {
+            match look(self) {
+                Ok(()) => thread::park_timeout(LOOK),
+                Err(error) => self.abort.raise(error.to_string()),
+            }
+        }
+    }
+
     /// Ends every communicator, so that whoever waits for the GPU is let go.
     fn give_up(&self) {
-        for (comm, _) in &self.lock().comms {
-            self.driver.abort(comm);
-        }
+        let comms: Vec<_> = self.lock().comms.iter().map(|(comm, _)| comm.clone()).collect();
+        self.driver.abort(&comms);
+        // Never dropped: that would end them once more, each for itself, and might wait for ever.
+        std::mem::forget(comms);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<D: Driver> UnderWay<D> {
-    fn is_done(&self, driver: &D) -> anyhow::Result<bool> {
-        self.done.as_ref().map_or(Ok(false), |done| driver.is_done(done))
-    }
-}
-
-fn look_after<D: Driver>(watched: &Weak<Watch<D>>) {
-    while let Some(watch) = watched.upgrade() {
-        let abort = watch.abort.clone();
-        if let Err(error) = watch.look() {
-            abort.raise(error.to_string());
-        }
-        if abort.is_raised() {
-            return watch.give_up();
-        }
-        drop(watch); // so that it can end while this sleeps
-        abort.wait(LOOK);
     }
 }

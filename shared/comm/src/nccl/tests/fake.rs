@@ -3,9 +3,10 @@
 use super::super::driver::{Call, Driver, Id};
 use anyhow::ensure;
 use report::Mark;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tch::Device;
 
@@ -29,12 +30,24 @@ pub struct Fake {
     pub passed: Mutex<BTreeSet<usize>>,
     pub inits: AtomicUsize,
     pub aborted: AtomicUsize,
+    pub dropped: Arc<AtomicUsize>,
+    /// Whether neither calls nor questions return.
+    pub held: AtomicBool,
     pub failure: Mutex<Option<String>>,
+    /// Threads that have made the GPU their own, and threads that have asked for events.
+    pub entered: Mutex<HashSet<ThreadId>>,
+    pub asking: Mutex<HashSet<ThreadId>>,
 }
 
 impl Fake {
     pub fn take(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    fn while_held(&self) {
+        while self.held.load(SeqCst) {
+            thread::yield_now();
+        }
     }
 
     fn note(&self, asked: Asked) {
@@ -45,10 +58,14 @@ impl Fake {
 impl Driver for Fake {
     type Stream = usize;
     type Event = usize;
-    type Comm = ();
+    type Comm = Comm;
 
     fn device(&self) -> Device {
         Device::Cpu
+    }
+    fn enter(&self) -> anyhow::Result<()> {
+        self.entered.lock().unwrap().insert(thread::current().id());
+        Ok(())
     }
     fn compute(&self) -> anyhow::Result<usize> {
         Ok(0)
@@ -66,6 +83,8 @@ impl Driver for Fake {
         Ok(())
     }
     fn is_done(&self, event: &usize) -> anyhow::Result<bool> {
+        self.asking.lock().unwrap().insert(thread::current().id());
+        self.while_held();
         Ok(self.passed.lock().unwrap().contains(event))
     }
     fn mark(&self, _: &usize) -> anyhow::Result<Box<dyn Mark>> {
@@ -78,7 +97,7 @@ impl Driver for Fake {
         Ok(id)
     }
     /// Waits for the others, as NCCL does; ten seconds are for ever.
-    fn init(&self, id: &Id, _: usize, size: usize) -> anyhow::Result<()> {
+    fn init(&self, id: &Id, _: usize, size: usize) -> anyhow::Result<Comm> {
         self.inits.fetch_add(1, SeqCst);
         let (came, changed) = &*self.hall;
         let mut came = came.lock().unwrap();
@@ -88,9 +107,9 @@ impl Driver for Fake {
         let limit = Duration::from_secs(10);
         let (came, _) = changed.wait_timeout_while(came, limit, missing).unwrap();
         ensure!(came[id] == size, "only {} of {size} members came", came[id]);
-        Ok(())
+        Ok(Comm(self.dropped.clone()))
     }
-    fn call(&self, _: &(), stream: &usize, call: &Call) -> anyhow::Result<()> {
+    fn call(&self, _: &Comm, stream: &usize, call: &Call) -> anyhow::Result<()> {
         let name = match call {
             Call::AllReduce { tensor, .. } => {
                 let _ = tensor.shallow_clone().g_mul_scalar_(2.0); // as if all ranks had the same
@@ -103,12 +122,22 @@ impl Driver for Fake {
             Call::Recv { .. } => "recv",
         };
         self.note(Asked::Call(*stream, name));
+        self.while_held();
         Ok(())
     }
-    fn failure(&self, _: &()) -> Option<String> {
+    fn failure(&self, _: &Comm) -> Option<String> {
         self.failure.lock().unwrap().clone()
     }
-    fn abort(&self, _: &()) {
-        self.aborted.fetch_add(1, SeqCst);
+    fn abort(&self, comms: &[Arc<Comm>]) {
+        self.aborted.fetch_add(comms.len(), SeqCst);
+    }
+}
+
+/// Counts how many like it have been dropped.
+pub struct Comm(Arc<AtomicUsize>);
+
+impl Drop for Comm {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
     }
 }

@@ -1,0 +1,58 @@
+//! One operation, from before its call until the GPU has passed its end.
+
+use super::driver::{Call, Driver};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+use tch::Tensor;
+
+/// What an operation is called in errors.
+#[derive(Clone, Debug)]
+pub(crate) struct Label {
+    pub op: &'static str,
+    pub group: &'static str,
+    /// Whom it is with, by coordinates.
+    pub peer: String,
+}
+
+pub(crate) struct Operation<D: Driver> {
+    pub label: Label,
+    pub since: Instant,
+    /// Unset while the host is inside the call that queues it, which may wait for peers.
+    pub end: OnceLock<D::Event>,
+    /// Alive as long as the GPU may touch them.
+    tensors: Mutex<Vec<Tensor>>,
+}
+
+impl<D: Driver> Operation<D> {
+    /// `call`: what it does, where that is to tensors.
+    pub fn new(label: Label, call: Option<&Call>) -> Self {
+        let tensors = call.map_or(vec![], Call::tensors);
+        let tensors = Mutex::new(tensors.into_iter().map(Tensor::shallow_clone).collect());
+        Self { label, since: Instant::now(), end: OnceLock::new(), tensors }
+    }
+
+    /// Whether the GPU has passed its end; does not wait.
+    pub fn is_done(&self, driver: &D) -> anyhow::Result<bool> {
+        self.end.get().map_or(Ok(false), |end| driver.is_done(end))
+    }
+
+    /// Lets go of its tensors: the GPU has passed its end, or the compute stream waits for that.
+    ///
+    /// The second is as good. Every tensor of every operation, copies and results too, was made by a
+    /// thread that computes on that stream, for there is no other; so libtorch gives its memory only to
+    /// tensors that are written on that stream, behind the wait, or behind events that are recorded
+    /// there, behind it as well.
+    pub fn release(&self) {
+        let tensors = std::mem::take(&mut *self.tensors());
+        drop(tensors); // not locked
+    }
+
+    fn tensors(&self) -> std::sync::MutexGuard<'_, Vec<Tensor>> {
+        self.tensors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.tensors().len()
+    }
+}
