@@ -235,21 +235,34 @@ fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
 #[test]
 fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
     for tied in [false, true] {
+        // Into an empty directory, and over exports with more files and with fewer.
         let dir = tempfile::tempdir().unwrap();
-        let (hf, steps) = (dir.path().display(), "--global-batch 2 --micro-batch 1 --steps 2");
-        let export = format!("{steps} --dp 1 --pp 2 --cp 1 --tp 4 --export-hf {hf}");
-        let config = parse(6, &flags(tied, &export)).unwrap();
-        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
-        let trained = whole(steps, &record(6, &flags(tied, &export)).unwrap());
+        let layouts =
+            [(1, "--dp 2 --pp 1 --tp 1"), (2, "--dp 1 --pp 2 --tp 4"), (1, "--dp 1 --pp 1 --tp 2")];
+        for (seed, (files, layout)) in layouts.into_iter().enumerate() {
+            let steps = "--global-batch 2 --micro-batch 1 --steps 2 --cp 1";
+            let hf = dir.path().display();
+            let export = format!("{steps} {layout} --seed {seed} --export-hf {hf}");
+            let config = parse(6, &flags(tied, &export)).unwrap();
+            comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+            let trained = whole(steps, &record(6, &flags(tied, &export)).unwrap());
 
-        let load = format!("--hf-model {hf} --dtype f64 --seq-len 16 --sample 0 --steps 1");
-        let load: Vec<String> = load.split(' ').map(str::to_owned).collect();
-        let config = parse(1, &load).unwrap();
-        assert_eq!(config.model.tie_word_embeddings, tied);
-        let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
-        for parameter in one.model.parameters() {
-            let theirs = &trained[&format!("step 2: weight of {}", parameter.name)];
-            assert!(theirs.equal(&parameter.tensor.detach()), "{}", parameter.name);
+            let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+            let is_weights = |name: &String| name.ends_with(".safetensors");
+            let weights = names.filter_map(|name| name.into_string().ok()).filter(is_weights);
+            assert_eq!(weights.count(), files, "{layout}");
+            assert_eq!(dir.path().join("model.safetensors.index.json").exists(), files > 1);
+
+            let load = format!("--hf-model {hf} --dtype f64 --seq-len 16 --sample 0 --steps 1");
+            let load: Vec<String> = load.split(' ').map(str::to_owned).collect();
+            let config = parse(1, &load).unwrap();
+            assert_eq!(config.model.tie_word_embeddings, tied);
+            let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+            for parameter in one.model.parameters() {
+                let theirs = &trained[&format!("step 2: weight of {}", parameter.name)];
+                let same = theirs.equal(&parameter.tensor.detach());
+                assert!(same, "{} after {layout}", parameter.name);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ pub mod saved;
 mod seeded;
 
 pub use config::{LlamaConfig, RopeScaling};
-pub use export::{write_index, write_weights};
+pub use export::{finish_weights, write_weights};
 
 use anyhow::{Context, Result};
 use safetensors_dir::SafetensorsDir;

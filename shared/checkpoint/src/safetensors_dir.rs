@@ -14,6 +14,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
+/// The name of a file of weights that is the only one.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+/// The name of the file that says in which of several each tensor is.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
 /// The mapped files of one model, and which of them holds what.
 pub(crate) struct SafetensorsDir {
     files: Vec<Mapped>,
@@ -64,8 +69,8 @@ struct Index {
 impl SafetensorsDir {
     /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        let index = dir.join("model.safetensors.index.json");
-        let mut names = vec!["model.safetensors".to_owned()];
+        let index = dir.join(INDEX);
+        let mut names = vec![WEIGHTS.to_owned()];
         let mut promised = BTreeMap::new();
         if index.exists() && !dir.join(&names[0]).exists() {
             let text = std::fs::read_to_string(&index)

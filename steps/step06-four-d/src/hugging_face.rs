@@ -1,6 +1,6 @@
 //! The trained model as Hugging Face would write it.
 
-use ::checkpoint::{write_index, write_weights};
+use ::checkpoint::{finish_weights, write_weights};
 use anyhow::{Context, Result};
 use cli::Config;
 use comm::Mesh;
@@ -30,12 +30,10 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
     }
     let all = mesh.gather(entries)?;
     if mesh.is_leader() {
-        if mesh.layout.pp > 1 {
-            let written = all.iter().filter(|bytes| !bytes.is_empty());
-            let entries: Vec<Vec<_>> =
-                written.map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?;
-            write_index(dir, &entries.concat())?;
-        }
+        let written = all.iter().filter(|bytes| !bytes.is_empty());
+        let entries: Vec<Vec<_>> =
+            written.map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?;
+        finish_weights(dir, &entries.concat())?;
         config.model.write_hf(dir, config.weights_kind())?;
     }
     Ok(())
