@@ -8,7 +8,9 @@ use common::{Model, assert_launchers_agree, flags, layout_flags, layouts, withou
 use parity::{Bound, Record, Tensors, compare, parse, record, whole};
 use proptest::prelude::*;
 use std::path::Path;
+use step06::optimizer::Optimizer;
 use step06::train::{Trainer, run};
+use step06::{checkpoint, hugging_face};
 use tch::{Kind, Tensor};
 
 /// Layers for as many stages, and no more: the grid is large.
@@ -230,6 +232,42 @@ fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
     std::fs::remove_file(&file).unwrap();
     let text = refusal(Model::default(), "");
     assert!(text.contains("rank-00000.safetensors cannot be read"), "{text}");
+}
+
+#[test]
+fn a_slow_disk_ends_no_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let timeout = std::time::Duration::from_millis(300);
+    let run_flags = format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 1 --timeout 0.3");
+    let config = parse(6, &flags(false, &run_flags)).unwrap();
+    let at = dir.path().to_owned();
+    comm::launch(&config.launch(), move |mesh| {
+        let mut trainer = Trainer::new(&config, mesh)?;
+        trainer.step()?;
+        let (save, hf) = (at.join("save"), at.join("hf"));
+        for slow in [0, 1] {
+            // As if it had long been at its disk.
+            let wait = || {
+                if mesh.rank == slow {
+                    std::thread::sleep(3 * timeout);
+                }
+            };
+            let save = save.join(slow.to_string());
+            wait();
+            trainer.save(&save)?;
+            assert!(save.join("step-000001/checkpoint.json").exists());
+            wait();
+            hugging_face::export(&hf, trainer.model.parameters(), &config, mesh)?;
+            assert!(hf.join("config.json").exists());
+            wait();
+            let parameters = trainer.model.parameters();
+            let mut optimizer = Optimizer::new(parameters, 0.1);
+            let step = checkpoint::resume(&save, parameters, &mut optimizer, &config, mesh)?;
+            assert_eq!(step, 1);
+        }
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub struct Mesh {
     pub coords: Coords,
     /// Every rank: for control (losses to show, norms, barriers), not for the bulk.
     pub world: Group,
+    /// Every rank again, and no limit to a wait: for those that wait while others read or write files,
+    /// which takes what it takes. That a rank has failed or died ends these waits too.
+    pub patient: Group,
     pub dp: Group,
     pub pp: Group,
     pub cp: Group,
@@ -101,6 +104,14 @@ impl Mesh {
             Ok(Group::over(cpu, gpu, wiring.abort.clone(), trace))
         };
         let members = layout.members(rank);
+        let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
+        let everyone = GroupSpec {
+            id: 6,
+            name: "world",
+            members: members.world.clone(),
+            names: names.clone(),
+        };
+        let patient = Group::new(everyone, rank, transport, abort, Duration::MAX, trace.clone());
         let dp = group(1, "dp", members.dp, Some(Ring::None))?;
         let data = match layout.cp {
             1 => dp.clone(),
@@ -111,6 +122,7 @@ impl Mesh {
             layout,
             coords: layout.coords(rank),
             world: group(0, "world", members.world, None)?, // for control, on the CPU
+            patient,
             dp,
             // Activations go up, gradients down; from end to end goes the gradient of a tied embedding.
             pp: group(2, "pp", members.pp, Some(Ring::Both))?,
@@ -145,10 +157,10 @@ impl Mesh {
     /// collective: all ranks call it, and what they record afterwards is not in the file.
     pub fn write_trace(&self, path: &Path) -> anyhow::Result<()> {
         let traces = self.gather_traces()?;
-        match self.is_leader() {
-            true => report::write_trace(path, &traces),
-            false => Ok(()),
+        if self.is_leader() {
+            report::write_trace(path, &traces)?;
         }
+        Ok(self.patient.barrier()?)
     }
 
     /// Gathers every rank's trace on rank 0, which draws the last training step in it; `None` where
@@ -172,21 +184,21 @@ impl Mesh {
     }
 
     /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere. A collective, for control and
-    /// not for the bulk.
+    /// not for the bulk; it waits as [`Mesh::patient`] does.
     pub fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
         if !self.is_leader() {
             let length = Tensor::from_slice(&[mine.len() as i64]); // [1]
-            self.world.send(&length, 0)?;
-            self.world.send(&Tensor::from_slice(&mine), 0)?; // [bytes]
+            self.patient.send(&length, 0)?;
+            self.patient.send(&Tensor::from_slice(&mine), 0)?; // [bytes]
             return Ok(Vec::new());
         }
         let mut all = vec![mine];
         for from in 1..self.world.size() {
             let length = Tensor::zeros([1], (Kind::Int64, Device::Cpu)); // [1]
-            self.world.recv(&length, from)?;
+            self.patient.recv(&length, from)?;
             let length = length.int64_value(&[0]);
             let theirs = Tensor::zeros([length], (Kind::Uint8, Device::Cpu)); // [bytes]
-            self.world.recv(&theirs, from)?;
+            self.patient.recv(&theirs, from)?;
             let mut bytes = vec![0; length as usize];
             theirs.copy_data(&mut bytes, length as usize);
             all.push(bytes);

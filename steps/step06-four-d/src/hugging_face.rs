@@ -15,7 +15,7 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
     if mesh.is_leader() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    mesh.world.barrier()?; // now the directory is there
+    mesh.patient.barrier()?; // now the directory is there
     let mut entries = vec![];
     if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
         let mut tensors = vec![];
@@ -36,7 +36,7 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
         finish_weights(dir, &entries.concat())?;
         config.model.write_hf(dir, config.weights_kind())?;
     }
-    Ok(())
+    Ok(mesh.patient.barrier()?)
 }
 
 /// All of a parameter, on the first tp rank; `None` on the others.
