@@ -235,6 +235,41 @@ fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
 }
 
 #[test]
+fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for dir in &dirs {
+        small_checkpoint(dir.path());
+    }
+    // One node has seen a later checkpoint come, or disappear; the others have not.
+    let later = |dir: &Path| {
+        let resume = format!("--resume {0} --save {0}", dir.display());
+        let run_flags = format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 {resume}");
+        let config = parse(6, &flags(false, &run_flags)).unwrap();
+        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    };
+    let updates = || {
+        let [first, second] = [&dirs[0], &dirs[1]].map(|dir| dir.path().to_owned());
+        let resume = format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 1 --resume {}", first.display());
+        let config = parse(6, &flags(false, &resume)).unwrap();
+        comm::launch(&config.launch(), move |mesh| {
+            let mut config = config.clone();
+            if mesh.rank == 1 {
+                config.run.resume = Some(second.clone());
+            }
+            Ok(Trainer::new(&config, mesh)?.updates())
+        })
+    };
+    later(dirs[1].path());
+    assert_eq!(updates().unwrap(), [4, 4]);
+    later(dirs[0].path());
+    assert_eq!(updates().unwrap(), [6, 6]);
+    std::fs::remove_dir_all(dirs[1].path().join("step-000006")).unwrap();
+    let error = format!("{:#}", updates().unwrap_err());
+    let expected = "rank dp1 pp0 cp0 tp0 failed: rank 0 goes on from one that is not here: cannot";
+    assert!(error.contains(expected) && error.contains("step-000006"), "{error}");
+}
+
+#[test]
 fn a_slow_disk_ends_no_run() {
     let dir = tempfile::tempdir().unwrap();
     let timeout = std::time::Duration::from_millis(300);

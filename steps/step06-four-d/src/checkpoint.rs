@@ -67,7 +67,15 @@ pub fn resume(
     config: &Config,
     mesh: &Mesh,
 ) -> Result<usize> {
-    let saved = Saved::open(dir)?;
+    // What is the newest, nodes may see differently: rank 0 says which it is.
+    let first = mesh.is_leader().then(|| Saved::open(dir)).transpose()?;
+    let chosen = Tensor::from(first.as_ref().map_or(0, |saved| saved.progress().step as i64));
+    mesh.patient.broadcast(&chosen, 0)?;
+    let step = chosen.int64_value(&[]) as usize;
+    let saved = match first {
+        Some(saved) => saved,
+        None => Saved::open_step(dir, step).context("rank 0 goes on from one that is not here")?,
+    };
     let (then, now) = (saved.progress().samples, config.progress(0).samples);
     ensure!(then == now, "the data had {then} samples, and now have {now}: they are others");
     saved.verify(mesh.rank, mesh.world.size())?;
@@ -79,7 +87,6 @@ pub fn resume(
             tensor.detach().copy_(&read);
         }
     }
-    let step = saved.progress().step;
     optimizer.set_step(step);
     mesh.patient.barrier()?; // nobody trains on and waits there for those who still read
     Ok(step)
