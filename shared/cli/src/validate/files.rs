@@ -29,6 +29,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
         );
         // Only the headers are read here.
         Weights::open(dir, config.weights_kind(), config.device())
+            .and_then(|weights| weights.check(&config.model))
             .with_context(|| format!("hf-model {}", dir.display()))?;
     }
     for (name, path) in [("metrics", &run.metrics), ("trace", &run.trace)] {
