@@ -203,6 +203,13 @@ fn files_and_directories() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_written_to() {
+    assert_snapshot!(refused(6, "--save /proc/nope"), @"save /proc/nope cannot be written to: No such file or directory (os error 2)");
+    assert_snapshot!(refused(6, "--export-hf /proc/nope"), @"export-hf /proc/nope cannot be written to: No such file or directory (os error 2)");
+    assert_snapshot!(refused(6, "--save DIR/x.csv/ck"), @"save DIR/x.csv/ck cannot be written to: Not a directory (os error 20)");
+}
+
+#[test]
 fn data_that_do_not_fit_the_vocabulary() {
     assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
     assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.txt"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
