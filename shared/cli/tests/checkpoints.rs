@@ -45,3 +45,10 @@ fn one_that_this_run_would_write_is_in_the_way() {
     parse("--steps 9 --save DIR/ck --save-every 2 --resume DIR/ck").unwrap();
     parse("--steps 9 --save DIR/ck --save-every 3").unwrap();
 }
+
+#[test]
+fn the_data_must_be_as_many() {
+    let dir = checkpoints(&[4], |_| ());
+    std::fs::write(dir.path().join("other.txt"), "text ".repeat(999)).unwrap();
+    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with data of 8191 samples, but these have 39: they are others");
+}

@@ -21,7 +21,7 @@ fn resume(config: &Config, path: &Path) -> Result<usize> {
     if let Some((field, theirs, ours)) = difference(saved.model(), &config.model)? {
         bail!("{shown} is of a model with {field} {theirs}, but this one has {ours}");
     }
-    let Progress { step, global_batch, seq_len, shuffle, .. } = *saved.progress();
+    let Progress { step, global_batch, seq_len, shuffle, samples } = *saved.progress();
     let here = config.progress(step);
     let same = |field: &str, theirs: usize, ours: usize| {
         ensure!(
@@ -35,6 +35,11 @@ fn resume(config: &Config, path: &Path) -> Result<usize> {
     ensure!(
         shuffle == here.shuffle,
         "{shown} was made with another order of the samples: shuffle or seed is not the same"
+    );
+    let ours = here.samples;
+    ensure!(
+        samples == ours,
+        "{shown} was made with data of {samples} samples, but these have {ours}: they are others"
     );
     let steps = config.train.steps;
     ensure!(step < steps, "steps is {steps}, but {shown} has made {step} already");
