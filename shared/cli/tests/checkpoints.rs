@@ -52,3 +52,12 @@ fn the_data_must_be_as_many() {
     std::fs::write(dir.path().join("other.txt"), "text ".repeat(999)).unwrap();
     assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with data of 8191 samples, but these have 39: they are others");
 }
+
+#[test]
+fn the_model_is_compared_and_not_its_spelling() {
+    let run = "--steps 9 --resume DIR/ck";
+    let dir = checkpoints(&[4], |model| model.head_dim = Some(model.head_dim()));
+    parse(dir.path(), run).unwrap();
+    let dir = checkpoints(&[4], |model| model.head_dim = Some(2 * model.head_dim()));
+    assert_snapshot!(refused(dir.path(), run), @"resume DIR/ck: DIR/ck/step-000004 is of a model with head_dim 32, but this one has 16");
+}

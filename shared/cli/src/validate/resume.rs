@@ -48,7 +48,16 @@ fn resume(config: &Config, path: &Path) -> Result<usize> {
 
 /// The first field in which two models differ: its name and both values.
 fn difference(a: &LlamaConfig, b: &LlamaConfig) -> Result<Option<(String, Value, Value)>> {
-    let [a, b] = [serde_json::to_value(a)?, serde_json::to_value(b)?];
+    // What one leaves to its default, the other may say.
+    let spelt_out = |model: &LlamaConfig| {
+        let (kv_heads, head_dim) = (Some(model.kv_heads()), Some(model.head_dim()));
+        serde_json::to_value(LlamaConfig {
+            num_key_value_heads: kv_heads,
+            head_dim,
+            ..model.clone()
+        })
+    };
+    let [a, b] = [spelt_out(a)?, spelt_out(b)?];
     let [a, b] = [a.as_object().context("a")?, b.as_object().context("b")?];
     let value = |of: &Map<String, Value>, name: &str| of.get(name).cloned().unwrap_or(Value::Null);
     let names = a.keys().chain(b.keys());
