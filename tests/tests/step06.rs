@@ -306,6 +306,25 @@ fn a_slow_disk_ends_no_run() {
 }
 
 #[test]
+fn a_finished_checkpoint_is_exported_without_training_and_goes_on_from_its_export() {
+    let dir = tempfile::tempdir().unwrap();
+    small_checkpoint(dir.path());
+    let (ck, hf) = (dir.path().display(), dir.path().join("hf"));
+    let run_as = |flags: &[String]| {
+        let config = parse(6, flags).unwrap();
+        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    };
+    let layout = "--dp 1 --pp 1 --cp 1 --tp 1";
+    let export = format!("{BATCH} {layout} --steps 4 --resume {ck} --export-hf {}", hf.display());
+    run_as(&flags(false, &export));
+    // Its config spells out what the checkpoint's leaves to a default.
+    let go_on = format!("{BATCH} {layout} --dtype f64 --seq-len 16 --sample 0 --lr 1e-2");
+    let go_on = format!("{go_on} --hf-model {} --resume {ck} --save {ck}", hf.display());
+    run_as(&go_on.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    assert!(dir.path().join("step-000006/checkpoint.json").exists());
+}
+
+#[test]
 fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
     for tied in [false, true] {
         // Into an empty directory, and over exports with more files and with fewer.

@@ -47,6 +47,14 @@ fn one_that_this_run_would_write_is_in_the_way() {
 }
 
 #[test]
+fn a_finished_one_can_still_be_sampled_and_exported() {
+    let dir = checkpoints(&[2, 4], |_| ());
+    let args = "--steps 4 --save DIR/ck --save-every 2 --resume DIR/ck --export-hf DIR/hf";
+    parse(dir.path(), args).unwrap();
+    assert_snapshot!(refused(dir.path(), "--steps 3 --resume DIR/ck"), @"resume DIR/ck: steps is 3, but DIR/ck/step-000004 has made 4 already");
+}
+
+#[test]
 fn the_data_must_be_as_many() {
     let dir = checkpoints(&[4], |_| ());
     std::fs::write(dir.path().join("other.txt"), "text ".repeat(999)).unwrap();

@@ -41,8 +41,9 @@ fn resume(config: &Config, path: &Path) -> Result<usize> {
         samples == ours,
         "{shown} was made with data of {samples} samples, but these have {ours}: they are others"
     );
+    // As many are no mistake: a finished model may still be sampled and exported.
     let steps = config.train.steps;
-    ensure!(step < steps, "steps is {steps}, but {shown} has made {step} already");
+    ensure!(step <= steps, "steps is {steps}, but {shown} has made {step} already");
     Ok(step)
 }
 
