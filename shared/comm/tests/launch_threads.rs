@@ -62,7 +62,7 @@ fn who_waits_for_a_disk_waits_as_long_as_it_takes() {
         5 => bail!("the disk is full"),
         _ => Ok(mesh.patient.barrier()?),
     });
-    assert_eq!(error, "rank dp0 pp1 cp0 tp1: the disk is full");
+    assert_eq!(error, "rank dp0 pp1 cp0 tp1 failed: the disk is full");
 }
 
 #[test]
