@@ -8,7 +8,9 @@ use common::{Model, assert_launchers_agree, flags, layout_flags, layouts, withou
 use parity::{Bound, Record, Tensors, compare, parse, record, whole};
 use proptest::prelude::*;
 use std::path::Path;
+use step06::optimizer::Optimizer;
 use step06::train::{Trainer, run};
+use step06::{checkpoint, hugging_face};
 use tch::{Kind, Tensor};
 
 /// Layers for as many stages, and no more: the grid is large.
@@ -233,23 +235,126 @@ fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
 }
 
 #[test]
+fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for dir in &dirs {
+        small_checkpoint(dir.path());
+    }
+    // One node has seen a later checkpoint come, or disappear; the others have not.
+    let later = |dir: &Path| {
+        let resume = format!("--resume {0} --save {0}", dir.display());
+        let run_flags = format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 {resume}");
+        let config = parse(6, &flags(false, &run_flags)).unwrap();
+        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    };
+    let updates = || {
+        let [first, second] = [&dirs[0], &dirs[1]].map(|dir| dir.path().to_owned());
+        let resume = format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 1 --resume {}", first.display());
+        let config = parse(6, &flags(false, &resume)).unwrap();
+        comm::launch(&config.launch(), move |mesh| {
+            let mut config = config.clone();
+            if mesh.rank == 1 {
+                config.run.resume = Some(second.clone());
+            }
+            Ok(Trainer::new(&config, mesh)?.updates())
+        })
+    };
+    later(dirs[1].path());
+    assert_eq!(updates().unwrap(), [4, 4]);
+    later(dirs[0].path());
+    assert_eq!(updates().unwrap(), [6, 6]);
+    std::fs::remove_dir_all(dirs[1].path().join("step-000006")).unwrap();
+    let error = format!("{:#}", updates().unwrap_err());
+    let expected = "rank dp1 pp0 cp0 tp0 failed: rank 0 goes on from one that is not here: cannot";
+    assert!(error.contains(expected) && error.contains("step-000006"), "{error}");
+}
+
+#[test]
+fn a_slow_disk_ends_no_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let timeout = std::time::Duration::from_millis(300);
+    let run_flags = format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 1 --timeout 0.3");
+    let config = parse(6, &flags(false, &run_flags)).unwrap();
+    let at = dir.path().to_owned();
+    comm::launch(&config.launch(), move |mesh| {
+        let mut trainer = Trainer::new(&config, mesh)?;
+        trainer.step()?;
+        let (save, hf) = (at.join("save"), at.join("hf"));
+        for slow in [0, 1] {
+            // As if it had long been at its disk.
+            let wait = || {
+                if mesh.rank == slow {
+                    std::thread::sleep(3 * timeout);
+                }
+            };
+            let save = save.join(slow.to_string());
+            wait();
+            trainer.save(&save)?;
+            assert!(save.join("step-000001/checkpoint.json").exists());
+            wait();
+            hugging_face::export(&hf, trainer.model.parameters(), &config, mesh)?;
+            assert!(hf.join("config.json").exists());
+            wait();
+            let parameters = trainer.model.parameters();
+            let mut optimizer = Optimizer::new(parameters, 0.1);
+            let step = checkpoint::resume(&save, parameters, &mut optimizer, &config, mesh)?;
+            assert_eq!(step, 1);
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_finished_checkpoint_is_exported_without_training_and_goes_on_from_its_export() {
+    let dir = tempfile::tempdir().unwrap();
+    small_checkpoint(dir.path());
+    let (ck, hf) = (dir.path().display(), dir.path().join("hf"));
+    let run_as = |flags: &[String]| {
+        let config = parse(6, flags).unwrap();
+        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    };
+    let layout = "--dp 1 --pp 1 --cp 1 --tp 1";
+    let export = format!("{BATCH} {layout} --steps 4 --resume {ck} --export-hf {}", hf.display());
+    run_as(&flags(false, &export));
+    // Its config spells out what the checkpoint's leaves to a default.
+    let go_on = format!("{BATCH} {layout} --dtype f64 --seq-len 16 --sample 0 --lr 1e-2");
+    let go_on = format!("{go_on} --hf-model {} --resume {ck} --save {ck}", hf.display());
+    run_as(&go_on.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    assert!(dir.path().join("step-000006/checkpoint.json").exists());
+}
+
+#[test]
 fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
     for tied in [false, true] {
+        // Into an empty directory, and over exports with more files and with fewer.
         let dir = tempfile::tempdir().unwrap();
-        let (hf, steps) = (dir.path().display(), "--global-batch 2 --micro-batch 1 --steps 2");
-        let export = format!("{steps} --dp 1 --pp 2 --cp 1 --tp 4 --export-hf {hf}");
-        let config = parse(6, &flags(tied, &export)).unwrap();
-        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
-        let trained = whole(steps, &record(6, &flags(tied, &export)).unwrap());
+        let layouts =
+            [(1, "--dp 2 --pp 1 --tp 1"), (2, "--dp 1 --pp 2 --tp 4"), (1, "--dp 1 --pp 1 --tp 2")];
+        for (seed, (files, layout)) in layouts.into_iter().enumerate() {
+            let steps = "--global-batch 2 --micro-batch 1 --steps 2 --cp 1";
+            let hf = dir.path().display();
+            let export = format!("{steps} {layout} --seed {seed} --export-hf {hf}");
+            let config = parse(6, &flags(tied, &export)).unwrap();
+            comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+            let trained = whole(steps, &record(6, &flags(tied, &export)).unwrap());
 
-        let load = format!("--hf-model {hf} --dtype f64 --seq-len 16 --sample 0 --steps 1");
-        let load: Vec<String> = load.split(' ').map(str::to_owned).collect();
-        let config = parse(1, &load).unwrap();
-        assert_eq!(config.model.tie_word_embeddings, tied);
-        let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
-        for parameter in one.model.parameters() {
-            let theirs = &trained[&format!("step 2: weight of {}", parameter.name)];
-            assert!(theirs.equal(&parameter.tensor.detach()), "{}", parameter.name);
+            let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+            let is_weights = |name: &String| name.ends_with(".safetensors");
+            let weights = names.filter_map(|name| name.into_string().ok()).filter(is_weights);
+            assert_eq!(weights.count(), files, "{layout}");
+            assert_eq!(dir.path().join("model.safetensors.index.json").exists(), files > 1);
+
+            let load = format!("--hf-model {hf} --dtype f64 --seq-len 16 --sample 0 --steps 1");
+            let load: Vec<String> = load.split(' ').map(str::to_owned).collect();
+            let config = parse(1, &load).unwrap();
+            assert_eq!(config.model.tie_word_embeddings, tied);
+            let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+            for parameter in one.model.parameters() {
+                let theirs = &trained[&format!("step 2: weight of {}", parameter.name)];
+                let same = theirs.equal(&parameter.tensor.detach());
+                assert!(same, "{} after {layout}", parameter.name);
+            }
         }
     }
 }

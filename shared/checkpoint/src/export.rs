@@ -1,9 +1,10 @@
 //! Writing a model as Hugging Face does.
 
-use crate::{LlamaConfig, safetensors_dir};
+use crate::LlamaConfig;
+use crate::safetensors_dir::{self, INDEX, WEIGHTS};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -47,7 +48,7 @@ pub fn write_weights(
     tensors: &[(String, Tensor)],
 ) -> Result<Vec<(String, String, u64)>> {
     let name = match files {
-        1 => "model.safetensors".to_owned(),
+        1 => WEIGHTS.to_owned(),
         _ => format!("model-{:05}-of-{files:05}.safetensors", file + 1),
     };
     let (path, partial) = (dir.join(&name), dir.join(format!(".{name}.partial")));
@@ -58,12 +59,32 @@ pub fn write_weights(
     Ok(tensors.iter().map(|(tensor, t)| (tensor.clone(), name.clone(), bytes(t))).collect())
 }
 
-/// Writes `model.safetensors.index.json`, which says in which file each tensor is.
-pub fn write_index(dir: &Path, entries: &[(String, String, u64)]) -> Result<()> {
-    let total: u64 = entries.iter().map(|(_, _, bytes)| bytes).sum();
-    let map: BTreeMap<_, _> = entries.iter().map(|(tensor, file, _)| (tensor, file)).collect();
-    let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
-    write(&dir.join("model.safetensors.index.json"), &serde_json::to_vec_pretty(&index)?)
+/// Ends an export whose files are all written, as `entries` say: writes the index of more than one
+/// file, and removes what an export before it has left, which a reader could take for these weights.
+pub fn finish_weights(dir: &Path, entries: &[(String, String, u64)]) -> Result<()> {
+    let mut files: BTreeSet<&str> = entries.iter().map(|(_, file, _)| file.as_str()).collect();
+    if files.len() > 1 {
+        let total: u64 = entries.iter().map(|(_, _, bytes)| bytes).sum();
+        let map: BTreeMap<_, _> = entries.iter().map(|(tensor, file, _)| (tensor, file)).collect();
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
+        write(&dir.join(INDEX), &serde_json::to_vec_pretty(&index)?)?;
+        files.insert(INDEX);
+    }
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if is_weights(&name) && !files.contains(name.as_str()) {
+            let old = dir.join(name);
+            fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a Hugging Face model's weights may be in a file of this name.
+fn is_weights(name: &str) -> bool {
+    let shard = || name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-");
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    [WEIGHTS, INDEX].contains(&name) || shard().is_some_and(|(n, of)| number(n) && number(of))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

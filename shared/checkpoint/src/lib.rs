@@ -5,9 +5,10 @@ mod export;
 mod safetensors_dir;
 pub mod saved;
 mod seeded;
+mod shapes;
 
 pub use config::{LlamaConfig, RopeScaling};
-pub use export::{write_index, write_weights};
+pub use export::{finish_weights, write_weights};
 
 use anyhow::{Context, Result};
 use safetensors_dir::SafetensorsDir;
@@ -40,6 +41,17 @@ impl Weights {
     /// The weights in `model.safetensors`, or in the shards of `model.safetensors.index.json`.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         Ok(Self { source: Source::Directory(SafetensorsDir::open(dir)?), kind, device })
+    }
+
+    /// Whether these are the weights of the model `config`: all of them and no others, each of its shape.
+    ///
+    /// # Errors
+    /// One sentence that names the first which is not.
+    pub fn check(&self, config: &LlamaConfig) -> Result<()> {
+        match &self.source {
+            Source::Seeded { .. } => Ok(()), // as many as are asked for, in any shape
+            Source::Directory(dir) => dir.check(config),
+        }
     }
 
     /// The whole tensor `name`, which must have this shape; a leaf that requires a gradient.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use safetensors::slice::TensorIndexer;
-use safetensors::tensor::{Metadata, TensorView};
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -13,6 +13,11 @@ use std::ops::{Bound, Range};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+
+/// The name of a file of weights that is the only one.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+/// The name of the file that says in which of several each tensor is.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// The mapped files of one model, and which of them holds what.
 pub(crate) struct SafetensorsDir {
@@ -64,8 +69,8 @@ struct Index {
 impl SafetensorsDir {
     /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        let index = dir.join("model.safetensors.index.json");
-        let mut names = vec!["model.safetensors".to_owned()];
+        let index = dir.join(INDEX);
+        let mut names = vec![WEIGHTS.to_owned()];
         let mut promised = BTreeMap::new();
         if index.exists() && !dir.join(&names[0]).exists() {
             let text = std::fs::read_to_string(&index)
@@ -94,14 +99,36 @@ impl SafetensorsDir {
     /// Reads a slice of `name`, whose whole shape must be `shape`, in the file's dtype. Touches
     /// only the bytes of the slice.
     pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
-        let file = &self.files[*self.index.get(name).context("is not in the model's files")?];
-        file.read(name, shape, slice)
+        self.file(name)?.read(name, shape, slice)
+    }
+
+    /// Whether [`SafetensorsDir::read`] would find `name`.
+    ///
+    /// # Errors
+    /// Those that reading would have.
+    pub(crate) fn find(&self, name: &str, shape: &[i64]) -> Result<()> {
+        self.file(name)?.find(name, shape).map(drop)
+    }
+
+    /// Of all tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.index.keys()
+    }
+
+    /// A tensor as it stands in its file.
+    pub(crate) fn bytes(&self, name: &str) -> Result<&[u8]> {
+        let file = self.file(name)?;
+        let info = file.metadata.info(name).context("is not in the model's files")?;
+        Ok(&file.bytes[file.start..][info.data_offsets.0..info.data_offsets.1])
+    }
+
+    fn file(&self, name: &str) -> Result<&Mapped> {
+        Ok(&self.files[*self.index.get(name).context("is not in the model's files")?])
     }
 }
 
 impl Mapped {
-    /// As [`SafetensorsDir::read`], from this file.
-    pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
+    fn find(&self, name: &str, shape: &[i64]) -> Result<(&TensorInfo, Kind)> {
         let info = self.metadata.info(name).context("is not in the model's files")?;
         let found: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
         ensure!(found == shape, "has shape {found:?} where the config says {shape:?}");
@@ -112,6 +139,12 @@ impl Mapped {
             Dtype::BF16 => Kind::BFloat16,
             other => bail!("has dtype {other:?}; F64, F32, F16 and BF16 can be loaded"),
         };
+        Ok((info, kind))
+    }
+
+    /// As [`SafetensorsDir::read`], from this file.
+    pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
+        let (info, kind) = self.find(name, shape)?;
         let (begin, end) = info.data_offsets;
         let bytes = &self.bytes[self.start + begin..self.start + end];
         let view = TensorView::new(info.dtype, info.shape.clone(), bytes)?;

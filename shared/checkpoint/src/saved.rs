@@ -4,9 +4,14 @@
 //! says what stands where. All of it is written under another name, and renamed when it is complete:
 //! a directory with the right name is a whole checkpoint, whenever the run was interrupted.
 
+mod names;
+
+pub use names::named_in;
+
 use crate::LlamaConfig;
 use crate::safetensors_dir::{self, Mapped};
 use anyhow::{Context, Result, bail, ensure};
+use names::{name_of, newest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -67,7 +72,7 @@ pub struct Draft {
 impl Draft {
     /// The checkpoint of `step` in `dir`, on any rank.
     pub fn new(dir: &Path, step: usize) -> Self {
-        let name = format!("step-{step:06}");
+        let name = name_of(step);
         Self { partial: dir.join(format!(".{name}.partial")), target: dir.join(name) }
     }
 
@@ -120,7 +125,23 @@ impl Saved {
     /// # Errors
     /// Where there is none, or a file of it is missing or has not the length that it had.
     pub fn open(dir: &Path) -> Result<Self> {
-        let dir = if dir.join(MANIFEST).exists() { dir.to_owned() } else { newest(dir)? };
+        let is_one = dir.join(MANIFEST).exists();
+        Self::load(if is_one { dir.to_owned() } else { newest(dir)? })
+    }
+
+    /// The checkpoint of `step` updates: `dir`, or the one in it.
+    ///
+    /// # Errors
+    /// Those of [`Saved::open`], and where `dir` is a checkpoint of other updates.
+    pub fn open_step(dir: &Path, step: usize) -> Result<Self> {
+        let is_one = dir.join(MANIFEST).exists();
+        let saved = Self::load(if is_one { dir.to_owned() } else { dir.join(name_of(step)) })?;
+        let made = saved.progress().step;
+        ensure!(made == step, "{} has made {made} updates, not {step}", dir.display());
+        Ok(saved)
+    }
+
+    fn load(dir: PathBuf) -> Result<Self> {
         let shown = dir.display();
         let text = fs::read(dir.join(MANIFEST)).with_context(|| format!("cannot read {shown}"))?;
         let manifest: Manifest = serde_json::from_slice(&text)
@@ -205,21 +226,6 @@ impl Held {
             _ => 0..self.shape[dim],
         }
     }
-}
-
-/// The last complete checkpoint in `dir`.
-fn newest(dir: &Path) -> Result<PathBuf> {
-    let shown = dir.display();
-    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {shown}"))?;
-    let complete = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_prefix("step-").is_some_and(|n| n.parse::<usize>().is_ok())
-            && path.join(MANIFEST).exists()
-    };
-    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let number = |path: &PathBuf| path.to_string_lossy().rsplit('-').next()?.parse::<usize>().ok();
-    let newest = paths.filter(complete).max_by_key(number);
-    newest.with_context(|| format!("{shown} holds no complete checkpoint"))
 }
 
 /// Length and SHA-256 of a file.

@@ -8,7 +8,12 @@ const CONFIG: &str = r#"{"model_type": "llama", "vocab_size": 40, "hidden_size":
     "intermediate_size": 32, "num_hidden_layers": 8, "num_attention_heads": 4}"#;
 
 fn config() -> LlamaConfig {
-    LlamaConfig::from_hf_json(CONFIG).unwrap()
+    config_with("")
+}
+
+fn config_with(more: &str) -> LlamaConfig {
+    let body = CONFIG.trim_end().trim_end_matches('}');
+    LlamaConfig::from_hf_json(&format!("{body}{more}}}")).unwrap()
 }
 
 fn seeded(seed: u64) -> Weights {
@@ -112,6 +117,51 @@ fn missing_misshapen_and_torn_files_are_named() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     assert!(text(open().err().unwrap()).contains("not a whole safetensors file"));
+}
+
+#[test]
+fn the_weights_of_a_directory_are_those_of_its_model() {
+    let config = |more: &str| LlamaConfig { num_hidden_layers: 2, ..config_with(more) };
+    let (tied, untied) = (config(r#", "tie_word_embeddings": true"#), config(""));
+    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+    let named = untied.weights().map(|(name, shape)| (name, random(&shape)));
+    let all: Vec<(String, Tensor)> = named.collect();
+    assert_eq!(all.len(), 2 * 9 + 3);
+    let answer = |config: &LlamaConfig, tensors: &[(String, Tensor)]| {
+        let dir = tempfile::tempdir().unwrap();
+        Tensor::write_safetensors(tensors, dir.path().join("model.safetensors")).unwrap();
+        let weights = Weights::open(dir.path(), Kind::Float, Device::Cpu).unwrap();
+        weights.check(config).map_err(|error| format!("{error:#}"))
+    };
+    let but = |name: &str, tensor: Option<Tensor>| -> Vec<(String, Tensor)> {
+        let others = all.iter().filter(|(other, _)| other != name);
+        let others = others.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        others.chain(tensor.map(|tensor| (name.to_owned(), tensor))).collect()
+    };
+    assert_eq!(answer(&untied, &all), Ok(()));
+
+    let q = "model.layers.1.self_attn.q_proj.weight";
+    let missing = Err(format!("weight {q}: is not in the model's files"));
+    assert_eq!(answer(&untied, &but(q, None)), missing);
+    let shape = Err(format!("weight {q}: has shape [24, 12] where the config says [24, 24]"));
+    assert_eq!(answer(&untied, &but(q, Some(random(&[24, 12])))), shape);
+    let integers = Err(format!("weight {q}: has dtype I64; F64, F32, F16 and BF16 can be loaded"));
+    let tensor = random(&[24, 24]).to_kind(Kind::Int64);
+    assert_eq!(answer(&untied, &but(q, Some(tensor))), integers);
+    let fewer = LlamaConfig { num_hidden_layers: 1, ..untied.clone() };
+    let more =
+        "weight model.layers.1.input_layernorm.weight is in the model's files, but has no place";
+    assert!(answer(&fewer, &all).unwrap_err().starts_with(more));
+    let angles = but("model.layers.0.self_attn.rotary_emb.inv_freq", Some(random(&[3])));
+    assert_eq!(answer(&untied, &angles), Ok(()));
+
+    // A head that is tied and written all the same must be the embedding.
+    let head = "lm_head.weight";
+    assert_eq!(answer(&tied, &but(head, None)), Ok(()));
+    let other = "tie_word_embeddings is true, but lm_head.weight is not model.embed_tokens.weight";
+    assert_eq!(answer(&tied, &all), Err(other.to_owned()));
+    assert_eq!(answer(&tied, &but(head, Some(all[0].1.copy()))), Ok(()));
+    assert!(answer(&untied, &but(head, None)).unwrap_err().contains(head));
 }
 
 #[test]

@@ -71,6 +71,7 @@ pub fn parse(
     device::choose(&mut config, &env)?;
     if !config.run.dry_run {
         config.open_data()?;
+        validate::checkpoints(&config)?;
     }
     Ok(config)
 }

@@ -2,7 +2,9 @@
 
 mod files;
 mod model;
+mod outputs;
 mod parallel;
+mod resume;
 mod run;
 mod train;
 
@@ -17,4 +19,10 @@ pub(crate) fn validate(config: &Config, env: impl Fn(&str) -> Option<String>) ->
         files::check(config)?; // a dry run reads and writes none: they may be on another machine
     }
     run::check(config, env)
+}
+
+/// Once the data are open: the checkpoint that the run goes on from, and those that it will write.
+pub(crate) fn checkpoints(config: &Config) -> Result<()> {
+    let start = resume::check(config)?;
+    outputs::check(config, start)
 }

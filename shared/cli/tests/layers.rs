@@ -179,8 +179,11 @@ fn a_hugging_face_directory_gives_the_architecture() {
         "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
         "rms_norm_eps": 1e-5, "max_position_embeddings": 512}"#;
     std::fs::write(dir.path().join("config.json"), json).unwrap();
-    // The smallest safetensors file: a header of two bytes, and no tensors.
-    std::fs::write(dir.path().join("model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+    let model = checkpoint::LlamaConfig::from_hf_json(json).unwrap();
+    let zeros = |shape: Vec<i64>| tch::Tensor::zeros(shape, (tch::Kind::Float, tch::Device::Cpu));
+    let weights: Vec<_> = model.weights().map(|(name, shape)| (name, zeros(shape))).collect();
+    let path = dir.path().join("model.safetensors");
+    tch::Tensor::write_safetensors(&weights, path).unwrap();
     let path = dir.path().to_str().unwrap();
     let config = with_file(1, "[model]\nhidden_size = 1024", &["--hf-model", path]);
     assert_eq!((config.model.hidden_size, config.model.kv_heads()), (64, 4));

@@ -186,6 +186,10 @@ fn files_and_directories() {
     let torn = dir();
     std::fs::write(torn.path().join("hf/model.safetensors"), "torn").unwrap();
     assert_snapshot!(refused_by(1, "--hf-model DIR/hf", &[], torn.path()), @"hf-model DIR/hf: DIR/hf/model.safetensors is not a whole safetensors file: header too small");
+    let weights = tch::Tensor::zeros([300, 32], (tch::Kind::Float, tch::Device::Cpu));
+    let other = torn.path().join("hf/model.safetensors");
+    tch::Tensor::write_safetensors(&[("model.embed_tokens.weight", weights)], other).unwrap();
+    assert_snapshot!(refused_by(1, "--hf-model DIR/hf", &[], torn.path()), @"hf-model DIR/hf: weight model.embed_tokens.weight: has shape [300, 32] where the config says [300, 64]");
     assert_snapshot!(refused(1, "--metrics DIR/no/m.jsonl"), @"metrics DIR/no/m.jsonl: there is no directory DIR/no");
     assert_snapshot!(refused(1, "--metrics DIR"), @"metrics DIR is a directory, but must be a file");
     assert_snapshot!(refused(1, "--trace DIR/no/t.json"), @"trace DIR/no/t.json: there is no directory DIR/no");
@@ -196,6 +200,13 @@ fn files_and_directories() {
     assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 0"), @"eval-batches is 0, but must be at least 1");
     assert_snapshot!(refused(5, "--eval-every 1"), @"--eval-every comes with step06: step05 has no such flag");
     assert_snapshot!(refused(6, "--export-hf DIR/x.csv"), @"export-hf DIR/x.csv is not a directory");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to() {
+    assert_snapshot!(refused(6, "--save /proc/nope"), @"save /proc/nope cannot be written to: No such file or directory (os error 2)");
+    assert_snapshot!(refused(6, "--export-hf /proc/nope"), @"export-hf /proc/nope cannot be written to: No such file or directory (os error 2)");
+    assert_snapshot!(refused(6, "--save DIR/x.csv/ck"), @"save DIR/x.csv/ck cannot be written to: Not a directory (os error 20)");
 }
 
 #[test]

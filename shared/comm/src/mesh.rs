@@ -28,6 +28,9 @@ pub struct Mesh {
     pub coords: Coords,
     /// Every rank: for control (losses to show, norms, barriers), not for the bulk.
     pub world: Group,
+    /// Every rank again, and no limit to a wait: for those that wait while others read or write files,
+    /// which takes what it takes. That a rank has failed or died ends these waits too.
+    pub patient: Group,
     pub dp: Group,
     pub pp: Group,
     pub cp: Group,
@@ -104,6 +107,14 @@ impl Mesh {
         // With cp gradients go over data, and nothing over dp. (What did would connect it then.)
         let dp_used = (layout.cp == 1).then_some(Ring::None);
         let dp = group(1, "dp", members.dp, dp_used)?;
+        let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
+        let everyone = GroupSpec {
+            id: 6,
+            name: "world",
+            members: members.world.clone(),
+            names: names.clone(),
+        };
+        let patient = Group::new(everyone, rank, transport, abort, Duration::MAX, trace.clone());
         let data = match layout.cp {
             1 => dp.clone(),
             _ => group(5, "data", members.data, Some(Ring::None))?,
@@ -113,6 +124,7 @@ impl Mesh {
             layout,
             coords: layout.coords(rank),
             world: group(0, "world", members.world, None)?, // for control, on the CPU
+            patient,
             dp,
             // Activations go up, gradients down; from end to end goes the gradient of a tied embedding.
             pp: group(2, "pp", members.pp, Some(Ring::Both))?,
@@ -147,10 +159,10 @@ impl Mesh {
     /// collective: all ranks call it, and what they record afterwards is not in the file.
     pub fn write_trace(&self, path: &Path) -> anyhow::Result<()> {
         let traces = self.gather_traces()?;
-        match self.is_leader() {
-            true => report::write_trace(path, &traces),
-            false => Ok(()),
+        if self.is_leader() {
+            report::write_trace(path, &traces)?;
         }
+        Ok(self.patient.barrier()?)
     }
 
     /// Gathers every rank's trace on rank 0, which draws the last training step in it; `None` where
@@ -174,21 +186,21 @@ impl Mesh {
     }
 
     /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere. A collective, for control and
-    /// not for the bulk.
+    /// not for the bulk; it waits as [`Mesh::patient`] does.
     pub fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
         if !self.is_leader() {
             let length = Tensor::from_slice(&[mine.len() as i64]); // [1]
-            self.world.send(&length, 0)?;
-            self.world.send(&Tensor::from_slice(&mine), 0)?; // [bytes]
+            self.patient.send(&length, 0)?;
+            self.patient.send(&Tensor::from_slice(&mine), 0)?; // [bytes]
             return Ok(Vec::new());
         }
         let mut all = vec![mine];
         for from in 1..self.world.size() {
             let length = Tensor::zeros([1], (Kind::Int64, Device::Cpu)); // [1]
-            self.world.recv(&length, from)?;
+            self.patient.recv(&length, from)?;
             let length = length.int64_value(&[0]);
             let theirs = Tensor::zeros([length], (Kind::Uint8, Device::Cpu)); // [bytes]
-            self.world.recv(&theirs, from)?;
+            self.patient.recv(&theirs, from)?;
             let mut bytes = vec![0; length as usize];
             theirs.copy_data(&mut bytes, length as usize);
             all.push(bytes);

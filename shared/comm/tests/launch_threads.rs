@@ -42,6 +42,30 @@ fn results_come_in_rank_order_and_threads_bear_coordinates() {
 }
 
 #[test]
+fn who_waits_for_a_disk_waits_as_long_as_it_takes() {
+    let timeout = Duration::from_millis(100);
+    let hurried = Launch { timeout, ..world(Layout { dp: 3, ..Layout::default() }) };
+    let gathered = launch(&hurried, move |mesh| {
+        if mesh.rank == 1 {
+            std::thread::sleep(4 * timeout);
+        }
+        let gathered = mesh.gather(vec![mesh.rank as u8])?;
+        if mesh.is_leader() {
+            std::thread::sleep(4 * timeout);
+        }
+        mesh.patient.barrier()?;
+        Ok(gathered)
+    });
+    assert_eq!(gathered.unwrap()[0], [[0], [1], [2]]);
+
+    let error = failure(SIXTEEN, |mesh| match mesh.rank {
+        5 => bail!("the disk is full"),
+        _ => Ok(mesh.patient.barrier()?),
+    });
+    assert_eq!(error, "rank dp0 pp1 cp0 tp1 failed: the disk is full");
+}
+
+#[test]
 fn every_group_joins_the_ranks_it_should() {
     let sums = launch(&world(SIXTEEN), |mesh| {
         let groups = [&mesh.world, &mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp, &mesh.data];

@@ -17,8 +17,8 @@ use crate::optimizer::Optimizer;
 /// Weight, first and second moment: what is kept of each parameter, and how it is called.
 const KEPT: [&str; 3] = ["", ".exp_avg", ".exp_avg_sq"];
 
-/// Writes the checkpoint of `step` updates to `dir`. A collective; when it returns on rank 0, the
-/// checkpoint is there, and until then the one before is the newest.
+/// Writes the checkpoint of `step` updates to `dir`. A collective; when it returns, the checkpoint is
+/// there, and until then the one before is the newest.
 pub fn save(
     dir: &Path,
     step: usize,
@@ -31,7 +31,7 @@ pub fn save(
     if mesh.is_leader() {
         draft.begin()?;
     }
-    mesh.world.barrier()?; // now the directory is there
+    mesh.patient.barrier()?; // now the directory is there
     let mut part = vec![];
     if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
         let (mut held, mut tensors) = (vec![], vec![]);
@@ -55,7 +55,7 @@ pub fn save(
         let parts = parts.collect::<Result<Vec<Part>, _>>().context("a rank's part")?;
         draft.commit(&config.model, config.progress(step), parts)?;
     }
-    Ok(())
+    Ok(mesh.patient.barrier()?) // nobody trains on and waits there for those who still write
 }
 
 /// Puts weights and optimiser where the newest checkpoint in `dir` left them, and returns how many
@@ -67,11 +67,19 @@ pub fn resume(
     config: &Config,
     mesh: &Mesh,
 ) -> Result<usize> {
-    let saved = Saved::open(dir)?;
+    // What is the newest, nodes may see differently: rank 0 says which it is.
+    let first = mesh.is_leader().then(|| Saved::open(dir)).transpose()?;
+    let chosen = Tensor::from(first.as_ref().map_or(0, |saved| saved.progress().step as i64));
+    mesh.patient.broadcast(&chosen, 0)?;
+    let step = chosen.int64_value(&[]) as usize;
+    let saved = match first {
+        Some(saved) => saved,
+        None => Saved::open_step(dir, step).context("rank 0 goes on from one that is not here")?,
+    };
     let (then, now) = (saved.progress().samples, config.progress(0).samples);
     ensure!(then == now, "the data had {then} samples, and now have {now}: they are others");
     saved.verify(mesh.rank, mesh.world.size())?;
-    mesh.world.barrier()?; // the other files are unchanged too
+    mesh.patient.barrier()?; // the other files are unchanged too
     for (parameter, moments) in parameters.iter().zip(optimizer.moments(parameters)) {
         let [exp_avg, exp_avg_sq] = moments;
         for (what, tensor) in KEPT.iter().zip([&parameter.tensor, &exp_avg, &exp_avg_sq]) {
@@ -79,8 +87,8 @@ pub fn resume(
             tensor.detach().copy_(&read);
         }
     }
-    let step = saved.progress().step;
     optimizer.set_step(step);
+    mesh.patient.barrier()?; // nobody trains on and waits there for those who still read
     Ok(step)
 }
 

@@ -1,6 +1,6 @@
 //! The trained model as Hugging Face would write it.
 
-use ::checkpoint::{write_index, write_weights};
+use ::checkpoint::{finish_weights, write_weights};
 use anyhow::{Context, Result};
 use cli::Config;
 use comm::Mesh;
@@ -15,7 +15,7 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
     if mesh.is_leader() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    mesh.world.barrier()?; // now the directory is there
+    mesh.patient.barrier()?; // now the directory is there
     let mut entries = vec![];
     if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
         let mut tensors = vec![];
@@ -30,15 +30,13 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
     }
     let all = mesh.gather(entries)?;
     if mesh.is_leader() {
-        if mesh.layout.pp > 1 {
-            let written = all.iter().filter(|bytes| !bytes.is_empty());
-            let entries: Vec<Vec<_>> =
-                written.map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?;
-            write_index(dir, &entries.concat())?;
-        }
+        let written = all.iter().filter(|bytes| !bytes.is_empty());
+        let entries: Vec<Vec<_>> =
+            written.map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?;
+        finish_weights(dir, &entries.concat())?;
         config.model.write_hf(dir, config.weights_kind())?;
     }
-    Ok(())
+    Ok(mesh.patient.barrier()?)
 }
 
 /// All of a parameter, on the first tp rank; `None` on the others.

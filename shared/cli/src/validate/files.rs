@@ -1,10 +1,8 @@
-//! Files that must be there, and directories to write to.
+//! Files that must be there, or that can be written.
 
 use crate::Config;
-use anyhow::{Context, Result, bail, ensure};
-use checkpoint::saved::{Progress, Saved};
-use checkpoint::{LlamaConfig, Weights};
-use serde_json::{Map, Value};
+use anyhow::{Context, Result, ensure};
+use checkpoint::Weights;
 use std::path::Path;
 
 /// The most a little-endian u16 can name.
@@ -29,59 +27,13 @@ pub(super) fn check(config: &Config) -> Result<()> {
         );
         // Only the headers are read here.
         Weights::open(dir, config.weights_kind(), config.device())
+            .and_then(|weights| weights.check(&config.model))
             .with_context(|| format!("hf-model {}", dir.display()))?;
     }
     for (name, path) in [("metrics", &run.metrics), ("trace", &run.trace)] {
         path.as_deref().map_or(Ok(()), |path| writable_file(name, path))?;
     }
-    for (name, path) in [("save", &run.save), ("export-hf", &run.export_hf)] {
-        if let Some(path) = path {
-            let shown = path.display();
-            ensure!(!path.exists() || path.is_dir(), "{name} {shown} is not a directory");
-        }
-    }
-    if let Some(path) = &run.resume {
-        resume(config, path).with_context(|| format!("resume {}", path.display()))?;
-    }
     Ok(())
-}
-
-/// A checkpoint must be whole, of this model, and end where this run's data go on.
-fn resume(config: &Config, path: &Path) -> Result<()> {
-    ensure!(path.is_dir(), "it is not a directory");
-    let saved = Saved::open(path)?;
-    let shown = saved.dir().display();
-    if let Some((field, theirs, ours)) = difference(saved.model(), &config.model)? {
-        bail!("{shown} is of a model with {field} {theirs}, but this one has {ours}");
-    }
-    let Progress { step, global_batch, seq_len, shuffle, .. } = *saved.progress();
-    let here = config.progress(step);
-    let same = |field: &str, theirs: usize, ours: usize| {
-        ensure!(
-            theirs == ours,
-            "{shown} was made with {field} {theirs}, and with {ours} its data would go on elsewhere"
-        );
-        Ok(())
-    };
-    same("global-batch", global_batch, here.global_batch)?;
-    same("seq-len", seq_len, here.seq_len)?;
-    ensure!(
-        shuffle == here.shuffle,
-        "{shown} was made with another order of the samples: shuffle or seed is not the same"
-    );
-    let steps = config.train.steps;
-    ensure!(step < steps, "steps is {steps}, but {shown} has made {step} already");
-    Ok(())
-}
-
-/// The first field in which two models differ: its name and both values.
-fn difference(a: &LlamaConfig, b: &LlamaConfig) -> Result<Option<(String, Value, Value)>> {
-    let [a, b] = [serde_json::to_value(a)?, serde_json::to_value(b)?];
-    let [a, b] = [a.as_object().context("a")?, b.as_object().context("b")?];
-    let value = |of: &Map<String, Value>, name: &str| of.get(name).cloned().unwrap_or(Value::Null);
-    let names = a.keys().chain(b.keys());
-    let mut all = names.map(|name| (name.clone(), value(a, name), value(b, name)));
-    Ok(all.find(|(_, a, b)| a != b))
 }
 
 fn file(name: &str, path: &Path) -> Result<()> {

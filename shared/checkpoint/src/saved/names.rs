@@ -1,0 +1,29 @@
+//! What checkpoints are called, and which there are.
+
+use super::MANIFEST;
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub(super) fn name_of(step: usize) -> String {
+    format!("step-{step:06}")
+}
+
+/// What is called like a checkpoint in `dir`, complete or not: updates made, and the path.
+pub fn named_in(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let named = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let name = path.file_name()?.to_str()?;
+        let step = name.strip_prefix("step-")?.parse().ok()?;
+        (name == name_of(step)).then(|| (step, path.clone()))
+    });
+    Ok(named.collect())
+}
+
+/// The last complete checkpoint in `dir`.
+pub(super) fn newest(dir: &Path) -> Result<PathBuf> {
+    let complete = named_in(dir)?.into_iter().filter(|(_, path)| path.join(MANIFEST).exists());
+    let newest = complete.max().map(|(_, path)| path);
+    newest.with_context(|| format!("{} holds no complete checkpoint", dir.display()))
+}

@@ -1,0 +1,43 @@
+//! Directories to write to. What cannot be written is found out here, and not when the training is done.
+
+use crate::Config;
+use anyhow::{Context, Result, ensure};
+use checkpoint::saved::named_in;
+use std::fs::{self, File};
+use std::path::Path;
+
+/// Makes the directories, and looks for checkpoints that would be in the way of a run which goes on
+/// after `start` updates. No rank trains before all have joined, and they join after this: what is
+/// there, an earlier run has left.
+pub(super) fn check(config: &Config, start: usize) -> Result<()> {
+    let (run, steps) = (&config.run, config.train.steps);
+    if let Some(dir) = &run.export_hf {
+        writable("export-hf", dir)?;
+    }
+    let Some(dir) = &run.save else { return Ok(()) };
+    writable("save", dir)?;
+    let every = run.save_every.unwrap_or(steps);
+    let will_be = |step: usize| step == steps || step.is_multiple_of(every);
+    let mut there = named_in(dir)?;
+    there.sort();
+    for (step, path) in there {
+        let (made, shown) = (start < step && step <= steps && will_be(step), path.display());
+        ensure!(
+            !made,
+            "save {}: {shown} is there already, and this run would write it: resume from it, or save elsewhere",
+            dir.display()
+        );
+    }
+    Ok(())
+}
+
+fn writable(name: &str, dir: &Path) -> Result<()> {
+    let shown = dir.display();
+    ensure!(!dir.exists() || dir.is_dir(), "{name} {shown} is not a directory");
+    let probe = dir.join(format!(".probe-{}", std::process::id()));
+    let made = fs::create_dir_all(dir).and_then(|()| File::create(&probe));
+    made.with_context(|| format!("{name} {shown} cannot be written to"))?;
+    // Where nodes share the directory, another may have used the name too, and removed it.
+    let _ = fs::remove_file(probe);
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! A checkpoint to go on from.
+
+use crate::Config;
+use anyhow::{Context, Result, bail, ensure};
+use checkpoint::LlamaConfig;
+use checkpoint::saved::{Progress, Saved};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// The updates made before this run begins: those of the checkpoint to go on from.
+pub(super) fn check(config: &Config) -> Result<usize> {
+    let Some(path) = &config.run.resume else { return Ok(0) };
+    resume(config, path).with_context(|| format!("resume {}", path.display()))
+}
+
+/// A checkpoint must be whole, of this model, and end where this run's data go on.
+fn resume(config: &Config, path: &Path) -> Result<usize> {
+    ensure!(path.is_dir(), "it is not a directory");
+    let saved = Saved::open(path)?;
+    let shown = saved.dir().display();
+    if let Some((field, theirs, ours)) = difference(saved.model(), &config.model)? {
+        bail!("{shown} is of a model with {field} {theirs}, but this one has {ours}");
+    }
+    let Progress { step, global_batch, seq_len, shuffle, samples } = *saved.progress();
+    let here = config.progress(step);
+    let same = |field: &str, theirs: usize, ours: usize| {
+        ensure!(
+            theirs == ours,
+            "{shown} was made with {field} {theirs}, and with {ours} its data would go on elsewhere"
+        );
+        Ok(())
+    };
+    same("global-batch", global_batch, here.global_batch)?;
+    same("seq-len", seq_len, here.seq_len)?;
+    ensure!(
+        shuffle == here.shuffle,
+        "{shown} was made with another order of the samples: shuffle or seed is not the same"
+    );
+    let ours = here.samples;
+    ensure!(
+        samples == ours,
+        "{shown} was made with data of {samples} samples, but these have {ours}: they are others"
+    );
+    // As many are no mistake: a finished model may still be sampled and exported.
+    let steps = config.train.steps;
+    ensure!(step <= steps, "steps is {steps}, but {shown} has made {step} already");
+    Ok(step)
+}
+
+/// The first field in which two models differ: its name and both values.
+fn difference(a: &LlamaConfig, b: &LlamaConfig) -> Result<Option<(String, Value, Value)>> {
+    // What one leaves to its default, the other may say.
+    let spelt_out = |model: &LlamaConfig| {
+        let (kv_heads, head_dim) = (Some(model.kv_heads()), Some(model.head_dim()));
+        serde_json::to_value(LlamaConfig {
+            num_key_value_heads: kv_heads,
+            head_dim,
+            ..model.clone()
+        })
+    };
+    let [a, b] = [spelt_out(a)?, spelt_out(b)?];
+    let [a, b] = [a.as_object().context("a")?, b.as_object().context("b")?];
+    let value = |of: &Map<String, Value>, name: &str| of.get(name).cloned().unwrap_or(Value::Null);
+    let names = a.keys().chain(b.keys());
+    let mut all = names.map(|name| (name.clone(), value(a, name), value(b, name)));
+    Ok(all.find(|(_, a, b)| a != b))
+}

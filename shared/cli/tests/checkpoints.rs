@@ -1,0 +1,71 @@
+//! Which checkpoints a run may go on from, and which would be in its way.
+
+use checkpoint::LlamaConfig;
+use checkpoint::saved::Draft;
+use cli::{Config, Program, Refusal};
+use comm::Layout;
+use insta::assert_snapshot;
+use std::path::Path;
+
+/// What step06 makes of `args`, where DIR is `dir`: the settings, or its refusal.
+fn parse(dir: &Path, args: &str) -> Result<Config, String> {
+    let program = Program { step: 6, about: "", layout: Layout::default() };
+    let path = dir.to_str().unwrap();
+    let args = args.split_whitespace().map(|arg| arg.replace("DIR", path));
+    cli::parse(&program, args, |_| None).map_err(|refusal| match refusal {
+        Refusal::Invalid(sentence) => sentence.replace(path, "DIR"),
+        Refusal::Help(text) => panic!("{text}"),
+    })
+}
+
+fn refused(dir: &Path, args: &str) -> String {
+    parse(dir, args).expect_err("it was taken")
+}
+
+/// A directory with checkpoints in DIR/ck, by updates, of the default model as `change` leaves it.
+fn checkpoints(steps: &[usize], change: impl Fn(&mut LlamaConfig)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = parse(dir.path(), "").unwrap();
+    change(&mut config.model);
+    for &step in steps {
+        let draft = Draft::new(&dir.path().join("ck"), step);
+        draft.begin().unwrap();
+        draft.commit(&config.model, config.progress(step), vec![]).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn one_that_this_run_would_write_is_in_the_way() {
+    let dir = checkpoints(&[2, 4], |_| ());
+    let (refused, parse) = (|args| refused(dir.path(), args), |args| parse(dir.path(), args));
+    assert_snapshot!(refused("--steps 2 --save DIR/ck"), @"save DIR/ck: DIR/ck/step-000002 is there already, and this run would write it: resume from it, or save elsewhere");
+    assert_snapshot!(refused("--steps 9 --save DIR/ck --save-every 4"), @"save DIR/ck: DIR/ck/step-000004 is there already, and this run would write it: resume from it, or save elsewhere");
+    assert_snapshot!(refused("--steps 9 --save DIR/ck --save-every 2 --resume DIR/ck/step-000002"), @"save DIR/ck: DIR/ck/step-000004 is there already, and this run would write it: resume from it, or save elsewhere");
+    parse("--steps 9 --save DIR/ck --save-every 2 --resume DIR/ck").unwrap();
+    parse("--steps 9 --save DIR/ck --save-every 3").unwrap();
+}
+
+#[test]
+fn a_finished_one_can_still_be_sampled_and_exported() {
+    let dir = checkpoints(&[2, 4], |_| ());
+    let args = "--steps 4 --save DIR/ck --save-every 2 --resume DIR/ck --export-hf DIR/hf";
+    parse(dir.path(), args).unwrap();
+    assert_snapshot!(refused(dir.path(), "--steps 3 --resume DIR/ck"), @"resume DIR/ck: steps is 3, but DIR/ck/step-000004 has made 4 already");
+}
+
+#[test]
+fn the_data_must_be_as_many() {
+    let dir = checkpoints(&[4], |_| ());
+    std::fs::write(dir.path().join("other.txt"), "text ".repeat(999)).unwrap();
+    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with data of 8191 samples, but these have 39: they are others");
+}
+
+#[test]
+fn the_model_is_compared_and_not_its_spelling() {
+    let run = "--steps 9 --resume DIR/ck";
+    let dir = checkpoints(&[4], |model| model.head_dim = Some(model.head_dim()));
+    parse(dir.path(), run).unwrap();
+    let dir = checkpoints(&[4], |model| model.head_dim = Some(2 * model.head_dim()));
+    assert_snapshot!(refused(dir.path(), run), @"resume DIR/ck: DIR/ck/step-000004 is of a model with head_dim 32, but this one has 16");
+}
