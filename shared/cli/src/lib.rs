@@ -92,7 +92,7 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
             return ExitCode::from(2);
         }
     };
-    match run(config) {
+    match comm::in_one_sentence(|| run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

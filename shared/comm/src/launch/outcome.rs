@@ -85,7 +85,9 @@ pub fn in_one_sentence<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Re
 /// libtorch appends its own call stack to a message; the first part is what a reader can use. In
 /// a panic's message the line break is an escaped one.
 fn without_cpp_trace(message: &str) -> &str {
-    let end = message.find("Exception raised from").unwrap_or(message.len());
+    // Where memory ran out it says nothing of an exception before the first frame.
+    let starts = ["Exception raised from", "frame #0: "];
+    let end = starts.iter().filter_map(|start| message.find(start)).min().unwrap_or(message.len());
     let message = message[..end].trim_end();
     message.strip_suffix("\\n").unwrap_or(message)
 }
