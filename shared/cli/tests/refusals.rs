@@ -82,7 +82,8 @@ fn a_value_of_the_wrong_kind() {
     assert_snapshot!(refused(1, "--steps many"), @"--steps is many, but takes a whole number");
     assert_snapshot!(refused(1, "--steps -3"), @"--steps is -3, but must not be negative");
     assert_snapshot!(refused(1, "--steps 1.5"), @"--steps is 1.5, but takes a whole number");
-    assert_snapshot!(refused(1, "--steps 99999999999999999999"), @"--steps is 99999999999999999999, but takes a whole number");
+    assert_snapshot!(refused(1, "--steps 99999999999999999999"), @"--steps is 99999999999999999999, but must be at most 9223372036854775807");
+    assert_snapshot!(refused(1, "--seed 18446744073709551615"), @"--seed is 18446744073709551615, but must be at most 9223372036854775807");
     assert_snapshot!(refused(1, "--lr fast"), @"--lr is fast, but takes a number");
     assert_snapshot!(refused(1, "--shuffle=maybe"), @"--shuffle is maybe, but takes true or false");
     assert_snapshot!(refused(1, "--data ''"), @r#"--data is "", but must not be empty"#);
@@ -116,6 +117,11 @@ fn numbers_out_of_range() {
     assert_snapshot!(refused(1, "--timeout 0"), @"timeout is 0.0, but must be seconds, above 0 and at most 1e9");
     assert_snapshot!(refused(1, "--timeout 1e300"), @"timeout is 1e300, but must be seconds, above 0 and at most 1e9");
     assert_snapshot!(refused(1, "--threads-per-rank 0"), @"threads-per-rank is 0, but a rank needs at least 1");
+    let cores = std::thread::available_parallelism().unwrap();
+    let expected = format!(
+        "threads-per-rank is 1000, but must be at most the number of this machine's cores, {cores}"
+    );
+    assert_eq!(refused(1, "--threads-per-rank 1000"), expected);
     assert_snapshot!(refused(2, "--bucket-mb 0"), @"bucket-mb is 0.0, but must be above 0");
     assert_snapshot!(refused(1, "--seq-len 4096"), @"seq-len is 4096, but must not exceed max_position_embeddings 2048");
     assert_snapshot!(refused(1, "--global-batch 9223372036854775806"), @"global-batch × seq-len × steps is out of all proportion");

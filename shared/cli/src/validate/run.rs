@@ -14,10 +14,21 @@ pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Re
     if run.dry_run {
         return Ok(()); // it reads no text, starts no rank and needs no device
     }
+    threads(run.threads_per_rank.unwrap_or(1))?;
     vocabulary(config)?;
     if run.launcher == Launcher::Env {
         EnvWorld::from_lookup(env)?.check(&config.parallel.layout)?;
     }
+    Ok(())
+}
+
+/// More threads than cores wait for each other at every operation, and a run crawls.
+fn threads(n: usize) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    ensure!(
+        n <= cores,
+        "threads-per-rank is {n}, but must be at most the number of this machine's cores, {cores}"
+    );
     Ok(())
 }
 
