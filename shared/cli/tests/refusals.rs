@@ -16,6 +16,9 @@ fn dir() -> tempfile::TempDir {
     std::fs::write(dir.path().join("latin1.txt"), b"caf\xe9").unwrap();
     std::fs::write(dir.path().join("odd.bin"), [0; 3]).unwrap();
     std::fs::write(dir.path().join("high.bin"), [7, 1].repeat(500)).unwrap();
+    write("long.txt", &"long enough ".repeat(100));
+    std::fs::write(dir.path().join("long.bin"), [7, 0].repeat(500)).unwrap();
+    write("bpe.toml", "[model]\nvocab_size = 5000");
     write("big.toml", "[model]\nvocab_size = 100000");
     write("small.toml", "[model]\nvocab_size = 200");
     std::fs::create_dir(dir.path().join("hf")).unwrap();
@@ -201,6 +204,10 @@ fn files_and_directories() {
     assert_snapshot!(refused(6, "--eval-every 0"), @"eval-every is 0, but must be at least 1");
     assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 0"), @"eval-batches is 0, but must be at least 1");
     assert_snapshot!(refused(5, "--eval-every 1"), @"--eval-every comes with step06: step05 has no such flag");
+    assert_snapshot!(refused(6, "--eval-batches 2"), @"eval-batches is 2, but eval-every does not say when to compute their loss");
+    assert_snapshot!(refused(6, "--eval-data DIR/short.txt"), @"eval-data is DIR/short.txt, but eval-every does not say when to use it");
+    assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 9223372036854775807"), @"eval-batches is 9223372036854775807, but must be at most 262144: a global batch has 1024 tokens, and 268435456 fit in memory");
+    assert_snapshot!(refused(6, "--eval-every 1 --data DIR/short.txt"), @"eval-every is 1, but eval-data does not say on what: the built-in tales tell nothing of a model that learns from data");
     assert_snapshot!(refused(6, "--export-hf DIR/x.csv"), @"export-hf DIR/x.csv is not a directory");
 }
 
@@ -213,6 +220,11 @@ fn data_that_do_not_fit_the_vocabulary() {
     assert_snapshot!(refused(1, "--data DIR/latin1.txt"), @"data file DIR/latin1.txt: it is not UTF-8 text: byte 0xe9 at position 3, line 1 (tokens end in .bin)");
     assert_snapshot!(refused(1, "--data DIR/odd.bin"), @"data file DIR/odd.bin: it has 3 bytes, an odd number: its tokens are two bytes each");
     assert_snapshot!(refused(1, "--data DIR/high.bin"), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
+    // Held-out text is held to the same.
+    let eval = "--data DIR/long.bin --eval-every 1 --eval-data";
+    assert_snapshot!(refused(6, "--config DIR/big.toml --eval-every 1 --data DIR/long.txt --eval-data DIR/x.bin"), @"eval-data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
+    assert_snapshot!(refused(6, &format!("{eval} DIR/high.bin")), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
+    assert_snapshot!(refused(6, &format!("--config DIR/bpe.toml {eval} DIR/long.txt")), @"eval-data DIR/long.txt is text, but data are tokens: text becomes the same ones only with their tokenizer");
     assert_snapshot!(refused(1, "--prompt ''"), @"prompt is empty, but a sample of 200 tokens has to begin with something");
 }
 
