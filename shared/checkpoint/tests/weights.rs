@@ -145,3 +145,13 @@ fn both_spellings_of_the_rotary_embedding_are_read() {
     let mistral = CONFIG.replace("llama", "mistral");
     assert!(LlamaConfig::from_hf_json(&mistral).unwrap_err().to_string().contains("\"mistral\""));
 }
+
+#[test]
+fn why_a_file_cannot_be_written_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("no");
+    let error = format!("{:#}", checkpoint::write_weights(&nowhere, 0, 1, &[]).unwrap_err());
+    let start = format!("cannot write {}/model.safetensors: No such file", nowhere.display());
+    assert!(error.starts_with(&start), "{error}");
+    assert_eq!(error.matches("No such file").count(), 1, "{error}");
+}
