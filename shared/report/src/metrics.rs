@@ -114,6 +114,9 @@ fn lines_up_to(text: &str, start: usize) -> String {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
 
     fn line(step: usize, loss: f64) -> Line {
         Line {
@@ -169,7 +172,12 @@ mod tests {
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         let mut reader = Command::new("cat");
         let reader = reader.arg(&path).stdout(Stdio::piped()).spawn().unwrap();
-        let mut files = [0, 3].map(|start| MetricsFile::create(&path, start).unwrap());
+        // Reading would not end, so this test must.
+        let (done, files) = mpsc::channel();
+        thread::spawn(move || {
+            done.send([0, 3].map(|start| MetricsFile::create(&path, start).unwrap()))
+        });
+        let mut files = files.recv_timeout(Duration::from_secs(20)).unwrap();
         for (file, step) in files.iter_mut().zip(1..) {
             file.write(&line(step, 1.0)).unwrap();
         }
