@@ -195,6 +195,10 @@ fn files_and_directories() {
     let torn = dir();
     std::fs::write(torn.path().join("hf/model.safetensors"), "torn").unwrap();
     assert_snapshot!(refused_by(1, "--hf-model DIR/hf", &[], torn.path()), @"hf-model DIR/hf: DIR/hf/model.safetensors is not a whole safetensors file: header too small");
+    // The smallest safetensors file: a header of two bytes, and no tensors.
+    std::fs::write(torn.path().join("hf/model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+    std::fs::write(torn.path().join("hf/tokenizer.json"), "").unwrap();
+    assert_snapshot!(refused_by(1, "--hf-model DIR/hf", &[], torn.path()), @"hf-model DIR/hf has a tokenizer, and text without one is bytes: take --tokenizer DIR/hf/tokenizer.json");
     assert_snapshot!(refused(1, "--metrics DIR/no/m.jsonl"), @"metrics DIR/no/m.jsonl: there is no directory DIR/no");
     assert_snapshot!(refused(1, "--metrics DIR"), @"metrics DIR is a directory, but must be a file");
     assert_snapshot!(refused(1, "--trace DIR/no/t.json"), @"trace DIR/no/t.json: there is no directory DIR/no");

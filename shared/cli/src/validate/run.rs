@@ -42,6 +42,15 @@ fn vocabulary(config: &Config) -> Result<()> {
         );
         return Ok(());
     }
+    if let (Some(dir), None) = (&config.hf_model, &config.data.tokenizer) {
+        let theirs = dir.join("tokenizer.json");
+        ensure!(
+            vocab_size == 256 || !theirs.is_file(),
+            "hf-model {} has a tokenizer, and text without one is bytes: take --tokenizer {}",
+            dir.display(),
+            theirs.display()
+        );
+    }
     let size = config.tokenizer()?.vocab_size();
     let whose = match &config.data.tokenizer {
         Some(path) => format!("tokenizer {} has {size} tokens", path.display()),
