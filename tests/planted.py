@@ -3,7 +3,6 @@
 
     python3 tests/planted.py [WORD ...]      all bugs, or those of a test file (step03) or with a WORD in their name
     python3 tests/planted.py --first [...]   goes on to the next bug as soon as one test is red
-    python3 tests/planted.py --check         only looks whether each bug still has its place
     python3 tests/planted.py --check         builds nothing: whether every bug still finds its place
 
 A suite that stays green on one of these would prove nothing. Exit code 1 if one stays green.

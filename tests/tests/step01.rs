@@ -152,6 +152,40 @@ fn clipping_scales_all_gradients_alike_and_zero_turns_it_off() {
 }
 
 #[test]
+fn the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine() {
+    let run = "--lr 1e-2 --min-lr 1e-3 --warmup 4 --steps 12 --global-batch 4 --micro-batch 2";
+    let train = parity::parse(1, &flags(false, run)).unwrap().train;
+    let expected = [
+        // A quarter, a half, three quarters and all of 0.01.
+        0.0025,
+        0.005,
+        0.0075,
+        0.01,
+        // 0.001 + 0.009 · (1 + cos(π · k/8)) / 2 for k = 0, 1, … 7.
+        0.009999999999999998,
+        0.009657457896300788,
+        0.008681980515339463,
+        0.007222075445642904,
+        0.0055,
+        0.003777924554357096,
+        0.0023180194846605363,
+        0.0013425421036992098,
+    ];
+    for (step, expected) in expected.into_iter().enumerate() {
+        let rate = step01::optimizer::learning_rate(&train, step);
+        approx::assert_relative_eq!(rate, expected, max_relative = 1e-12);
+        let others = [
+            step02::optimizer::learning_rate(&train, step),
+            step03::optimizer::learning_rate(&train, step),
+            step04::optimizer::learning_rate(&train, step),
+            step05::optimizer::learning_rate(&train, step),
+            step06::optimizer::learning_rate(&train, step),
+        ];
+        assert_eq!(others, [rate; 5]);
+    }
+}
+
+#[test]
 fn bf16_computes_in_bf16_and_keeps_its_weights_in_f32() {
     let run = |dtype: &str| {
         let run = format!("--global-batch 8 --micro-batch 4 --steps 3 --dtype {dtype}");

@@ -228,7 +228,7 @@ fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
     assert!(text.contains("rank-00000.safetensors is not what was written"), "{text}");
     std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     let text = refusal(Model::default(), "");
-    assert!(text.contains("bytes were written") || text.contains("were written"), "{text}");
+    assert!(text.contains("were written"), "{text}");
     std::fs::remove_file(&file).unwrap();
     let text = refusal(Model::default(), "");
     assert!(text.contains("rank-00000.safetensors cannot be read"), "{text}");

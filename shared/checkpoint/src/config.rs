@@ -1,6 +1,6 @@
 //! The architecture of a Llama, under Hugging Face's names.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -145,8 +145,10 @@ fn silu() -> String {
 
 #[derive(Deserialize)]
 struct HfRope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older name of `rope_type`; many files have both.
+    #[serde(rename = "type")]
+    older_type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
@@ -156,7 +158,10 @@ struct HfRope {
 
 impl HfRope {
     fn scaling(self) -> Result<Option<RopeScaling>> {
-        match self.rope_type.as_deref() {
+        if let (Some(new), Some(old)) = (&self.rope_type, &self.older_type) {
+            ensure!(new == old, "rope_type is \"{new}\", but type, its older name, is \"{old}\"");
+        }
+        match self.rope_type.or(self.older_type).as_deref() {
             None | Some("default") => Ok(None),
             Some("llama3") => {
                 let need = "rope_type \"llama3\" needs";

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use safetensors::slice::TensorIndexer;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -53,9 +53,13 @@ pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let views = copies.iter().map(|(name, dtype, shape, bytes)| {
         Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?))
     });
-    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    let views = views.collect::<Result<Vec<_>, SafeTensorError>>()?;
     let mark = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize_to_file(views, Some(mark), path)?;
+    safetensors::serialize_to_file(views, Some(mark), path).map_err(|error| match error {
+        // It says what its cause says, and a chain would have both.
+        SafeTensorError::IoError(cause) => anyhow::Error::from(cause),
+        error => error.into(),
+    })?;
     // Others may read it, as any file that is made without a second thought.
     Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))?)
 }

@@ -184,6 +184,24 @@ fn both_spellings_of_the_rotary_embedding_are_read() {
     let error = |extra: &str| format!("{:#}", with(extra).unwrap_err());
     assert!(error(r#""attention_bias": true"#).contains("no bias"));
     assert!(error(&brace("rope_scaling", r#""rope_type": "yarn""#)).contains("\"yarn\""));
+    // Many files have the older name of rope_type beside it.
+    let both = |older: &str| {
+        format!(r#""rope_theta": 500000.0, "rope_scaling": {{{scaling}, "type": "{older}"}}"#)
+    };
+    assert_eq!(parse(&both("llama3")), parse(&new));
+    assert_eq!(parse(&both("llama3").replace("rope_type", "name")), parse(&new));
+    let differ = "rope_type is \"llama3\", but type, its older name, is \"yarn\"";
+    assert!(error(&both("yarn")).contains(differ), "{}", error(&both("yarn")));
     let mistral = CONFIG.replace("llama", "mistral");
     assert!(LlamaConfig::from_hf_json(&mistral).unwrap_err().to_string().contains("\"mistral\""));
+}
+
+#[test]
+fn why_a_file_cannot_be_written_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("no");
+    let error = format!("{:#}", checkpoint::write_weights(&nowhere, 0, 1, &[]).unwrap_err());
+    let start = format!("cannot write {}/model.safetensors: No such file", nowhere.display());
+    assert!(error.starts_with(&start), "{error}");
+    assert_eq!(error.matches("No such file").count(), 1, "{error}");
 }

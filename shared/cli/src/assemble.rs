@@ -5,7 +5,7 @@ use crate::config::{
     Schedule, TpSync, TrainConfig,
 };
 use crate::layers::Values;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use checkpoint::LlamaConfig;
 use comm::{Launcher, Layout};
 use std::path::PathBuf;
@@ -89,6 +89,9 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
         dataset: None,
         eval_dataset: None,
     };
+    if let (Some(batches), None) = (values.get("eval-batches"), config.train.eval_every) {
+        bail!("eval-batches is {batches}, but eval-every does not say when to compute their loss");
+    }
     if config.has_unnamed_tokens() && !values.is_given("sample") {
         config.run.sample = 0;
     }

@@ -101,6 +101,7 @@ impl Config {
     pub fn launch(&self) -> Launch {
         Launch {
             layout: self.parallel.layout,
+            agreement: self.agreement(),
             launcher: self.run.launcher,
             threads_per_rank: self.run.threads_per_rank.unwrap_or(1),
             timeout: self.run.timeout,

@@ -3,6 +3,7 @@
 
 use crate::config::{CpLayout, DeviceName, DpSync, Dtype, Gpu, Schedule, TpSync};
 use checkpoint::RopeScaling;
+use std::num::IntErrorKind::PosOverflow;
 use toml::Value;
 
 /// What a setting's value may be.
@@ -121,6 +122,12 @@ impl Key {
         match (self.kind, value) {
             (Count, Value::Integer(n)) if n >= 0 => Ok(Value::Integer(n)),
             (Count, Value::Integer(_)) => Err("must not be negative".into()),
+            // A whole number, but beyond what is kept.
+            (Count, Value::String(s))
+                if s.parse::<i64>().is_err_and(|e| *e.kind() == PosOverflow) =>
+            {
+                Err(format!("must be at most {}", i64::MAX))
+            }
             (Count, _) => Err("takes a whole number".into()),
             (Number, Value::Integer(n)) => Ok(Value::Float(n as f64)),
             (Number, value @ Value::Float(_)) => Ok(value),

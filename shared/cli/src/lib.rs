@@ -1,6 +1,7 @@
 //! A run's settings: flags over a TOML file over `configs/tiny.toml`, all of them checked before any
 //! rank is started, so that what cannot work is one sentence and not a stack of failures.
 
+mod agreement;
 mod args;
 mod assemble;
 mod choices;
@@ -92,7 +93,7 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
             return ExitCode::from(2);
         }
     };
-    match run(config) {
+    match comm::in_one_sentence(|| run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

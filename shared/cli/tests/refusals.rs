@@ -16,6 +16,9 @@ fn dir() -> tempfile::TempDir {
     std::fs::write(dir.path().join("latin1.txt"), b"caf\xe9").unwrap();
     std::fs::write(dir.path().join("odd.bin"), [0; 3]).unwrap();
     std::fs::write(dir.path().join("high.bin"), [7, 1].repeat(500)).unwrap();
+    write("long.txt", &"long enough ".repeat(100));
+    std::fs::write(dir.path().join("long.bin"), [7, 0].repeat(500)).unwrap();
+    write("bpe.toml", "[model]\nvocab_size = 5000");
     write("big.toml", "[model]\nvocab_size = 100000");
     write("small.toml", "[model]\nvocab_size = 200");
     std::fs::create_dir(dir.path().join("hf")).unwrap();
@@ -82,7 +85,8 @@ fn a_value_of_the_wrong_kind() {
     assert_snapshot!(refused(1, "--steps many"), @"--steps is many, but takes a whole number");
     assert_snapshot!(refused(1, "--steps -3"), @"--steps is -3, but must not be negative");
     assert_snapshot!(refused(1, "--steps 1.5"), @"--steps is 1.5, but takes a whole number");
-    assert_snapshot!(refused(1, "--steps 99999999999999999999"), @"--steps is 99999999999999999999, but takes a whole number");
+    assert_snapshot!(refused(1, "--steps 99999999999999999999"), @"--steps is 99999999999999999999, but must be at most 9223372036854775807");
+    assert_snapshot!(refused(1, "--seed 18446744073709551615"), @"--seed is 18446744073709551615, but must be at most 9223372036854775807");
     assert_snapshot!(refused(1, "--lr fast"), @"--lr is fast, but takes a number");
     assert_snapshot!(refused(1, "--shuffle=maybe"), @"--shuffle is maybe, but takes true or false");
     assert_snapshot!(refused(1, "--data ''"), @r#"--data is "", but must not be empty"#);
@@ -116,6 +120,11 @@ fn numbers_out_of_range() {
     assert_snapshot!(refused(1, "--timeout 0"), @"timeout is 0.0, but must be seconds, above 0 and at most 1e9");
     assert_snapshot!(refused(1, "--timeout 1e300"), @"timeout is 1e300, but must be seconds, above 0 and at most 1e9");
     assert_snapshot!(refused(1, "--threads-per-rank 0"), @"threads-per-rank is 0, but a rank needs at least 1");
+    let cores = std::thread::available_parallelism().unwrap();
+    let expected = format!(
+        "threads-per-rank is 1000, but must be at most the number of this machine's cores, {cores}"
+    );
+    assert_eq!(refused(1, "--threads-per-rank 1000"), expected);
     assert_snapshot!(refused(2, "--bucket-mb 0"), @"bucket-mb is 0.0, but must be above 0");
     assert_snapshot!(refused(1, "--seq-len 4096"), @"seq-len is 4096, but must not exceed max_position_embeddings 2048");
     assert_snapshot!(refused(1, "--global-batch 9223372036854775806"), @"global-batch × seq-len × steps is out of all proportion");
@@ -190,6 +199,13 @@ fn files_and_directories() {
     let other = torn.path().join("hf/model.safetensors");
     tch::Tensor::write_safetensors(&[("model.embed_tokens.weight", weights)], other).unwrap();
     assert_snapshot!(refused_by(1, "--hf-model DIR/hf", &[], torn.path()), @"hf-model DIR/hf: weight model.embed_tokens.weight: has shape [300, 32] where the config says [300, 64]");
+    let hf = torn.path().join("hf");
+    let zeros = |shape: Vec<i64>| tch::Tensor::zeros(shape, (tch::Kind::Float, tch::Device::Cpu));
+    let model = checkpoint::LlamaConfig::from_hf_dir(&hf).unwrap();
+    let whole: Vec<_> = model.weights().map(|(name, shape)| (name, zeros(shape))).collect();
+    tch::Tensor::write_safetensors(&whole, hf.join("model.safetensors")).unwrap();
+    std::fs::write(hf.join("tokenizer.json"), "").unwrap();
+    assert_snapshot!(refused_by(1, "--hf-model DIR/hf", &[], torn.path()), @"hf-model DIR/hf has a tokenizer, and text without one is bytes: take --tokenizer DIR/hf/tokenizer.json");
     assert_snapshot!(refused(1, "--metrics DIR/no/m.jsonl"), @"metrics DIR/no/m.jsonl: there is no directory DIR/no");
     assert_snapshot!(refused(1, "--metrics DIR"), @"metrics DIR is a directory, but must be a file");
     assert_snapshot!(refused(1, "--trace DIR/no/t.json"), @"trace DIR/no/t.json: there is no directory DIR/no");
@@ -199,6 +215,10 @@ fn files_and_directories() {
     assert_snapshot!(refused(6, "--eval-every 0"), @"eval-every is 0, but must be at least 1");
     assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 0"), @"eval-batches is 0, but must be at least 1");
     assert_snapshot!(refused(5, "--eval-every 1"), @"--eval-every comes with step06: step05 has no such flag");
+    assert_snapshot!(refused(6, "--eval-batches 2"), @"eval-batches is 2, but eval-every does not say when to compute their loss");
+    assert_snapshot!(refused(6, "--eval-data DIR/short.txt"), @"eval-data is DIR/short.txt, but eval-every does not say when to use it");
+    assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 9223372036854775807"), @"eval-batches is 9223372036854775807, but must be at most 262144: a global batch has 1024 tokens, and 268435456 fit in memory");
+    assert_snapshot!(refused(6, "--eval-every 1 --data DIR/short.txt"), @"eval-every is 1, but eval-data does not say on what: the built-in tales tell nothing of a model that learns from data");
     assert_snapshot!(refused(6, "--export-hf DIR/x.csv"), @"export-hf DIR/x.csv is not a directory");
 }
 
@@ -218,6 +238,11 @@ fn data_that_do_not_fit_the_vocabulary() {
     assert_snapshot!(refused(1, "--data DIR/latin1.txt"), @"data file DIR/latin1.txt: it is not UTF-8 text: byte 0xe9 at position 3, line 1 (tokens end in .bin)");
     assert_snapshot!(refused(1, "--data DIR/odd.bin"), @"data file DIR/odd.bin: it has 3 bytes, an odd number: its tokens are two bytes each");
     assert_snapshot!(refused(1, "--data DIR/high.bin"), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
+    // Held-out text is held to the same.
+    let eval = "--data DIR/long.bin --eval-every 1 --eval-data";
+    assert_snapshot!(refused(6, "--config DIR/big.toml --eval-every 1 --data DIR/long.txt --eval-data DIR/x.bin"), @"eval-data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
+    assert_snapshot!(refused(6, &format!("{eval} DIR/high.bin")), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
+    assert_snapshot!(refused(6, &format!("--config DIR/bpe.toml {eval} DIR/long.txt")), @"eval-data DIR/long.txt is text, but data are tokens: text becomes the same ones only with their tokenizer");
     assert_snapshot!(refused(1, "--prompt ''"), @"prompt is empty, but a sample of 200 tokens has to begin with something");
 }
 

@@ -8,6 +8,7 @@ mod single;
 mod threads;
 
 pub use env::EnvWorld;
+pub use outcome::in_one_sentence;
 
 use crate::layout::Layout;
 use crate::mesh::Mesh;
@@ -33,6 +34,10 @@ pub enum Launcher {
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub layout: Layout,
+    /// What else all ranks must have been told alike, each as a phrase such as `lr 0.001`, always in
+    /// the same order. Ranks that are started one by one compare them when they meet; where one
+    /// differs, the run ends with a sentence that has both phrases.
+    pub agreement: Vec<String>,
     pub launcher: Launcher,
     /// Threads libtorch may use inside an operation, on each rank. More than one pays on a machine
     /// that does nothing else: they wait for each other at every operation, actively, and beside
@@ -63,6 +68,7 @@ impl Default for Launch {
     fn default() -> Self {
         Self {
             layout: Layout::default(),
+            agreement: Vec::new(),
             launcher: Launcher::default(),
             threads_per_rank: 1,
             timeout: Duration::from_secs(300),

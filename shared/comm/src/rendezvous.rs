@@ -20,6 +20,8 @@ use std::time::Duration;
 /// What a process brings to the rendezvous.
 pub(crate) struct Join {
     pub layout: Layout,
+    /// See [`Launch::agreement`](crate::Launch::agreement).
+    pub agreement: Vec<String>,
     pub rank: usize,
     /// Where rank 0 listens. Port 0, for rank 0 alone, takes a free one.
     pub host: String,
@@ -54,6 +56,13 @@ impl Join {
             0 => hub::host(self, listening),
             _ => spoke::connect(self),
         }
+    }
+
+    /// What all ranks must have been started with alike, each as a phrase; first the layout.
+    pub fn settings(&self) -> Vec<String> {
+        let Layout { dp, pp, cp, tp } = self.layout;
+        let layout = format!("dp {dp} pp {pp} cp {cp} tp {tp}");
+        std::iter::once(layout).chain(self.agreement.iter().cloned()).collect()
     }
 
     fn name(&self, rank: usize) -> String {

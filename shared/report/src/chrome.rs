@@ -28,7 +28,7 @@ pub fn write_trace(path: &Path, ranks: &[Vec<u8>]) -> Result<()> {
 }
 
 /// Under another name first: whoever opens the file finds all of it.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = path.with_file_name(name);

@@ -1,9 +1,10 @@
 //! The metrics file: one JSON object per optimiser step.
 
+use crate::chrome::write_whole;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Bytes that a rank has sent in one step, by dimension.
@@ -72,19 +73,18 @@ pub(crate) struct MetricsFile {
 
 impl MetricsFile {
     /// Creates the file, or replaces it. A run that resumes after `start` steps keeps the lines of
-    /// those steps and drops later ones, so that the file reads as if nothing had interrupted it.
+    /// those steps and drops later ones, so that the file reads as if nothing had interrupted it. What
+    /// is no file (a pipe, a terminal) is never read: it might not end.
     pub fn create(path: &Path, start: usize) -> Result<Self> {
-        let kept = match std::fs::read_to_string(path) {
-            Ok(text) if start > 0 => lines_up_to(&text, start),
-            _ => String::new(),
-        };
-        let cannot = || format!("cannot write the metrics file {}", path.display());
-        let mut file = File::create(path).with_context(cannot)?;
-        file.write_all(kept.as_bytes()).with_context(cannot)?;
+        let file =
+            if start > 0 && path.is_file() { go_on(path, start) } else { File::create(path) };
+        let file =
+            file.with_context(|| format!("cannot write the metrics file {}", path.display()))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Appends one line. It reaches the system in one write, so a reader never meets half of it.
+    /// Appends one line, and hands it to the system at once: whoever follows the file sees each step when
+    /// it is done.
     pub fn write(&mut self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
@@ -92,6 +92,13 @@ impl MetricsFile {
             .write_all(text.as_bytes())
             .with_context(|| format!("cannot write the metrics file {}", self.path.display()))
     }
+}
+
+/// The lines of the first `start` steps are there at every moment, whatever happens meanwhile.
+fn go_on(path: &Path, start: usize) -> io::Result<File> {
+    let path = path.canonicalize()?; // a link stays one
+    write_whole(&path, lines_up_to(&std::fs::read_to_string(&path)?, start).as_bytes())?;
+    File::options().append(true).open(path)
 }
 
 fn lines_up_to(text: &str, start: usize) -> String {
@@ -106,6 +113,10 @@ fn lines_up_to(text: &str, start: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
 
     fn line(step: usize, loss: f64) -> Line {
         Line {
@@ -155,6 +166,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_is_written_to_and_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let mut reader = Command::new("cat");
+        let reader = reader.arg(&path).stdout(Stdio::piped()).spawn().unwrap();
+        // Reading would not end, so this test must.
+        let (done, files) = mpsc::channel();
+        thread::spawn(move || {
+            done.send([0, 3].map(|start| MetricsFile::create(&path, start).unwrap()))
+        });
+        let mut files = files.recv_timeout(Duration::from_secs(20)).unwrap();
+        for (file, step) in files.iter_mut().zip(1..) {
+            file.write(&line(step, 1.0)).unwrap();
+        }
+        drop(files);
+        let text = reader.wait_with_output().unwrap().stdout;
+        assert_eq!(text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count(), 2);
+    }
+
+    #[test]
     fn a_resumed_run_continues_the_file_where_its_checkpoint_stands() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.jsonl");
@@ -166,6 +198,14 @@ mod tests {
         let steps: Vec<_> = text.lines().map(|l| &l[..9]).collect();
         assert_eq!(steps, ["{\"step\":1", "{\"step\":2", "{\"step\":3", "{\"step\":4"]);
         assert!(text.ends_with("}\n"));
+
+        // As whom it was known before, and nothing beside it.
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        MetricsFile::create(&link, 2).unwrap().write(&line(3, 2.0)).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+        assert!(link.is_symlink());
+        assert_eq!(dir.path().read_dir().unwrap().count(), 2);
 
         MetricsFile::create(&path, 0).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "", "a fresh run starts a fresh file");

@@ -3,7 +3,7 @@
 use crate::display::Display;
 use crate::metrics::{Line, MetricsFile};
 use crate::{StepStats, Summary, mfu, peak_memory_bytes};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,17 @@ impl Reporter {
     }
 
     /// Called once after each optimiser step; the time since the call before is that step's.
+    ///
+    /// # Errors
+    /// Where loss or gradient are no numbers any more: nothing that comes after could be used, and every
+    /// rank knows it, for all have the same two. Or where the step cannot be shown or written.
     pub fn step(&mut self, stats: &StepStats) -> Result<()> {
+        let StepStats { step, loss, grad_norm, lr, .. } = *stats;
+        ensure!(
+            loss.is_finite() && grad_norm.is_finite(),
+            "the run diverged: in step {step} the loss is {loss} and the gradient's norm {grad_norm}, at a \
+             learning rate of {lr:.1e}; try a lower --lr, a longer --warmup, or clipping (--clip 1)"
+        );
         let duration = self.last.elapsed();
         self.last += duration;
         self.durations.push(duration);
@@ -190,6 +200,31 @@ mod tests {
                 assert_eq!(line["mfu_strict"].as_f64().unwrap(), mfu(speed, 750.0, 1e12));
                 assert_eq!(line["peak_memory_bytes"], 12_345);
                 assert_eq!(text.lines().count(), 2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_whose_loss_or_gradient_is_no_number_ends_the_run_on_every_rank() {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        for (loss, grad_norm) in [(nan, 1.0), (1.0, nan), (inf, 1.0), (1.0, inf)] {
+            let dir = tempfile::tempdir().unwrap();
+            for leader in [false, true] {
+                let path = dir.path().join("m.jsonl");
+                let metrics = Some(path.clone());
+                let options = Options { leader, steps: 9, metrics, ..Options::default() };
+                let mut reporter = Reporter::new(options).unwrap();
+                reporter.step(&stats(1, 2.0)).unwrap();
+                let diverged = StepStats { grad_norm, ..stats(2, loss) };
+                let error = reporter.step(&diverged).unwrap_err().to_string();
+                let expected = format!(
+                    "the run diverged: in step 2 the loss is {loss} and the gradient's norm {grad_norm}, \
+                     at a learning rate of 1.0e-3; try a lower --lr, a longer --warmup, or clipping \
+                     (--clip 1)"
+                );
+                assert_eq!(error, expected);
+                let lines = std::fs::read_to_string(path).unwrap_or_default().lines().count();
+                assert_eq!(lines, usize::from(leader), "nothing is written of that step");
             }
         }
     }

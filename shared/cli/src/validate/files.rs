@@ -15,8 +15,15 @@ pub(super) fn check(config: &Config) -> Result<()> {
     for (name, path) in [("data", data), ("tokenizer", tokenizer), ("eval-data", eval_data)] {
         path.as_deref().map_or(Ok(()), |path| file(name, path))?;
     }
-    if let Some(path) = &config.data.data {
-        vocabulary(config, path)?;
+    for (name, path) in [("data", data), ("eval-data", eval_data)] {
+        path.as_deref().map_or(Ok(()), |path| vocabulary(config, name, path))?;
+    }
+    if let Some(path) = eval_data {
+        ensure!(
+            data::is_tokens(path) || !config.has_unnamed_tokens(),
+            "eval-data {} is text, but data are tokens: text becomes the same ones only with their tokenizer",
+            path.display()
+        );
     }
     if let Some(dir) = &config.hf_model {
         let has = |name: &str| dir.join(name).is_file();
@@ -44,11 +51,11 @@ fn file(name: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn vocabulary(config: &Config, path: &Path) -> Result<()> {
+fn vocabulary(config: &Config, name: &str, path: &Path) -> Result<()> {
     let (shown, vocab_size) = (path.display(), config.model.vocab_size);
     ensure!(
         !data::is_tokens(path) || vocab_size <= U16_VOCABULARY,
-        "data {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}",
+        "{name} {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}",
         U16_VOCABULARY - 1
     );
     Ok(())

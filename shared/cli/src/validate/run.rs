@@ -14,10 +14,21 @@ pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Re
     if run.dry_run {
         return Ok(()); // it reads no text, starts no rank and needs no device
     }
+    threads(run.threads_per_rank.unwrap_or(1))?;
     vocabulary(config)?;
     if run.launcher == Launcher::Env {
         EnvWorld::from_lookup(env)?.check(&config.parallel.layout)?;
     }
+    Ok(())
+}
+
+/// More threads than cores wait for each other at every operation, and a run crawls.
+fn threads(n: usize) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    ensure!(
+        n <= cores,
+        "threads-per-rank is {n}, but must be at most the number of this machine's cores, {cores}"
+    );
     Ok(())
 }
 
@@ -30,6 +41,15 @@ fn vocabulary(config: &Config) -> Result<()> {
             "sample is {sample}, but tokens from a .bin file become text only with their tokenizer"
         );
         return Ok(());
+    }
+    if let (Some(dir), None) = (&config.hf_model, &config.data.tokenizer) {
+        let theirs = dir.join("tokenizer.json");
+        ensure!(
+            vocab_size == 256 || !theirs.is_file(),
+            "hf-model {} has a tokenizer, and text without one is bytes: take --tokenizer {}",
+            dir.display(),
+            theirs.display()
+        );
     }
     let size = config.tokenizer()?.vocab_size();
     let whose = match &config.data.tokenizer {

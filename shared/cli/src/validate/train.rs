@@ -1,7 +1,7 @@
 //! Steps, batches and the optimiser's numbers.
 
 use crate::Config;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 pub(super) fn check(config: &Config) -> Result<()> {
     let (data, train, dp) = (&config.data, &config.train, config.parallel.layout.dp);
@@ -30,7 +30,34 @@ pub(super) fn check(config: &Config) -> Result<()> {
     );
     let total = global.checked_mul(seq).and_then(|tokens| tokens.checked_mul(train.steps));
     total.context("global-batch × seq-len × steps is out of all proportion")?;
+    validation(config)?;
     optimizer(config)
+}
+
+/// The most tokens of held-out text, 4 GiB of them with their targets: they are in memory together.
+const MOST_HELD_OUT: usize = 1 << 28;
+
+fn validation(config: &Config) -> Result<()> {
+    let (data, train) = (&config.data, &config.train);
+    let (batches, batch) = (train.eval_batches, train.global_batch * data.seq_len);
+    let Some(every) = train.eval_every else {
+        if let Some(path) = &data.eval_data {
+            bail!("eval-data is {}, but eval-every does not say when to use it", path.display());
+        }
+        return Ok(());
+    };
+    ensure!(
+        data.data.is_none() || data.eval_data.is_some(),
+        "eval-every is {every}, but eval-data does not say on what: the built-in tales tell nothing of \
+         a model that learns from data"
+    );
+    ensure!(
+        batches.checked_mul(batch).is_some_and(|tokens| tokens <= MOST_HELD_OUT),
+        "eval-batches is {batches}, but must be at most {}: a global batch has {batch} tokens, and \
+         {MOST_HELD_OUT} fit in memory",
+        MOST_HELD_OUT / batch
+    );
+    Ok(())
 }
 
 fn optimizer(config: &Config) -> Result<()> {

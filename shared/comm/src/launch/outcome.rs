@@ -2,6 +2,7 @@
 
 use crate::abort::Abort;
 use crate::error::CommError;
+use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -63,10 +64,30 @@ pub(super) fn attempt<T>(
     Err(Failure { fault, sentence })
 }
 
+/// Runs code that is no rank of a world, and makes one sentence of its error or panic as
+/// [`launch`](super::launch) does of a rank's.
+///
+/// # Errors
+/// What went wrong in `run`, or where it panicked and why.
+pub fn in_one_sentence<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    match catch(run) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(anyhow!(without_cpp_trace(&format!("{error:#}")).to_owned())),
+        Err(Panic { text, backtrace }) => {
+            if let Some(backtrace) = backtrace {
+                eprintln!("{backtrace}");
+            }
+            Err(anyhow!("the run panicked {}", without_cpp_trace(&text)))
+        }
+    }
+}
+
 /// libtorch appends its own call stack to a message; the first part is what a reader can use. In
 /// a panic's message the line break is an escaped one.
 fn without_cpp_trace(message: &str) -> &str {
-    let end = message.find("Exception raised from").unwrap_or(message.len());
+    // Where memory ran out it says nothing of an exception before the first frame.
+    let starts = ["Exception raised from", "frame #0: "];
+    let end = starts.iter().filter_map(|start| message.find(start)).min().unwrap_or(message.len());
     let message = message[..end].trim_end();
     message.strip_suffix("\\n").unwrap_or(message)
 }
@@ -128,7 +149,7 @@ fn text(payload: &dyn Any) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::{Context, anyhow};
+    use anyhow::Context;
 
     fn fail(error: anyhow::Error, abort: &Abort) -> Failure {
         attempt("dp0 pp0 cp0 tp1", abort, || Err::<(), _>(error)).unwrap_err()
@@ -169,9 +190,17 @@ mod tests {
             let b = tch::Tensor::zeros([3], (tch::Kind::Float, tch::Device::Cpu));
             Ok(a + b)
         };
-        let sentence = attempt("dp0", &Abort::new(), add).unwrap_err().sentence;
-        assert!(sentence.contains("must match the size"), "{sentence}");
-        assert!(!sentence.contains("frame #0") && !sentence.contains('\n'), "{sentence}");
+        let of_a_rank = attempt("dp0", &Abort::new(), add).unwrap_err().sentence;
+        let panic = in_one_sentence(add).unwrap_err().to_string();
+        assert!(panic.starts_with("the run panicked at "), "{panic}");
+        let returned = in_one_sentence(|| {
+            let a = tch::Tensor::zeros([2], (tch::Kind::Float, tch::Device::Cpu));
+            Ok(a.f_add(&tch::Tensor::zeros([3], (tch::Kind::Float, tch::Device::Cpu)))?)
+        });
+        for sentence in [of_a_rank, panic, returned.unwrap_err().to_string()] {
+            assert!(sentence.contains("must match the size"), "{sentence}");
+            assert!(!sentence.contains("frame #0") && !sentence.contains('\n'), "{sentence}");
+        }
     }
 
     #[test]

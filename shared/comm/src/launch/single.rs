@@ -95,6 +95,7 @@ fn meet(
     };
     let join = Join {
         layout: launch.layout,
+        agreement: launch.agreement.clone(),
         rank: world.rank,
         host: world.host.clone(),
         port,

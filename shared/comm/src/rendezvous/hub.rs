@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 /// A connection that has not proved itself after so long is dropped.
 const GREETING: Duration = Duration::from_secs(5);
-/// Longest line before that.
-const SHORT: usize = 4096;
+/// Longest line before that: a rank says all its settings, some 2 KiB.
+const SHORT: usize = 16 << 10;
 /// Connections that may be proving themselves at once, beside those of the world's own ranks.
 const STRANGERS: usize = 64;
 const LOOK: Duration = Duration::from_millis(20);
 
 struct Door {
-    layout: [usize; 4],
+    settings: Vec<String>,
     prover: Prover,
     control: Control,
     /// Connections under examination, and those turned away for want of the secret.
@@ -40,7 +40,7 @@ pub(super) fn host(join: Join, listening: impl FnOnce(u16)) -> anyhow::Result<Wo
     let listener = TcpListener::bind((here.ip(), 0)).context("cannot listen for data")?;
     let control = Control::new(&join);
     let door = Arc::new(Door {
-        layout: wire::sizes(join.layout),
+        settings: join.settings(),
         prover: Prover::new(&join.secret),
         control: control.clone(),
         busy: AtomicUsize::new(0),
@@ -147,10 +147,8 @@ impl Door {
             return refuse("FERROTRON_SECRET is not the same there".into());
         }
         // From here on it is one of us, so what does not fit is a mistake of whoever started it.
-        let Claim { rank, layout, port } = claim;
-        if layout != self.layout {
-            let show = |[dp, pp, cp, tp]: [usize; 4]| format!("dp {dp} pp {pp} cp {cp} tp {tp}");
-            let (ours, theirs) = (show(self.layout), show(layout));
+        let Claim { rank, settings, port } = claim;
+        if let Some((theirs, ours)) = wire::difference(&settings, &self.settings) {
             let cause = format!("process {rank} was started with {theirs} and rank 0 with {ours}");
             self.control.end(&cause);
             return refuse(cause);

@@ -75,7 +75,7 @@ fn knock(join: &Join, prover: &Prover) -> Result<Entry, Denied> {
         // Data comes in by the same network as control.
         let listener = TcpListener::bind((stream.local_addr()?.ip(), 0))?;
         let port = listener.local_addr()?.port();
-        let claim = Claim { rank: join.rank, layout: wire::sizes(join.layout), port };
+        let claim = Claim { rank: join.rank, settings: join.settings(), port };
         let nonce = wire::nonce()?;
         let proof = prover.hello(&challenge, &nonce, &claim);
         wire::write(&stream, &Frame::Hello { claim, nonce, proof })?;

@@ -1,6 +1,5 @@
 //! What is said on a control line: one JSON object a line, and the proofs that open it.
 
-use crate::layout::Layout;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -41,17 +40,21 @@ pub enum Frame {
 }
 
 /// Who a rank says it is.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claim {
     pub rank: usize,
-    /// dp, pp, cp, tp.
-    pub layout: [usize; 4],
+    /// What it was started with: see [`Join::settings`](super::Join::settings).
+    pub settings: Vec<String>,
     /// Where its data lines listen.
     pub port: u16,
 }
 
-pub fn sizes(layout: Layout) -> [usize; 4] {
-    [layout.dp, layout.pp, layout.cp, layout.tp]
+/// The first setting in which a rank differs from this one: as it is there, and as it is here.
+pub fn difference<'a>(theirs: &'a [String], ours: &'a [String]) -> Option<(&'a str, &'a str)> {
+    // Two builds of the program may not have the same settings.
+    let at = |all: &'a [String], i| all.get(i).map_or("fewer settings", String::as_str);
+    let mut pairs = (0..theirs.len().max(ours.len())).map(|i| (at(theirs, i), at(ours, i)));
+    pairs.find(|(theirs, ours)| theirs != ours)
 }
 
 /// HMAC-SHA256 with the run's secret: proves knowledge of it without sending it.
@@ -164,14 +167,28 @@ mod tests {
 
     #[test]
     fn a_proof_serves_one_secret_one_challenge_and_one_claim() {
-        let (prover, claim) = (Prover::new("s"), Claim { rank: 1, layout: [2, 1, 1, 1], port: 9 });
+        let claim = Claim { rank: 1, settings: vec!["dp 2".into()], port: 9 };
+        let prover = Prover::new("s");
         let proof = prover.hello(&[1; 32], &[2; 32], &claim);
         assert!(prover.is_hello(&proof, &[1; 32], &[2; 32], &claim));
         assert!(!Prover::new("t").is_hello(&proof, &[1; 32], &[2; 32], &claim));
         assert!(!prover.is_hello(&proof, &[3; 32], &[2; 32], &claim));
-        assert!(!prover.is_hello(&proof, &[1; 32], &[2; 32], &Claim { rank: 0, ..claim }));
+        let other = Claim { rank: 0, ..claim.clone() };
+        assert!(!prover.is_hello(&proof, &[1; 32], &[2; 32], &other));
+        let other = Claim { settings: vec!["dp 3".into()], ..claim.clone() };
+        assert!(!prover.is_hello(&proof, &[1; 32], &[2; 32], &other));
         assert!(!prover.is_hello(&proof[..31], &[1; 32], &[2; 32], &claim));
         // A rank's own proof sent back to it does not make a rank 0.
         assert!(!prover.is_welcome(&proof, &[1; 32], &[2; 32]));
+    }
+
+    #[test]
+    fn the_first_difference_counts() {
+        let of = |text: &str| text.split(", ").map(str::to_owned).collect::<Vec<_>>();
+        let (ours, theirs) = (of("dp 2, lr 1, seed 7"), of("dp 2, lr 3, seed 8"));
+        assert_eq!(difference(&theirs, &ours), Some(("lr 3", "lr 1")));
+        assert_eq!(difference(&ours, &ours), None);
+        assert_eq!(difference(&ours[..2], &ours), Some(("fewer settings", "seed 7")));
+        assert_eq!(difference(&ours, &ours[..2]), Some(("seed 7", "fewer settings")));
     }
 }

@@ -28,6 +28,7 @@ fn run(arguments: Vec<String>) -> anyhow::Result<()> {
     };
     let settings = Launch {
         layout,
+        agreement: std::env::var("AGREEMENT").into_iter().collect(),
         launcher: launcher.parse().map_err(anyhow::Error::msg)?,
         timeout: Duration::from_secs_f64(timeout.parse()?),
         ..Launch::default()

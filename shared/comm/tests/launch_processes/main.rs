@@ -6,6 +6,7 @@
 mod by_hand;
 mod by_launcher;
 mod demo;
+mod differences;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -15,8 +16,8 @@ fn main() {
     if arguments.next().as_deref() == Some("demo") {
         demo::main(arguments);
     }
-    let tests = by_launcher::TESTS.iter().chain(by_hand::TESTS);
-    let trials = tests.map(|&(name, test)| {
+    let tests = [by_launcher::TESTS, by_hand::TESTS, differences::TESTS].concat();
+    let trials = tests.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
             test();
             Ok(())

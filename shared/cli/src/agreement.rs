@@ -1,0 +1,148 @@
+//! What all ranks of a run must have been told alike.
+
+use crate::config::{Config, DataConfig, ParallelConfig, RunConfig, TrainConfig};
+use checkpoint::LlamaConfig;
+use std::path::PathBuf;
+
+/// Enough to tell two prompts apart, and little enough for a greeting.
+const PROMPT_CHARS: usize = 100;
+
+impl Config {
+    /// Every setting that decides what is computed or what ranks say to each other, as a phrase such as
+    /// `lr 0.001`; the layout is compared without it. Files may lie elsewhere on another host, so of a
+    /// file it counts whether there is one, and of the data how many samples they are. What a rank does
+    /// by itself is its own business.
+    #[rustfmt::skip] // lists
+    pub(crate) fn agreement(&self) -> Vec<String> {
+        // Taken apart whole: whoever adds a setting decides here whether ranks must agree on it.
+        let Self { model, hf_model, data, train, parallel, run, dataset, eval_dataset } = self;
+        let DataConfig { data, eval_data, tokenizer, seq_len, shuffle } = data;
+        let TrainConfig {
+            steps, micro_batch, global_batch, seed, lr, min_lr, warmup, weight_decay, clip, eval_every,
+            eval_batches,
+        } = train;
+        let ParallelConfig { layout: _, dp_sync, bucket_mb, tp_sync, schedule, cp_layout } =
+            parallel;
+        let RunConfig {
+            device, dtype, launcher: _, threads_per_rank: _, timeout: _, metrics: _, trace, sample, prompt,
+            save, save_every, resume, export_hf, dry_run: _, gpu: _, gpu_of_rank: _,
+        } = run;
+
+        let LlamaConfig {
+            vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads,
+            num_key_value_heads: _, head_dim: _, rms_norm_eps, rope_theta, rope_scaling,
+            tie_word_embeddings, max_position_embeddings,
+        } = model;
+        let samples = [dataset, eval_dataset].map(|set| set.as_ref().map(|set| set.samples()));
+        vec![
+            format!("vocab_size {vocab_size}"),
+            format!("hidden_size {hidden_size}"),
+            format!("intermediate_size {intermediate_size}"),
+            format!("num_hidden_layers {num_hidden_layers}"),
+            format!("num_attention_heads {num_attention_heads}"),
+            format!("num_key_value_heads {}", model.kv_heads()),
+            format!("head_dim {}", model.head_dim()),
+            format!("rms_norm_eps {rms_norm_eps:?}"),
+            format!("rope_theta {rope_theta:?}"),
+            format!("rope_scaling {}", rope_scaling.as_ref().map_or("none".into(), |rope| format!("{rope:?}"))),
+            format!("tie_word_embeddings {tie_word_embeddings}"),
+            format!("max_position_embeddings {max_position_embeddings}"),
+            given("hf-model", hf_model),
+            given("data", data),
+            given("eval-data", eval_data),
+            given("tokenizer", tokenizer),
+            format!("seq-len {seq_len}"),
+            format!("shuffle {shuffle}"),
+            format!("steps {steps}"),
+            format!("micro-batch {micro_batch}"),
+            format!("global-batch {global_batch}"),
+            format!("seed {seed}"),
+            format!("lr {lr:?}"),
+            format!("min-lr {min_lr:?}"),
+            format!("warmup {warmup}"),
+            format!("weight-decay {weight_decay:?}"),
+            format!("clip {clip:?}"),
+            every("eval-every", *eval_every),
+            format!("eval-batches {eval_batches}"),
+            format!("dp-sync {dp_sync}"),
+            format!("bucket-mb {bucket_mb:?}"),
+            format!("tp-sync {tp_sync}"),
+            format!("schedule {schedule}"),
+            format!("cp-layout {cp_layout}"),
+            format!("device {device}"),
+            format!("dtype {dtype}"),
+            given("trace", trace),
+            format!("sample {sample}"),
+            format!("prompt {:?}", prompt.chars().take(PROMPT_CHARS).collect::<String>()),
+            given("save", save),
+            every("save-every", *save_every),
+            given("resume", resume),
+            given("export-hf", export_hf),
+            format!("{} samples of data", samples[0].unwrap_or(0)),
+            format!("{} samples of eval-data", samples[1].unwrap_or(0)),
+        ]
+    }
+}
+
+fn given(name: &str, path: &Option<PathBuf>) -> String {
+    format!("{}{name}", if path.is_some() { "" } else { "no " })
+}
+
+fn every(name: &str, steps: Option<usize>) -> String {
+    steps.map_or_else(|| format!("no {name}"), |n| format!("{name} {n}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Program;
+    use comm::Layout;
+
+    /// How a rank told this differs from one told nothing: their first two phrases that do.
+    fn difference(args: &str) -> Option<(String, String)> {
+        let program = Program { step: 6, about: "", layout: Layout::default() };
+        let agreement = |args: &str| {
+            let config = crate::parse(&program, args.split_whitespace(), |_| None).unwrap();
+            config.launch().agreement
+        };
+        let (theirs, ours) = (agreement(args), agreement(""));
+        assert_eq!(theirs.len(), ours.len());
+        theirs.into_iter().zip(ours).find(|(theirs, ours)| theirs != ours)
+    }
+
+    #[test]
+    fn what_is_computed_and_said_must_be_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::write(path("x.txt"), "a".repeat(1 + 3 * 128)).unwrap();
+        std::fs::write(path("x.toml"), "[model]\nnum_hidden_layers = 2").unwrap();
+        for (args, theirs, ours) in [
+            ("--lr 3e-2 --min-lr 3e-4".into(), "lr 0.03", "lr 0.003"),
+            ("--seed 77".into(), "seed 77", "seed 1234"),
+            ("--dtype f64".into(), "dtype f64", "dtype f32"),
+            ("--dp-sync naive".into(), "dp-sync naive", "dp-sync bucketed"),
+            ("--eval-every 5".into(), "eval-every 5", "no eval-every"),
+            (format!("--data {}", path("x.txt")), "data", "no data"),
+            (format!("--config {}", path("x.toml")), "num_hidden_layers 2", "num_hidden_layers 4"),
+            (format!("--save {}", path("s")), "save", "no save"),
+            ("--prompt And".into(), "prompt \"And\"", "prompt \"Once \""),
+        ] {
+            assert_eq!(difference(&args), Some((theirs.into(), ours.into())), "{args}");
+        }
+    }
+
+    #[test]
+    fn a_rank_may_have_its_own_files_and_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = dir.path().join("m.jsonl");
+        let args = format!("--threads-per-rank 1 --timeout 5 --metrics {}", metrics.display());
+        assert_eq!(difference(&args), None);
+        let program = Program { step: 6, about: "", layout: Layout::default() };
+        let agreement = |file: &str| {
+            let path = dir.path().join(file);
+            std::fs::write(&path, "a".repeat(1000)).unwrap();
+            let args = ["--data".to_owned(), path.display().to_string()];
+            crate::parse(&program, args, |_| None).unwrap().launch().agreement
+        };
+        assert_eq!(agreement("here.txt"), agreement("there.txt"));
+    }
+}

@@ -1,0 +1,70 @@
+//! How a program ends: exit code, and one line on standard error. This test binary is the program too.
+
+use anyhow::{Context, bail};
+use cli::{Config, Program};
+use comm::Layout;
+use libtest_mimic::{Arguments, Trial};
+use std::process::{Command, ExitCode};
+use tch::{Device, Kind, Tensor};
+
+/// What the program is to do.
+const ACT: &str = "FERROTRON_TEST_ACT";
+
+fn run(act: &str) -> anyhow::Result<()> {
+    let vector = |n| Tensor::zeros([n], (Kind::Float, Device::Cpu));
+    match act {
+        "finish" => Ok(()),
+        "fail" => bail!("no space left"),
+        // As libtorch's errors come: from an operator, from a function, and where memory is not enough.
+        "panic" => panic!("{:?} has a sum", vector(2) + vector(3)),
+        "throw" => vector(2).f_add(&vector(3)).map(drop).context("two vectors"),
+        "allocate" => panic!("{:?} is there", vector(1 << 60)),
+        _ => unreachable!("{act}"),
+    }
+}
+
+/// The exit code and what stands on standard error.
+fn end(act: &str, args: &[&str]) -> (Option<i32>, String) {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(args).env(ACT, act).env_remove("RUST_BACKTRACE");
+    let output = program.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn ends() {
+    assert_eq!(end("finish", &[]), (Some(0), String::new()));
+    assert_eq!(end("fail", &[]), (Some(1), "error: no space left\n".into()));
+    assert_eq!(
+        end("finish", &["--steps", "0"]),
+        (Some(2), "error: steps is 0, but must be at least 1\n".into())
+    );
+}
+
+fn libtorch() {
+    for (act, start, part) in [
+        ("panic", "error: the run panicked at ", "must match the size"),
+        ("throw", "error: two vectors: ", "must match the size"),
+        ("allocate", "error: the run panicked at ", "4611686018427387904 bytes"),
+    ] {
+        let (code, text) = end(act, &[]);
+        assert_eq!((code, text.lines().count()), (Some(1), 1), "{text}");
+        assert!(text.starts_with(start) && text.contains(part), "{text}");
+        assert!(!text.contains("frame #"), "{text}");
+    }
+}
+
+fn main() -> ExitCode {
+    if let Ok(act) = std::env::var(ACT) {
+        let program = Program { step: 1, about: "", layout: Layout::default() };
+        return cli::main(program, |_: Config| run(&act));
+    }
+    let tests: [(&str, fn()); 2] =
+        [("exit_codes_and_sentences", ends), ("libtorch_s_errors_are_one_sentence", libtorch)];
+    let trials = tests.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+}
