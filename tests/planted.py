@@ -141,7 +141,7 @@ BUGS = [
     ("a checkpoint without the second moments", "step06", f"{S6}/checkpoint.rs",
      "            tensor.detach().copy_(&read);", "            if *what != KEPT[2] { tensor.detach().copy_(&read); }"),
     ("a run that resumes one sample too far", "step06", f"{S6}/checkpoint.rs",
-     "let step = saved.progress().step;", "let step = saved.progress().step + 1;"),
+     "    Ok(step)\n}", "    Ok(step + 1)\n}"),
     ("AdamW's own counter not resumed", "step06", f"{S6}/checkpoint.rs",
      "    optimizer.set_step(step);", "    optimizer.set_step(0);"),
     ("the norms counted tp times in clipping", "step06", f"{S6}/optimizer.rs",

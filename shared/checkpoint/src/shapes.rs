@@ -2,7 +2,7 @@
 
 use crate::LlamaConfig;
 use crate::safetensors_dir::SafetensorsDir;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use std::collections::BTreeSet;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -42,7 +42,7 @@ impl SafetensorsDir {
     pub(crate) fn check(&self, config: &LlamaConfig) -> Result<()> {
         let mut expected = BTreeSet::new();
         for (name, shape) in config.weights() {
-            self.find(&name, &shape).with_context(|| format!("weight {name}"))?;
+            self.find(&name, &shape).map_err(|what| anyhow!("weight {name} {what:#}"))?;
             expected.insert(name);
         }
         for name in self.names().filter(|name| !expected.contains(*name)) {

@@ -141,9 +141,9 @@ fn the_weights_of_a_directory_are_those_of_its_model() {
     assert_eq!(answer(&untied, &all), Ok(()));
 
     let q = "model.layers.1.self_attn.q_proj.weight";
-    let missing = Err(format!("weight {q}: is not in the model's files"));
+    let missing = Err(format!("weight {q} is not in the model's files"));
     assert_eq!(answer(&untied, &but(q, None)), missing);
-    let shape = Err(format!("weight {q}: has shape [24, 12] where the config says [24, 24]"));
+    let shape = Err(format!("weight {q} has shape [24, 12] where the config says [24, 24]"));
     assert_eq!(answer(&untied, &but(q, Some(random(&[24, 12])))), shape);
     let integers = Err(format!("weight {q}: has dtype I64; F64, F32, F16 and BF16 can be loaded"));
     let tensor = random(&[24, 24]).to_kind(Kind::Int64);

@@ -1,0 +1,45 @@
+//! Which directories of Hugging Face a run may start from.
+
+use checkpoint::LlamaConfig;
+use cli::{Program, Refusal};
+use comm::Layout;
+use insta::assert_snapshot;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// The sentence with which step01 refuses `dir` as its --hf-model; the directory is DIR in it.
+fn refused(dir: &Path) -> String {
+    let program = Program { step: 1, about: "", layout: Layout::default() };
+    let args = ["--hf-model".to_owned(), dir.to_str().unwrap().to_owned()];
+    match cli::parse(&program, args, |_| None) {
+        Err(Refusal::Invalid(sentence)) => sentence.replace(dir.to_str().unwrap(), "DIR"),
+        Err(Refusal::Help(text)) => panic!("{text}"),
+        Ok(_) => panic!("{} was taken", dir.display()),
+    }
+}
+
+fn write(dir: &Path, weights: &[(String, Vec<i64>)]) {
+    let zeros = |shape: &Vec<i64>| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let weights: Vec<_> = weights.iter().map(|(name, shape)| (name, zeros(shape))).collect();
+    Tensor::write_safetensors(&weights, dir.join("model.safetensors")).unwrap();
+}
+
+#[test]
+fn its_weights_are_those_of_its_config_and_its_text_is_that_of_its_tokenizer() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let config = r#"{"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1,
+        "num_attention_heads": 4, "max_position_embeddings": 256, "rms_norm_eps": 1e-5}"#;
+    std::fs::write(dir.join("config.json"), config).unwrap();
+    let mut weights: Vec<_> = LlamaConfig::from_hf_dir(dir).unwrap().weights().collect();
+    let last = weights.pop().unwrap();
+    write(dir, &weights);
+    assert_snapshot!(refused(dir), @"hf-model DIR: weight lm_head.weight is not in the model's files");
+    weights.push((last.0, vec![300, 32]));
+    write(dir, &weights);
+    assert_snapshot!(refused(dir), @"hf-model DIR: weight lm_head.weight has shape [300, 32] where the config says [300, 64]");
+    weights.last_mut().unwrap().1 = last.1;
+    write(dir, &weights);
+    std::fs::write(dir.join("tokenizer.json"), "").unwrap();
+    assert_snapshot!(refused(dir), @"hf-model DIR has a tokenizer, and text without one is bytes: take --tokenizer DIR/tokenizer.json");
+}
