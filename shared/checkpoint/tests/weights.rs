@@ -145,7 +145,7 @@ fn the_weights_of_a_directory_are_those_of_its_model() {
     assert_eq!(answer(&untied, &but(q, None)), missing);
     let shape = Err(format!("weight {q} has shape [24, 12] where the config says [24, 24]"));
     assert_eq!(answer(&untied, &but(q, Some(random(&[24, 12])))), shape);
-    let integers = Err(format!("weight {q}: has dtype I64; F64, F32, F16 and BF16 can be loaded"));
+    let integers = Err(format!("weight {q} has dtype I64; F64, F32, F16 and BF16 can be loaded"));
     let tensor = random(&[24, 24]).to_kind(Kind::Int64);
     assert_eq!(answer(&untied, &but(q, Some(tensor))), integers);
     let fewer = LlamaConfig { num_hidden_layers: 1, ..untied.clone() };

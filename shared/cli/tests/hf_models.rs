@@ -31,6 +31,8 @@ fn its_weights_are_those_of_its_config_and_its_text_is_that_of_its_tokenizer() {
     let config = r#"{"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1,
         "num_attention_heads": 4, "max_position_embeddings": 256, "rms_norm_eps": 1e-5}"#;
     std::fs::write(dir.join("config.json"), config).unwrap();
+    std::fs::write(dir.join("model.safetensors"), "torn").unwrap();
+    assert_snapshot!(refused(dir), @"hf-model DIR: DIR/model.safetensors is not a whole safetensors file: header too small");
     let mut weights: Vec<_> = LlamaConfig::from_hf_dir(dir).unwrap().weights().collect();
     let last = weights.pop().unwrap();
     write(dir, &weights);
