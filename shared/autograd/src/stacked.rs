@@ -8,20 +8,21 @@ use tch::{Kind, Tensor};
 /// flight share it. (`torch.autocast` keeps its casts in the same way.)
 pub struct Stacked {
     weights: Vec<Tensor>, // [out, in] each
-    copy: RefCell<Option<Copy>>,
+    made: RefCell<Option<Made>>,
 }
 
-struct Copy {
+struct Made {
     /// How often the weights had been written to, all together.
     version: i64,
     stack: Tensor, // [sum of outs, in]
 }
 
 impl Stacked {
-    /// `weights`: `[out, in]` each, with any number of outputs. They may be changed by operations of libtorch at any
-    /// time; by writes that it does not see (a broadcast into them) only before the first [`get`](Self::get).
+    /// `weights`: `[out, in]` each, with any number of outputs. Operations of libtorch may change them
+    /// at any time; what it does not see (a broadcast into them) must come before the first
+    /// [`get`](Self::get).
     pub fn new(weights: Vec<Tensor>) -> Self {
-        Self { weights, copy: RefCell::default() }
+        Self { weights, made: RefCell::default() }
     }
 
     /// All of them in `kind`: `[sum of outs, in]`. What a backward pass finds out about it goes to the
@@ -33,19 +34,19 @@ impl Stacked {
             return only.shallow_clone();
         }
         let version = self.weights.iter().map(Tensor::internal_version).sum();
-        let mut copy = self.copy.borrow_mut();
-        match &*copy {
-            Some(Copy { version: of, stack }) if *of == version && stack.kind() == kind => {
+        let mut made = self.made.borrow_mut();
+        match &*made {
+            Some(Made { version: of, stack }) if *of == version && stack.kind() == kind => {
                 stack.shallow_clone()
             }
             _ => {
-                *copy = None; // not both at one time
+                *made = None; // not both at one time
                 // With history even where none is asked for: the next caller may need it.
                 let stack = tch::with_grad(|| {
                     let mut cast: Vec<_> = self.weights.iter().map(|w| w.to_kind(kind)).collect();
                     if cast.len() == 1 { cast.remove(0) } else { Tensor::cat(&cast, 0) }
                 });
-                copy.insert(Copy { version, stack }).stack.shallow_clone()
+                made.insert(Made { version, stack }).stack.shallow_clone()
             }
         }
     }
