@@ -93,8 +93,23 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     out.transpose(1, 2) // [batch, seq, heads, head_dim]
 }
 
+/// x·Wᵀ, `x`: `[.., in]`, `weight`: `[out, in]`, in the usual layout: a token's outputs next to each
+/// other.
+pub fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
+    x.linear(weight, None::<&Tensor>) // [.., out]
+}
+
+/// The same product in the other layout: an output for all tokens next to each other. So half of the
+/// outputs is one piece of memory, which a GPU's elementwise kernels read sixteen bytes at a time; half
+/// of each row they would read number by number.
+pub fn linear_by_feature(x: &Tensor, weight: &Tensor) -> Tensor {
+    let mut size = x.size();
+    size.pop();
+    weight.matmul(&x.flatten(0, -2).tr()).tr().unflatten(0, size) // [.., out]
+}
+
 /// silu(gate)·up (*GLU Variants Improve Transformer*, Shazeer, 2020), for gate and up side by side in
-/// `x`, `[.., 2·n]`; returns `[.., n]`. Backward, both gradients are written where they belong in the
+/// `x`, `[.., 2·n]`; returns `[.., n]`, in the layout of `x`. Backward, both gradients are written where they belong in the
 /// gradient of `x`: autograd's own way would put them together in another pass over memory.
 pub fn swiglu(x: &Tensor) -> Result<Tensor> {
     let both = x.detach();

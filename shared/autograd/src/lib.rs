@@ -7,7 +7,9 @@ mod kernels;
 mod stacked;
 
 pub use blocks::{attention_block, attention_block_backward, products};
-pub use kernels::{AdamW, causal_attention, fused_adamw, norms, scale, swiglu};
+pub use kernels::{
+    AdamW, causal_attention, fused_adamw, linear, linear_by_feature, norms, scale, swiglu,
+};
 pub use stacked::Stacked;
 
 use anyhow::{Result, anyhow, bail, ensure};

@@ -21,6 +21,32 @@ fn swiglu_and_its_gradient_are_what_autograd_makes_of_the_formula() {
 }
 
 #[test]
+fn a_layout_by_feature_reaches_from_gate_and_up_to_the_gradient_of_their_product() {
+    let x = Tensor::randn([2, 5, 4], F64).set_requires_grad(true);
+    let weight = Tensor::randn([12, 4], F64).set_requires_grad(true);
+    let down = Tensor::randn([4, 6], F64).set_requires_grad(true);
+    let run = |product: fn(&Tensor, &Tensor) -> Tensor| {
+        let both = product(&x, &weight); // [2, 5, 12]
+        let between = autograd::swiglu(&both).unwrap(); // [2, 5, 6]
+        let loss = autograd::linear(&between, &down).square().sum(Kind::Double);
+        let of = [&between, &x, &weight, &down];
+        (both.detach(), between.detach(), Tensor::run_backward(&[loss], &of, false, false))
+    };
+    let ((both, between, grads), (other, _, others)) =
+        (run(autograd::linear_by_feature), run(autograd::linear));
+
+    // Gate, up, what SwiGLU makes of them and its gradient: each in one piece, token beside token.
+    for (name, t) in [("both", &both), ("between", &between), ("gradient", &grads[0])] {
+        assert_eq!(t.stride(), [5, 1, 10], "{name}");
+    }
+    // The terms of a sum may come in another order: some units in the last place.
+    assert!(both.allclose(&other, 1e-13, 1e-13, false));
+    for (mine, theirs) in grads.iter().zip(&others) {
+        assert!(mine.allclose(theirs, 1e-12, 1e-12, false));
+    }
+}
+
+#[test]
 fn weights_are_stacked_once_for_all_passes_between_two_updates() {
     let (a, b) = (Tensor::randn([3, 4], F32), Tensor::randn([2, 4], F32));
     let [a, b] = [a, b].map(|t| t.set_requires_grad(true));

@@ -48,7 +48,12 @@ impl Linear {
     /// `[.., in]` to `[.., sum of outs]`. The product runs in the dtype of `x`; where the weights are
     /// kept in another, autograd casts their gradients back.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weights.get(x.kind()), None::<&Tensor>)
+        autograd::linear(x, &self.weights.get(x.kind()))
+    }
+
+    /// As `forward`, in a layout in which the outputs of each W are one piece of memory.
+    pub fn forward_by_feature(&self, x: &Tensor) -> Tensor {
+        autograd::linear_by_feature(x, &self.weights.get(x.kind()))
     }
 }
 

@@ -46,7 +46,7 @@ impl Llama {
     /// Scores for the next token. `tokens`: `[batch, seq]`, i64; returns `[batch, seq, vocab]`.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let x = self.hidden(tokens)?;
-        Ok(x.linear(&self.lm_head.to_kind(x.kind()), None::<&Tensor>))
+        Ok(autograd::linear(&x, &self.lm_head.to_kind(x.kind())))
     }
 
     /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
@@ -146,7 +146,7 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate_up = self.gate_up_proj.forward(x); // [.., 2·intermediate]
+        let gate_up = self.gate_up_proj.forward_by_feature(x); // [.., 2·intermediate]
         Ok(self.down_proj.forward(&autograd::swiglu(&gate_up)?)) // [batch, seq, hidden]
     }
 }

@@ -67,7 +67,7 @@ impl Llama {
     /// same on all ranks.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let x = self.hidden(tokens)?.i((0, last)); // [hidden]
-        let part = x.linear(&self.lm_head.to_kind(x.kind()), None::<&Tensor>); // [vocab/tp]
+        let part = autograd::linear(&x, &self.lm_head.to_kind(x.kind())); // [vocab/tp]
         self.tp.gather(&part, &self.vocab, self.vocab_size)
     }
 
@@ -169,7 +169,7 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate_up = self.gate_up_proj.forward(x)?; // [.., 2·intermediate/tp]
+        let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate/tp]
         self.down_proj.forward(&autograd::swiglu(&gate_up)?) // [batch, seq, hidden]
     }
 }

@@ -32,13 +32,18 @@ impl TensorParallel {
     }
 
     /// x·Wᵀ for a weight split by its outputs. `x`: `[.., in]`, whole; `weight`: `[out/tp, in]`;
-    /// returns `[.., out/tp]`.
+    /// returns `[.., out/tp]`, in the layout that `product` makes.
     ///
     /// Backward, each rank knows what *its* outputs say about `x`, and `x` wants to hear all of them:
     /// Megatron's operator f. That sum can travel while the weight's own gradient is computed.
-    pub fn column(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    pub fn column(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        product: fn(&Tensor, &Tensor) -> Tensor,
+    ) -> Result<Tensor> {
         let w = weight.detach(); // [out/tp, in]
-        let out = tch::no_grad(|| x.linear(&w, None::<&Tensor>)); // [.., out/tp]
+        let out = tch::no_grad(|| product(x, &w)); // [.., out/tp]
         let (tp, flat) = (self.clone(), flat(&x.detach()));
         autograd::custom([x, weight], &out, move |grad| {
             let grad_x = grad.matmul(&w); // [.., in], a part of the sum

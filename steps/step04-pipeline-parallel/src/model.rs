@@ -95,7 +95,7 @@ impl Llama {
             return Ok(Tensor::zeros([self.vocab_size], (x.kind(), x.device())));
         };
         let x = norm.forward(&x.i((0, last))); // [hidden]
-        let part = x.linear(&lm_head.to_kind(x.kind()), None::<&Tensor>); // [vocab/tp]
+        let part = autograd::linear(&x, &lm_head.to_kind(x.kind())); // [vocab/tp]
         self.tp.gather(&part, &self.vocab, self.vocab_size)
     }
 
@@ -194,7 +194,7 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate_up = self.gate_up_proj.forward(x)?; // [.., 2·intermediate/tp]
+        let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate/tp]
         self.down_proj.forward(&autograd::swiglu(&gate_up)?) // [batch, seq, hidden]
     }
 }

@@ -93,7 +93,12 @@ impl ColumnLinear {
     /// `[.., in]` to `[.., sum of outs/tp]`. The product runs in the dtype of `x`; where the weights
     /// are kept in another, autograd casts their gradients back.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.tp.column(x, &self.weights.get(x.kind()))
+        self.tp.column(x, &self.weights.get(x.kind()), autograd::linear)
+    }
+
+    /// As `forward`, in a layout in which the outputs of each W are one piece of memory.
+    pub fn forward_by_feature(&self, x: &Tensor) -> Result<Tensor> {
+        self.tp.column(x, &self.weights.get(x.kind()), autograd::linear_by_feature)
     }
 }
 
@@ -111,7 +116,7 @@ impl RowLinear {
 
     /// `[.., in/tp]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let part = x.linear(&self.weight.get(x.kind()), None::<&Tensor>); // [.., out]
+        let part = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
         self.tp.sum(&part)
     }
 }
