@@ -49,6 +49,17 @@ struct Point {
 
 using Event = std::shared_ptr<Point>;
 
+// Jobs that side streams have been given and have not done.
+std::mutex unfinished_mutex;
+std::condition_variable finished;
+int unfinished = 0;
+
+void count(int change) {
+  std::lock_guard<std::mutex> lock(unfinished_mutex);
+  unfinished += change;
+  finished.notify_all();
+}
+
 // A side stream: a thread that does one job after the other.
 struct Queue {
   std::mutex mutex;
@@ -58,6 +69,7 @@ struct Queue {
   Queue() { std::thread([this] { work(); }).detach(); }
 
   void push(std::function<void()> job) {
+    count(1);
     std::lock_guard<std::mutex> lock(mutex);
     jobs.push_back(std::move(job));
     more.notify_one();
@@ -71,6 +83,7 @@ struct Queue {
       lock.unlock();
       std::this_thread::sleep_for(LATE);
       job();
+      count(-1);
     }
   }
 };
@@ -184,6 +197,11 @@ struct CUDAHooks final : at::CUDAHooksInterface {
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 
 }  // namespace
+
+void wait_until_idle() {
+  std::unique_lock<std::mutex> lock(unfinished_mutex);
+  finished.wait(lock, [] { return unfinished == 0; });
+}
 
 void queue(void* stream, std::function<void()> job) {
   stream == nullptr ? job() : static_cast<Queue*>(stream)->push(std::move(job));

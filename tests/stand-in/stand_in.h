@@ -9,7 +9,8 @@
 //
 // It is stricter than a GPU. What is queued on a side stream starts late, so a result that is used
 // without waiting for it is wrong; memory is overwritten as it is freed, so a tensor that was let go
-// while something was under way is wrong too; and the host's waits for the device are counted.
+// while something was under way is wrong too; and the host's waits for the device are counted. With
+// STAND_IN_ALLOCATES_IDLE set, each allocation waits for all side streams, which a device does now and then.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -30,6 +31,10 @@ c10::Allocator* memory();
 // Memory of the host's from which a copy is only queued.
 c10::Allocator* page_locked();
 bool is_page_locked(const void* block);
+
+// Waits until the side streams have done all that was queued, as a device does that is about to free memory
+// or to load a kernel.
+void wait_until_idle();
 
 // Counts one more time that the host has waited for the device.
 void host_waited(const char* why);

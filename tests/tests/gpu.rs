@@ -159,6 +159,24 @@ fn bf16_around_a_ring_is_refused_on_a_gpu_without_kernels_for_it() {
     assert!(!output.status.success() && error.contains("this one has 7.0"), "{error}");
 }
 
+/// Now and then a GPU has to be idle before it goes on: to give memory back, or to load a kernel that is new
+/// to it. A receive under way keeps it busy, and must not be for the answer to what comes next.
+#[test]
+fn no_pass_waits_for_a_message_that_answers_it() {
+    for (pp, micro_batches, schedule) in [(4, 1, "1f1b"), (4, 2, "1f1b"), (2, 4, "afab")] {
+        let dir = tempfile::tempdir().unwrap();
+        let run = format!(
+            "--device cuda --global-batch {micro_batches} --micro-batch 1 --steps 2 --timeout 5 --dp 1 \
+             --pp {pp} --cp 1 --tp 1 --schedule {schedule}"
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+        command.arg("6").arg(dir.path()).args(Model { layers: 4, ..Model::default() }.flags(&run));
+        command.env("STAND_IN_ALLOCATES_IDLE", "1");
+        on_stand_in(&mut command);
+        assert!(command.status().unwrap().success(), "{run}");
+    }
+}
+
 /// The host queues a step's work and goes on; it waits where it reads what the step reports. Only the
 /// stand-in counts that, so it is taken here whether there is a GPU or not.
 #[test]

@@ -116,7 +116,11 @@ impl Pipeline {
         let (mut sends, mut next) = (vec![], self.receive(passes.first(), self.shape));
         for (i, pass) in passes.iter().enumerate() {
             let received = next.map(Incoming::wait).transpose()?;
-            next = self.receive(passes.get(i + 1), self.shape); // travels while this pass computes
+            // The next message travels while this pass computes; but not the first gradient, which may be
+            // the answer to this very pass: a receive keeps a GPU busy, and the pass may need it idle.
+            let ahead = passes.get(i + 1);
+            let answer = ahead == Some(&Pass::Backward(0));
+            next = if answer { None } else { self.receive(ahead, self.shape) };
             match *pass {
                 Pass::Forward(i) => {
                     let _span = self.trace.span(Track::Compute, format!("forward {i}"));
@@ -145,6 +149,9 @@ impl Pipeline {
                         sends.push(self.group.isend(&input.grad(), stage - 1));
                     }
                 }
+            }
+            if answer {
+                next = self.receive(ahead, self.shape);
             }
         }
         sends.into_iter().try_for_each(Work::wait)?;
