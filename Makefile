@@ -11,8 +11,8 @@ PORT ?= 3000
 .DEFAULT_GOAL := help
 .PHONY: setup run test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
 
-setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself)
-	@shared/setup/setup.sh
+setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself); CUDA=1: for GPUs elsewhere
+	@shared/setup/setup.sh $(if $(CUDA),--cuda)
 
 run: setup ## train with the highest step there is: make run [STEP=step01] [ARGS="--steps 20"]
 	cargo run --release -p $(STEP) -- $(ARGS)

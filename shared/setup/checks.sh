@@ -82,6 +82,11 @@ has_gpu() {
     command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q '^GPU '
 }
 
+# has_cuda DIR: whether set-up has put the libraries of the CUDA half beside the libtorch in DIR.
+has_cuda() {
+    [ -d "$1/nvidia/cudnn" ]
+}
+
 # libtorch_version DIR: the version of the libtorch in DIR, a zip release or a Python wheel.
 libtorch_version() {
     local version=

@@ -28,6 +28,25 @@ libtorch_loads() {
     echo "libtorch loads"
 }
 
+cuda_loads() {
+    local answer
+    if ! answer=$(python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$libtorch/lib/libtorch_cuda.so" 2>&1); then
+        echo "the CUDA half of libtorch does not load (${answer##*: }): run \`make setup CUDA=1\`."
+        return 1
+    fi
+    echo "the CUDA half of libtorch loads"
+}
+
+driver() {
+    local version need=580 # for CUDA 13, which this libtorch is made for
+    version=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)
+    if ! at_least "$version" "$need"; then
+        echo "the GPU's driver is $version, but CUDA 13 needs $need or newer: update it, or take --device cpu."
+        return 1
+    fi
+    echo "GPU driver $version"
+}
+
 cores() {
     local count
     count=$(nproc)
@@ -101,6 +120,8 @@ report memory
 report disk
 if report check_libtorch "$libtorch"; then
     [ "$python" = 0 ] || report libtorch_loads || ready=0
+    if [ "$python" = 1 ] && { has_gpu || has_cuda .libtorch; }; then report cuda_loads; fi
+    if has_gpu; then report driver; fi
 else
     # Only set-up needs pip.
     [ "$python" = 0 ] || report check_pip

@@ -2,7 +2,8 @@
 # `make setup`: sees that the machine has what a build needs, and puts libtorch into .libtorch.
 #
 # It can be run again at any time: what is there already is left alone. Nothing outside the
-# checkout is changed.
+# checkout is changed. The CUDA half of libtorch comes along where nvidia-smi finds a GPU, and with
+# --cuda (`make setup CUDA=1`) everywhere: a cluster's login node often has none.
 set -euo pipefail
 # shellcheck source=checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/checks.sh"
@@ -20,6 +21,8 @@ need check_rust
 need check_cxx
 
 home=.libtorch
+cuda=0
+if has_gpu || [ "${1:-}" = --cuda ]; then cuda=1; fi
 
 # A libtorch of the user's own: the build takes it from LIBTORCH, and running binaries find it
 # through this link, since their run path names .libtorch.
@@ -36,11 +39,11 @@ if [ -n "${LIBTORCH:-}" ]; then
     exit 0
 fi
 
-# The CUDA libraries beside libtorch: needed where there is a GPU, and 2 GB of dead weight where not.
+# The CUDA libraries beside libtorch: needed on a GPU, and 2 GB of dead weight elsewhere.
 wanted() {
     check_libtorch "$home/torch" >/dev/null || return 1
     [ ! -L "$home/torch" ] || return 0
-    ! has_gpu || [ -d "$home/nvidia/cudnn" ]
+    [ "$cuda" = 0 ] || has_cuda "$home"
 }
 if wanted; then
     exit 0
@@ -53,7 +56,7 @@ fi
 need check_python
 need check_pip
 
-if has_gpu; then
+if [ "$cuda" = 1 ]; then
     echo "setup: fetching libtorch $torch_version with CUDA, about 2.5 GB, once"
     packages=("torch==$torch_version")
 else
@@ -74,13 +77,16 @@ if [ "$minor" -lt 10 ] || [ "$minor" -gt 14 ]; then
 fi
 [ -t 1 ] || packages+=(--quiet)
 
-# Installed beside and renamed when whole, so an interrupted fetch is never taken for a libtorch.
+# Installed beside and renamed when whole, so an interrupted fetch is never taken for a libtorch. pip's
+# own temporary files go there too: the wheels unpack to 4.5 GB, which a small /tmp does not hold.
 rm -rf "$home.tmp"
+mkdir -p "$home.tmp/pip"
 trap 'rm -rf "$home.tmp"' EXIT
 # A user's pip settings (--user by default, a virtual environment required) must not reach
 # --target; with --target, pip needs no leave from an externally managed Python.
 if ! PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
-    python3 -m pip install --no-warn-conflicts --target "$home.tmp" "${packages[@]}"; then
+    TMPDIR="$PWD/$home.tmp/pip" \
+    python3 -m pip install --no-warn-conflicts --target "$home.tmp/libtorch" "${packages[@]}"; then
     if check_libtorch "$home/torch" >/dev/null; then
         echo "setup: pip could not fetch the CUDA libraries (its message is above): the libtorch that is here serves the CPU alone." >&2
         exit 0
@@ -88,7 +94,7 @@ if ! PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROO
     echo "setup: pip could not fetch libtorch: see its message above; check the network, or set LIBTORCH to a libtorch $torch_version." >&2
     exit 1
 fi
-need check_libtorch "$home.tmp/torch"
+need check_libtorch "$home.tmp/libtorch/torch"
 rm -rf "$home"
-mv "$home.tmp" "$home"
+mv "$home.tmp/libtorch" "$home"
 echo "setup: libtorch $torch_version is in $home"

@@ -52,7 +52,7 @@ fn pick(shares: bool, local_rank: usize, count: usize) -> Result<Gpu> {
     Ok(Gpu { ordinal: local_rank % count, count })
 }
 
-const MEND: &str = "take --device cpu, or run `make setup` where nvidia-smi finds the driver";
+const MEND: &str = "take --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`";
 
 #[cfg(test)]
 mod tests {

@@ -239,7 +239,7 @@ fn devices_and_launchers() {
         let text = refused(1, "--device cuda");
         let (start, end) = (
             "device is cuda, but ",
-            "take --device cpu, or run `make setup` where nvidia-smi finds the driver",
+            "take --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`",
         );
         assert!(text.starts_with(start) && text.ends_with(end) && !text.contains('\n'), "{text}");
     }
