@@ -228,8 +228,11 @@ int cuDeviceGetName(char* name, int length, int) {
   return 0;
 }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
+  constexpr int COMPUTE_MODE = 20, EXCLUSIVE_PROCESS = 3, CAPABILITY = 75;
   const char* old = std::getenv("STAND_IN_CAPABILITY");
-  *value = attribute != 75 ? 0 : old != nullptr ? std::atoi(old) : 9;
+  *value = 0;
+  if (attribute == CAPABILITY) *value = old != nullptr ? std::atoi(old) : 9;
+  if (attribute == COMPUTE_MODE && std::getenv("STAND_IN_EXCLUSIVE") != nullptr) *value = EXCLUSIVE_PROCESS;
   return 0;
 }
 }

@@ -143,6 +143,8 @@ int ncclGetUniqueId(UniqueId* id) {
 
 int ncclCommInitRank(Comm** comm, int size, UniqueId id, int rank) {
   if (size > MAX_RANKS || rank < 0 || rank >= size) return INVALID_ARGUMENT;
+  // A launcher that knows nothing of GPUs does not set them, and then the program has to.
+  if (!std::getenv("NCCL_RUNTIME_CONNECT") || !std::getenv("CUDA_DEVICE_MAX_CONNECTIONS")) return INVALID_USAGE;
   int file = shm_open(id.internal, O_RDWR | O_CREAT, 0600);
   size_t bytes = offsetof(Shared, slots) + sizeof(Slot) * size;
   if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) return INVALID_ARGUMENT;

@@ -10,6 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
+use std::time::Duration;
 
 /// A command that finds a GPU, or the stand-in; says which, and why.
 fn on_gpu(program: &str) -> Command {
@@ -123,7 +124,9 @@ fn a_rank_killed_among_gpus_ends_the_run_and_is_named() {
                --steps 1000000 --launcher processes";
     let mut command = on_gpu(env!("CARGO_BIN_EXE_record"));
     command.arg("6").arg(dir.path()).args(Model::default().flags(run));
-    assert_killed_rank_is_named(command, 4, 2, "dp0 pp1 cp0 tp0");
+    // The system takes seconds to tear down what a process had on a real GPU.
+    let soon = Duration::from_secs(if gpu::load().is_ok() { 20 } else { 5 });
+    assert_killed_rank_is_named(command, 4, 2, "dp0 pp1 cp0 tp0", soon);
 }
 
 /// NCCL is for talking to others.
@@ -146,6 +149,48 @@ fn one_rank_needs_no_nccl() {
     assert!(worked, "{error}");
     let (worked, error) = run("--dp 2 --pp 1 --cp 1 --tp 1");
     assert!(!worked && error.contains("NCCL cannot be loaded"), "{error}");
+}
+
+/// Under torchrun, srun or mpirun a rank gives itself what the processes launcher would have given it.
+#[test]
+fn ranks_that_others_start_have_the_settings_for_gpus_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let flags = Model::default().flags(
+        "--device cuda --global-batch 8 --micro-batch 2 --dp 2 --pp 1 --cp 1 --tp 1 --launcher env",
+    );
+    let start = |rank: usize| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+        command.arg("6").arg(dir.path()).args(&flags);
+        command.env("RANK", rank.to_string()).env("LOCAL_RANK", rank.to_string());
+        command.env("WORLD_SIZE", "2").env("MASTER_ADDR", "127.0.0.1");
+        command.env("MASTER_PORT", port.to_string());
+        on_stand_in(&mut command);
+        command.spawn().unwrap()
+    };
+    for mut rank in [0, 1].map(start) {
+        assert!(rank.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn ranks_do_not_share_a_gpu_that_lets_in_one_process_alone() {
+    let run = |dp: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let run = format!(
+            "--device cuda --global-batch 8 --micro-batch 2 --dp {dp} --pp 1 --cp 1 --tp 1"
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+        command.arg("6").arg(dir.path()).args(Model::default().flags(&run));
+        command.env("STAND_IN_EXCLUSIVE", "1");
+        on_stand_in(&mut command);
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (worked, error) = run(2);
+    assert!(worked, "a card each: {error}");
+    let (worked, error) = run(4);
+    assert!(!worked && error.contains("4 ranks would share 2 GPUs, but GPU 0 lets in"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use common::{
 };
 use parity::{Bound, Record, compare, parse, record, whole};
 use std::process::Command;
+use std::time::Duration;
 use step04::pipeline_parallel::{Pass, passes, stages};
 use tch::{Device, Kind, Tensor};
 
@@ -223,5 +224,5 @@ fn a_rank_killed_in_the_middle_of_a_pipeline_ends_the_run_and_is_named() {
     let run = "--global-batch 8 --micro-batch 1 --pp 4 --steps 1000000 --launcher processes";
     let mut parent = Command::new(env!("CARGO_BIN_EXE_record"));
     parent.arg("4").arg(dir.path()).args(model(false).flags(run));
-    assert_killed_rank_is_named(parent, 4, 2, "dp0 pp2 cp0 tp0");
+    assert_killed_rank_is_named(parent, 4, 2, "dp0 pp2 cp0 tp0", Duration::from_secs(5));
 }

@@ -23,8 +23,17 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
             format!("LOCAL_RANK is {text:?}, but must be a rank's number on its host, from 0")
         })?,
     };
+    if launcher == Launcher::Env && !Launcher::has_started(&env) {
+        comm::settle_for_gpus()?;
+    }
     let count = ::gpu::load().map_err(|why| anyhow!("device is cuda, but {why}: {MEND}"))?;
     let gpu = pick(shares, local_rank, count)?;
+    ensure!(
+        world <= count || !shares || !::gpu::is_exclusive(gpu.ordinal).unwrap_or(false),
+        "{world} ranks would share {count} GPUs, but GPU {} lets in one process alone: `nvidia-smi -c DEFAULT` \
+         (as root) opens it to more",
+        gpu.ordinal
+    );
     // Where the driver does not say, the run finds out.
     if let Ok(capability) = ::gpu::capability(gpu.ordinal) {
         check_attention(config.parallel.layout.cp, config.run.dtype, capability)?;

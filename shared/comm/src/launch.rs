@@ -9,6 +9,7 @@ mod threads;
 
 pub use env::EnvWorld;
 pub use outcome::in_one_sentence;
+pub use processes::settle_for_gpus;
 
 use crate::layout::Layout;
 use crate::mesh::Mesh;

@@ -62,16 +62,23 @@ pub fn name(ordinal: usize) -> Result<String> {
 
 /// The compute capability of GPU `ordinal`: (9, 0) for Hopper, (8, 0) for Ampere.
 pub fn capability(ordinal: usize) -> Result<(i32, i32)> {
+    Ok((attribute(ordinal, 75)?, attribute(ordinal, 76)?))
+}
+
+/// Whether GPU `ordinal` lets in one process alone (`nvidia-smi -c EXCLUSIVE_PROCESS`).
+pub fn is_exclusive(ordinal: usize) -> Result<bool> {
+    Ok(attribute(ordinal, 20)? == 3) // the compute mode
+}
+
+/// What the driver says of GPU `ordinal` under this number of `CUdevice_attribute`.
+fn attribute(ordinal: usize, number: c_int) -> Result<c_int> {
     type Get = unsafe extern "C" fn(value: *mut c_int, attribute: c_int, device: c_int) -> c_int;
     let (driver, device) = driver(ordinal)?;
-    let mut numbers = [0; 2];
-    for (number, attribute) in numbers.iter_mut().zip([75, 76]) {
-        // SAFETY: as in `name`, with these numbers since CUDA 5; `number` outlives the call.
-        let code =
-            unsafe { driver.get::<Get>(b"cuDeviceGetAttribute")?(number, attribute, device) };
-        ensure!(code == 0, "the driver does not say what GPU {ordinal} can do: code {code}");
-    }
-    Ok(numbers.into())
+    let mut value = 0;
+    // SAFETY: as in `name`, with our numbers since CUDA 5; `value` outlives the call.
+    let code = unsafe { driver.get::<Get>(b"cuDeviceGetAttribute")?(&mut value, number, device) };
+    ensure!(code == 0, "the driver does not say what GPU {ordinal} can do: code {code}");
+    Ok(value)
 }
 
 /// The driver, and what it calls GPU `ordinal`. Opens nothing on the GPU.
@@ -143,7 +150,7 @@ mod tests {
         assert!(Stream::current(0).is_err());
         assert!(Stream::side(0).is_err());
         assert!(name(0).is_err());
-        assert!(capability(0).is_err());
+        assert!(capability(0).is_err() && is_exclusive(0).is_err());
         assert!(upload(&Tensor::from_slice(&[1.0]), 0).is_err());
     }
 

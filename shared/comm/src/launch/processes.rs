@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use std::fmt::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -135,7 +135,32 @@ fn start(
     Ok(rank_line)
 }
 
-/// What NCCL is told about a rank with a GPU.
+/// What CUDA and NCCL are told in every rank, each where it is loaded.
+const FOR_GPUS: [(&str, &str); 2] = [
+    // As many hardware queues as there are, for a stream behind another's wait would wait too.
+    ("CUDA_DEVICE_MAX_CONNECTIONS", "32"),
+    // Ranks meet when a communicator is made, which all do in one order, and not at its first use.
+    ("NCCL_RUNTIME_CONNECT", "0"),
+];
+
+/// Sees that they are told to a rank whose launcher (torchrun, srun, mpirun) knows nothing of that: where
+/// the environment lacks them, the program starts again in its own place, with them. To be called before
+/// anything is opened or started.
+///
+/// # Errors
+/// Where the program cannot be started again.
+pub fn settle_for_gpus() -> anyhow::Result<()> {
+    let missing = FOR_GPUS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
+    let missing: Vec<_> = missing.collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut again = Command::new(std::env::current_exe()?);
+    let error = again.args(std::env::args_os().skip(1)).envs(missing).exec(); // returns only if it fails
+    Err(anyhow!(error).context("cannot start again with settings for GPUs in the environment"))
+}
+
+/// What CUDA and NCCL are told about a rank that is started here.
 ///
 /// It refuses two ranks on one GPU, unless they seem to be on two hosts; and then they must talk as
 /// hosts do, over sockets. That is slow, but it is NCCL, and needs no second card.
@@ -145,12 +170,7 @@ fn for_nccl(
     is_set: impl Fn(&str) -> bool,
 ) -> Vec<(&'static str, String)> {
     let Some(gpu) = launch.gpu else { return vec![] };
-    // As many hardware queues as there are, for a stream behind another's wait would wait too.
-    let mut variables = vec![
-        ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned()),
-        // Ranks meet when a communicator is made, which all do in one order, and not at its first use.
-        ("NCCL_RUNTIME_CONNECT", "0".to_owned()),
-    ];
+    let mut variables = FOR_GPUS.map(|(name, value)| (name, value.to_owned())).to_vec();
     if launch.layout.world() > gpu.count {
         variables.extend([
             ("NCCL_HOSTID", format!("rank-{rank}")),
