@@ -105,6 +105,11 @@ fn bf16_with_flash_attention_follows_f32() {
 }
 
 #[test]
+fn fused_attention_gives_what_plain_products_give() {
+    assert!(on_gpu(env!("CARGO_BIN_EXE_attention")).status().unwrap().success());
+}
+
+#[test]
 fn nccl_and_the_rings_give_the_same_numbers() {
     for layout in [
         "--dp 2 --pp 1 --cp 1 --tp 1",
