@@ -4,6 +4,7 @@ use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -20,15 +21,17 @@ pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> 
     let to_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
     let std = 0.02 / if to_residual { (2.0 * layers as f64).sqrt() } else { 1.0 };
 
-    let mut numbers: Vec<f64> = Vec::with_capacity((shape[0] * shape[1]) as usize);
-    let mut random = ChaCha8Rng::from_seed(key(seed, name));
-    for row in rows.clone() {
-        random.set_stream(row as u64);
-        random.set_word_pos(0);
+    // No row needs another, so all cores draw.
+    let mut numbers = vec![0.0; (shape[0] * shape[1]) as usize];
+    let random = ChaCha8Rng::from_seed(key(seed, name));
+    numbers.par_chunks_mut(shape[1].max(1) as usize).enumerate().for_each(|(i, row)| {
+        let mut random = random.clone();
+        random.set_stream(rows.start as u64 + i as u64);
         // A row is drawn from its start: how many words a normal takes depends on the words.
-        let normals = (0..columns.end).map(|_| -> f64 { StandardNormal.sample(&mut random) });
-        numbers.extend(normals.skip(columns.start as usize).map(|x| x * std));
-    }
+        let mut normal = || -> f64 { StandardNormal.sample(&mut random) };
+        (0..columns.start).for_each(|_| _ = normal());
+        row.fill_with(|| normal() * std);
+    });
     Ok(Tensor::from_slice(&numbers).view(&shape[..]))
 }
 
