@@ -63,7 +63,8 @@ pub fn expand(
                 Err(error) => problems.push(format!("{}: {}: {error:#}", i + 1, line.trim())),
             },
             Err(error) if !fenced => problems.push(format!("{}: {error:#}", i + 1)),
-            _ => out.push_str(line),
+            _ if fenced => out.push_str(line),
+            _ => out.push_str(&with_whole_flags(line)),
         }
         out.push('\n');
     }
@@ -73,6 +74,21 @@ pub fn expand(
             problems.push(format!("1: {error:#}"));
             (out, problems)
         }
+    }
+}
+
+/// A line with each flag in code marked, so that a phone does not break `--flag` behind its hyphens.
+fn with_whole_flags(line: &str) -> String {
+    let part = |(i, text): (usize, &str)| match text {
+        _ if i % 2 == 0 => text.to_owned(),
+        flag if flag.starts_with("--") && !flag.contains(' ') => {
+            format!("<span class=\"flag\">`{flag}`</span>")
+        }
+        code => format!("`{code}`"),
+    };
+    match line.matches('`').count() % 2 {
+        0 => line.split('`').enumerate().map(part).collect(),
+        _ => line.to_owned(), // code that goes on in the next line
     }
 }
 
@@ -151,6 +167,15 @@ mod tests {
         assert_eq!(found, ["step02/src/train.rs:4: no chapter shows this added line: log();"]);
         // A directive in a fence is an example and shows nothing.
         assert_eq!(problems("```\n{{#stepdiff step01 step02 src/train.rs}}\n```").len(), 2);
+    }
+
+    #[test]
+    fn flags_are_marked_and_other_code_is_not() {
+        let found = with_whole_flags("`--dp` and `--dp 2`, `a--b` or `--` alone");
+        let dp = "<span class=\"flag\">`--dp`</span>";
+        let alone = "<span class=\"flag\">`--`</span>";
+        assert_eq!(found, format!("{dp} and `--dp 2`, `a--b` or {alone} alone"));
+        assert_eq!(with_whole_flags("code that `--goes"), "code that `--goes");
     }
 
     #[test]

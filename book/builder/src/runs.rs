@@ -82,8 +82,14 @@ pub fn show(ask: &Directive, book: &Path) -> Result<String> {
     Ok(format!(
         "<figure class=\"listing run\"><figcaption><span class=\"file\">{}</span></figcaption>\
          <pre tabindex=\"0\" role=\"region\" aria-label=\"output\">{rows}</pre></figure>\n",
-        escaped(command)
+        words(command)
     ))
+}
+
+/// A command of which a narrow screen breaks no word, if one has room: `--steps` has hyphens.
+fn words(command: &str) -> String {
+    let word = |word: &str| format!("<span class=\"word\">{}</span>", escaped(word));
+    command.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn record_path(book: &Path, name: &str) -> std::path::PathBuf {

@@ -132,7 +132,7 @@ fn time(plan: &Plan) -> String {
     let seconds = step.seconds();
     let (unit, per_second) = match seconds {
         ..0.01 => ("µs", 1e6),
-        ..10.0 => ("ms", 1e3),
+        ..1.0 => ("ms", 1e3),
         _ => ("s", 1.0),
     };
     let mut text = format!("a step on {} {gpu}, predicted\n", group(world));

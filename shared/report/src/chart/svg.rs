@@ -54,9 +54,11 @@ impl Chart {
         }
         let ranks = if self.rows.len() == 1 { "rank" } else { "ranks" };
         let title = format!("Pipeline chart: one training step on {} {ranks}", self.rows.len());
+        let rows: Vec<String> = self.rows.iter().map(|row| self.told(row)).collect();
         let desc = format!(
-            "{:.1} ms from the first forward pass to the last backward pass. {}",
+            "{:.1} ms from the first forward pass to the last backward pass. {} {}",
             self.length_ns as f64 / 1e6,
+            rows.join(" "),
             caption.unwrap_or_default()
         );
         format!(
@@ -66,6 +68,22 @@ impl Chart {
             desc.trim_end(),
             drawing.out
         )
+    }
+
+    /// A row in words, for those who cannot see it.
+    fn told(&self, row: &Row) -> String {
+        let busy: Vec<_> = row.passes.iter().flat_map(|pass| pass.busy(0)).collect();
+        let sum: u64 = busy.iter().map(|(start, end)| end - start).sum();
+        let share = 100.0 * sum as f64 / self.length_ns.max(1) as f64;
+        let ends = [0].into_iter().chain(busy.iter().map(|stretch| stretch.1));
+        let starts = busy.iter().map(|stretch| stretch.0).chain([self.length_ns]);
+        let longest = ends.zip(starts).max_by_key(|(from, to)| to - from);
+        let shows = |(from, to): &(u64, u64)| to - from > self.length_ns / 1000;
+        let wait = longest.filter(shows).map(|(from, to)| {
+            let [from, to] = [from, to].map(|ns| ns as f64 / 1e6);
+            format!(", waits longest from {from:.1} to {to:.1} ms")
+        });
+        format!("{}: busy {share:.0} %{}.", row.label, wait.unwrap_or_default())
     }
 }
 

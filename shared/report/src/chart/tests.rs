@@ -214,4 +214,7 @@ fn the_picture_shows_every_pass_and_says_what_it_shows() {
     assert_eq!((count(">11</text>"), count(">pp3</text>"), count("role=\"img\"")), (8, 1, 1));
     let caption = "idle: measured 20 %, (pp − 1)/(m + pp − 1) = 20 %";
     assert_eq!(count(caption), 2, "drawn, and told to those who cannot see it");
+    // Twelve micro-batches of 3 ms, in 45.
+    let rows = "pp2: busy 80 %, waits longest from 41.0 to 45.0 ms. pp3: busy 80 %, ";
+    assert_eq!(count(rows), 1, "{svg}");
 }
