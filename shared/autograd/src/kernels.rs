@@ -70,8 +70,9 @@ pub fn fused_adamw(
     })
 }
 
-/// Causal attention, softmax(q·kᵀ/√head_dim)·v, in one fused kernel (FlashAttention, Dao et al.,
-/// 2022): no `[seq, seq]` matrix is ever stored.
+/// Causal attention, softmax(q·kᵀ/√head_dim)·v, in one fused kernel in the manner of FlashAttention
+/// (Dao et al., 2022): no `[seq, seq]` matrix is ever stored. Which one a GPU takes is libtorch's choice
+/// (in bf16 on an H100 cuDNN's); in f64 there is none, and the matrix is stored.
 ///
 /// `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: the same with fewer heads where groups of
 /// query heads share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and
