@@ -97,7 +97,7 @@ BUGS = [
     ("a target counted by every rank", "step03", f"{S3}/loss.rs",
      "elsewhere.to_kind(wide) - 1.0", "elsewhere.zeros_like().to_kind(wide) - 1.0"),
     ("no sum of the gradient to the head's input", "step03", f"{S3}/loss.rs",
-     "let sum = tp.start_sum(&grad_x)?;", "let sum = comm::Work::done(());"),
+     "let pending = tp.start_sum(&grad_x)?;", "let pending = comm::Work::done(());"),
     ("the head gathered in the wrong order", "step03", f"{S3}/tensor_parallel.rs",
      "all.narrow(0, vocab.start, vocab.end - vocab.start)",
      "all.narrow(0, vocab_size - vocab.end, vocab.end - vocab.start)"),

@@ -8,7 +8,7 @@ use crate::plan::Plan;
 
 impl Plan<'_> {
     /// Tokens whose logits exist at one time, as in `loss.rs`.
-    pub fn slice(&self) -> u64 {
+    pub fn chunk_len(&self) -> u64 {
         match self.config.run.device {
             DeviceName::Cpu => 512,
             DeviceName::Cuda => 2048,
@@ -25,10 +25,10 @@ impl Plan<'_> {
 
         let sum = |n: u64, width: u64| width * ring(n, at.tp, layout.tp);
         let mut tp = self.layers(at.pp) * 4 * sum(t * h, c) + u64::from(first) * sum(t * h, c);
-        for start in (0..t).step_by(self.slice() as usize).filter(|_| last) {
-            let slice = self.slice().min(t - start);
+        for start in (0..t).step_by(self.chunk_len() as usize).filter(|_| last) {
+            let chunk = self.chunk_len().min(t - start);
             // Maximum, both sums of the softmax, and the gradient to the head's input.
-            tp += sum(slice, self.softmax) + sum(2 * slice, self.softmax) + sum(slice * h, c);
+            tp += sum(chunk, self.softmax) + sum(2 * chunk, self.softmax) + sum(chunk * h, c);
         }
         let control = w * ring(1, at.pp, layout.pp); // the loss, or the gradient norm
         let neighbours = u64::from(!first) + u64::from(!last);
