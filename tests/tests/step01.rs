@@ -183,6 +183,10 @@ fn the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine() {
         ];
         assert_eq!(others, [rate; 5]);
     }
+    let rate = step01::optimizer::learning_rate;
+    assert_eq!([rate(&train, 12), rate(&train, 30)], [1e-3; 2], "behind the end it stays");
+    let only_warmup = cli::TrainConfig { warmup: 12, ..train };
+    assert_eq!(rate(&only_warmup, 12), 1e-3, "not 0/0");
 }
 
 #[test]
