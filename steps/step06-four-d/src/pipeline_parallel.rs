@@ -159,6 +159,7 @@ impl Pipeline {
         micro_batches: &[MicroBatch],
         tokens: f64,
     ) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
         let mut loss = Tensor::zeros([], (self.loss_kind, self.device));
         let mut sends = vec![];
         for MicroBatch { inputs, targets } in micro_batches {

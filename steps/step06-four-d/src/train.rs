@@ -119,16 +119,15 @@ impl<'a> Trainer<'a> {
     /// The loss on held-out text: the mean over its tokens.
     pub fn evaluate(&self) -> Result<f64> {
         let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
-        let (train, parallel) = (&self.config.train, self.mesh);
+        let train = &self.config.train;
         let tokens = train.eval_batches * train.global_batch * self.config.data.seq_len;
         let local: Vec<MicroBatch> = (0..train.eval_batches)
             .flat_map(|batch| batches.step(batch))
             .map(|micro_batch| self.cp.local(&micro_batch))
             .collect();
-        let evaluate = || self.pipeline.evaluate(&self.model, &local, tokens as f64);
-        let loss = tch::no_grad(evaluate)?;
-        parallel.pp.all_reduce(&loss)?;
-        parallel.data.all_reduce(&loss)?;
+        let loss = self.pipeline.evaluate(&self.model, &local, tokens as f64)?;
+        self.mesh.pp.all_reduce(&loss)?;
+        self.mesh.data.all_reduce(&loss)?;
         Ok(loss.double_value(&[]))
     }
 
