@@ -1,4 +1,4 @@
-//! The two layers that everything else is made of, and how they get their weights.
+//! The layers that everything else is made of, and how they get their weights.
 
 use anyhow::Result;
 use autograd::Stacked;
