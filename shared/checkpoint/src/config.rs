@@ -162,6 +162,9 @@ impl HfRope {
             ensure!(new == old, "rope_type is \"{new}\", but type, its older name, is \"{old}\"");
         }
         match self.rope_type.or(self.older_type).as_deref() {
+            None if self.factor.is_some() => {
+                bail!("the rotary embedding has a factor, but no rope_type")
+            }
             None | Some("default") => Ok(None),
             Some("llama3") => {
                 let need = "rope_type \"llama3\" needs";

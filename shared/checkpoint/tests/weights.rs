@@ -184,6 +184,8 @@ fn both_spellings_of_the_rotary_embedding_are_read() {
     let error = |extra: &str| format!("{:#}", with(extra).unwrap_err());
     assert!(error(r#""attention_bias": true"#).contains("no bias"));
     assert!(error(&brace("rope_scaling", r#""rope_type": "yarn""#)).contains("\"yarn\""));
+    let untyped = error(&brace("rope_scaling", r#""factor": 8.0"#));
+    assert!(untyped.contains("has a factor, but no rope_type"), "{untyped}");
     // Many files have the older name of rope_type beside it.
     let both = |older: &str| {
         format!(r#""rope_theta": 500000.0, "rope_scaling": {{{scaling}, "type": "{older}"}}"#)
