@@ -28,7 +28,7 @@ impl Loader<'_> {
         self.get(name, shape, None)
     }
 
-    /// This rank's part along dimension `dim` of a tensor whose whole shape is `shape`.
+    /// This rank's shard along dimension `dim` of a tensor whose whole shape is `shape`.
     pub fn split(&mut self, name: &str, shape: &[i64], dim: i64) -> Result<Tensor> {
         self.get(name, shape, Some(dim))
     }
@@ -93,8 +93,8 @@ impl RowLinear {
 
     /// `[.., in/tp]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let part = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
-        self.tp.sum(&part)
+        let partial = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
+        self.tp.sum(partial)
     }
 }
 

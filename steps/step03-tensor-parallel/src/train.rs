@@ -31,7 +31,7 @@ impl<'a> Trainer<'a> {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
         };
-        let tp = TensorParallel::new(&mesh.tp, &config.parallel);
+        let tp = TensorParallel::new(config, mesh);
         let model = Llama::new(&config.model, &weights, config.kind(), device, &tp)?;
         let data_parallel = DataParallel::new(model.parameters(), &mesh.dp, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);

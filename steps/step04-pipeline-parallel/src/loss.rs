@@ -1,6 +1,6 @@
 //! Head and loss in one: cross-entropy of x·Wᵀ, a chunk of the tokens at a time.
 //!
-//! Each rank scores its own part of the vocabulary, and no rank ever holds the others' scores: the
+//! Each rank scores its own shard of the vocabulary, and no rank ever holds the others' scores: the
 //! softmax needs just their maximum and their sum.
 //!
 //! Logits are the largest tensor of a training step: a number for each token and each entry of
@@ -9,10 +9,9 @@
 
 use anyhow::Result;
 use comm::Op;
-use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-use crate::tensor_parallel::{TensorParallel, rows};
+use crate::tensor_parallel::TensorParallel;
 
 /// Tokens whose logits exist at one time: few enough for a CPU's cache, enough to fill a GPU.
 fn chunk_len(device: Device) -> i64 {
@@ -20,16 +19,14 @@ fn chunk_len(device: Device) -> i64 {
 }
 
 /// Sum over all tokens of −log softmax(x·Wᵀ)[target]. `x`: `[batch, seq, hidden]`, `weight`: this
-/// rank's rows, those of `vocab`, `[vocab/tp, hidden]`, `targets`: `[batch, seq]`, i64.
+/// rank's rows, `[vocab/tp, hidden]`, `targets`: `[batch, seq]`, i64.
 pub fn cross_entropy_sum(
     x: &Tensor,
     weight: &Tensor,
     targets: &Tensor,
-    vocab: &Range<i64>,
     tp: &TensorParallel,
 ) -> Result<Tensor> {
-    let (loss, grad_x, grad_weight) =
-        tch::no_grad(|| loss_and_grads(x, weight, targets, vocab, tp))?;
+    let (loss, grad_x, grad_weight) = tch::no_grad(|| loss_and_grads(x, weight, targets, tp))?;
     autograd::custom([x, weight], &loss, move |grad| Ok([&grad_x * grad, &grad_weight * grad]))
 }
 
@@ -38,7 +35,6 @@ fn loss_and_grads(
     x: &Tensor,
     weight: &Tensor,
     targets: &Tensor,
-    vocab: &Range<i64>,
     tp: &TensorParallel,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let wide = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
@@ -48,7 +44,7 @@ fn loss_and_grads(
     let weight = weight.to_kind(x.kind()); // [vocab/tp, hidden]
     let chunks = |t: &Tensor| t.flatten(0, 1).split(chunk_len(x.device()), 0);
     for ((x, targets), mut grad_x) in chunks(x).iter().zip(chunks(targets)).zip(chunks(&grad_x)) {
-        let (targets, elsewhere) = rows(&targets.unsqueeze(1), vocab); // [chunk, 1]
+        let (targets, elsewhere) = tp.local_ids(&targets.unsqueeze(1)); // [chunk, 1]
         let mut logits = x.matmul(&weight.tr()).to_kind(wide); // [chunk, vocab/tp]
         let max = logits.amax(1, true); // [chunk, 1]
         tp.group.all_reduce_op(&max, Op::Max)?;
@@ -65,7 +61,7 @@ fn loss_and_grads(
         softmax /= sum;
         let minus_one = elsewhere.to_kind(wide) - 1.0; // [chunk, 1]; 0 where another rank has it
         let grad = softmax.scatter_add_(1, &targets, &minus_one).to_kind(x.kind());
-        grad_x.copy_(&grad.matmul(&weight)); // [chunk, hidden], a part of the sum
+        grad_x.copy_(&grad.matmul(&weight)); // [chunk, hidden], a partial sum
         let pending = tp.start_sum(&grad_x)?;
         grad_weight += grad.tr().matmul(x); // [vocab/tp, hidden]
         pending.wait()?;

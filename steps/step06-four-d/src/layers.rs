@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use autograd::Stacked;
-use checkpoint::{LlamaConfig, Weights};
+use checkpoint::{LlamaConfig, Weights, shard_range};
 use std::ops::Range;
 use tch::Tensor;
 
@@ -20,16 +20,10 @@ pub struct Parameter {
     pub split: Option<i64>,
     /// Whether the first and the last stage both hold it: the embedding, where it is the head too.
     pub tied: bool,
-    /// Of all of it.
+    /// The shape of the whole.
     pub shape: Vec<i64>,
-    /// Along `split`, the part that this rank holds.
+    /// Along `split`, what this rank holds; without a split, all rows.
     pub range: Range<i64>,
-}
-
-/// The part of `length` rows that rank `rank` of `ranks` holds.
-pub fn part(length: i64, rank: usize, ranks: usize) -> Range<i64> {
-    let start = |rank: usize| length * rank as i64 / ranks as i64;
-    start(rank)..start(rank + 1)
 }
 
 /// Fetches weights by name and remembers what it gave out.
@@ -48,7 +42,7 @@ impl Loader<'_> {
         self.get(name, shape, None)
     }
 
-    /// This rank's part along dimension `dim` of a tensor whose whole shape is `shape`.
+    /// This rank's shard along dimension `dim` of a tensor whose whole shape is `shape`.
     pub fn split(&mut self, name: &str, shape: &[i64], dim: i64) -> Result<Tensor> {
         self.get(name, shape, Some(dim))
     }
@@ -62,7 +56,7 @@ impl Loader<'_> {
         let name = name.to_owned();
         let tied = self.tied && name == EMBEDDING;
         let (held, shape) = (tensor.shallow_clone(), shape.to_vec());
-        let range = part(shape[split.unwrap_or(0) as usize], rank, ranks);
+        let range = split.map_or(0..shape[0], |dim| shard_range(shape[dim as usize], rank, ranks));
         self.parameters.push(Parameter { name, tensor: held, split, tied, shape, range });
         Ok(tensor)
     }
@@ -116,8 +110,8 @@ impl RowLinear {
 
     /// `[.., in/tp]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let part = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
-        self.tp.sum(&part)
+        let partial = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
+        self.tp.sum(partial)
     }
 }
 

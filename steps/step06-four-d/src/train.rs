@@ -40,7 +40,7 @@ impl<'a> Trainer<'a> {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
         };
-        let tp = TensorParallel::new(&mesh.tp, &config.parallel);
+        let tp = TensorParallel::new(config, mesh);
         let cp = ContextParallel::new(config, mesh);
         let mut stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
         let (model, stage) = (&config.model, stages.swap_remove(mesh.coords.pp));
