@@ -98,7 +98,7 @@ impl<'a> Trainer<'a> {
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
 
-    /// The score of every word after position `last`: `[vocab]`, the same on every rank of a replica.
+    /// Scores for the token after position `last`: `[vocab]`, the same on every rank of a replica.
     /// `tokens`: `[1, seq]`.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         self.pipeline.next_token(&self.model, tokens, last)

@@ -17,7 +17,7 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// The dimension along which tensor-parallel ranks share it; `None`: each holds all of it.
     pub split: Option<i64>,
-    /// Whether the first and the last stage both hold it: the embedding, where it is the head too.
+    /// Whether it is embedding and head at once. Where these are on two stages, each holds a copy.
     pub tied: bool,
 }
 

@@ -24,7 +24,7 @@ pub enum Pass {
 ///
 /// Forward passes run ahead of backward passes: all of them (AFAB; Huang et al., *GPipe*, 2019), or
 /// just so many that the first gradient comes back when the stage needs it (1F1B; Narayanan et al.,
-/// *PipeDream*, 2019). Both take as long, but the activations of each pass ahead must be kept.
+/// *PipeDream*, 2019). Both take equally long, but the activations of each pass ahead must be kept.
 pub fn passes(schedule: Schedule, stage: usize, stages: usize, micro_batches: usize) -> Vec<Pass> {
     let ahead = match schedule {
         Schedule::AllForwardAllBackward => micro_batches,
@@ -164,7 +164,7 @@ impl Pipeline {
         Some(Incoming { tensor, work })
     }
 
-    /// The score of every word after position `last`, on all stages. `tokens`: `[1, seq/cp]`.
+    /// Scores for the token after position `last`: `[vocab]`, on all stages. `tokens`: `[1, seq/cp]`.
     pub fn next_token(&self, model: &Llama, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let shape = [1, tokens.size()[1], self.shape[2]];
         let received = self.receive(Some(&Pass::Forward(0)), shape);

@@ -22,7 +22,7 @@ pub struct ContextParallel {
 pub struct Part {
     pub queries: Range<i64>,
     pub keys: Range<i64>,
-    /// Whether query i sees the keys up to i alone; else all of them.
+    /// Whether query i sees only keys 0..=i; otherwise every key.
     pub causal: bool,
 }
 
@@ -79,8 +79,7 @@ impl ContextParallel {
     }
 
     /// Causal self-attention of the whole sequence for this rank's positions. `q`: `[batch, seq/cp,
-    /// heads, head_dim]`; `k`, `v`: the same with as many heads as are shared; returns the shape of
-    /// `q`.
+    /// heads, head_dim]`; `k`, `v`: the same with `kv_heads` heads; returns the shape of `q`.
     pub fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         if self.group.size() == 1 {
             // One block, and no ring. A copy of v lets go of the product with q and k in it.

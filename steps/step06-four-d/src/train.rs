@@ -137,7 +137,7 @@ impl<'a> Trainer<'a> {
         checkpoint::save(dir, self.step, parameters, optimizer, &self.config, self.mesh)
     }
 
-    /// The score of every word after position `last`: `[vocab]`, the same on every rank of a replica.
+    /// Scores for the token after position `last`: `[vocab]`, the same on every rank of a replica.
     /// `tokens`: `[1, seq]`.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let scores = self.pipeline.next_token(&self.model, &self.cp.pick(tokens), last)?;
