@@ -3,7 +3,8 @@
 mod common;
 
 use common::{assert_launchers_agree, flags, reference};
-use parity::{Bound, compare, record, record_with, whole};
+use parity::{Bound, compare, parse, record, record_with, whole};
+use tch::{Device, Kind, Tensor};
 
 const SYNCS: [&str; 2] = ["naive", "bucketed"];
 
@@ -30,6 +31,23 @@ fn every_world_and_way_of_summing_computes_what_step01_computes() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn the_next_token_is_scored_as_by_step01() {
+    let tokens =
+        || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
+    let flags = |step| parse(step, &flags(true, "--global-batch 2 --micro-batch 1")).unwrap();
+    let one = step01::train::Trainer::new(&flags(1), report::Trace::off()).unwrap();
+    let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0); // [seq, vocab]
+    for last in [0, 6, 15] {
+        let config = flags(2);
+        let scores = comm::launch(&config.launch(), move |mesh| {
+            let trainer = step02::train::Trainer::new(&config, mesh)?;
+            tch::no_grad(|| trainer.model.next_token(&tokens(), last))
+        });
+        assert_eq!(scores.unwrap()[0], expected.get(last), "position {last}");
     }
 }
 

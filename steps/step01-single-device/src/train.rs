@@ -5,7 +5,7 @@ use checkpoint::Weights;
 use cli::Config;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Trace, Track};
-use tch::{IndexOp, Tensor};
+use tch::Tensor;
 
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
@@ -93,5 +93,5 @@ pub fn run(config: &Config) -> Result<()> {
     if let Some(path) = &config.run.trace {
         report::write_trace(path, &[trace.export()])?;
     }
-    config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens)?.i((0, last))))
+    config.sample(true, |tokens, last| trainer.model.next_token(tokens, last))
 }

@@ -6,7 +6,7 @@ use cli::Config;
 use comm::Mesh;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Track};
-use tch::{IndexOp, Tensor};
+use tch::Tensor;
 
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
@@ -100,7 +100,7 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
         mesh.write_trace(path)?;
     }
     if mesh.is_leader() {
-        config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens)?.i((0, last))))?;
+        config.sample(true, |tokens, last| trainer.model.next_token(tokens, last))?;
     }
     Ok(())
 }
