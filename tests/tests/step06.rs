@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::path::Path;
 use step06::optimizer::Optimizer;
 use step06::train::{Trainer, run};
-use step06::{checkpoint, hugging_face};
+use step06::{hugging_face, sharded_checkpoint};
 use tch::{Device, Kind, Tensor};
 
 /// Layers for as many stages, and no more: the grid is large.
@@ -310,7 +310,8 @@ fn a_slow_disk_ends_no_run() {
             wait();
             let parameters = trainer.model.parameters();
             let mut optimizer = Optimizer::new(parameters, 0.1);
-            let step = checkpoint::resume(&save, parameters, &mut optimizer, &config, mesh)?;
+            let step =
+                sharded_checkpoint::resume(&save, parameters, &mut optimizer, &config, mesh)?;
             assert_eq!(step, 1);
         }
         Ok(())

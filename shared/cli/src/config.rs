@@ -71,6 +71,13 @@ pub struct ParallelConfig {
     pub cp_layout: CpLayout,
 }
 
+impl ParallelConfig {
+    /// Size of a gradient bucket in bytes.
+    pub fn bucket_bytes(&self) -> usize {
+        (self.bucket_mb * 1048576.0) as usize
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct RunConfig {
     pub device: DeviceName,
@@ -140,6 +147,11 @@ impl Config {
     /// Micro-batches that one replica adds up for one optimiser step.
     pub fn micro_batches(&self) -> usize {
         self.train.global_batch / (self.parallel.layout.dp * self.train.micro_batch)
+    }
+
+    /// Target tokens of one optimiser step, over all replicas.
+    pub fn tokens_per_step(&self) -> usize {
+        self.train.global_batch * self.data.seq_len
     }
 
     /// Whether the data are tokens whose text nobody knows: from a `.bin` file, with no tokenizer and a
@@ -229,7 +241,7 @@ impl Config {
         report::Options {
             leader,
             steps: self.train.steps,
-            tokens_per_step: self.train.global_batch * self.data.seq_len,
+            tokens_per_step: self.tokens_per_step(),
             flops_per_token: report::flops_per_token(parameters, layers, width, seq_len),
             strict_flops_per_token: report::strict_flops_per_token(
                 matrices, layers, width, seq_len,

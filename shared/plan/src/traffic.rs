@@ -60,7 +60,7 @@ impl Plan<'_> {
         if parallel.dp_sync == DpSync::Naive {
             return parameters;
         }
-        let most = (parallel.bucket_mb * 1048576.0) as u64;
+        let most = parallel.bucket_bytes() as u64;
         let mut buckets: Vec<u64> = vec![];
         for numbers in parameters.into_iter().rev() {
             match buckets.last_mut() {

@@ -43,7 +43,7 @@ impl Trainer {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let target_tokens = self.config.tokens_per_step() as f64;
         let parameters = self.model.parameters();
         for parameter in parameters {
             autograd::clear_grad(&parameter.tensor)?;
@@ -51,7 +51,7 @@ impl Trainer {
 
         let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
         for micro_batch in micro_batches {
-            loss += self.forward_backward(micro_batch, tokens)?;
+            loss += self.forward_backward(micro_batch, target_tokens)?;
         }
 
         let grads: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad()).collect();
@@ -68,10 +68,10 @@ impl Trainer {
     }
 
     /// Adds one micro-batch's gradients to `.grad`, and returns its part of the loss.
-    fn forward_backward(&self, micro_batch: &MicroBatch, tokens: f64) -> Result<Tensor> {
+    fn forward_backward(&self, micro_batch: &MicroBatch, target_tokens: f64) -> Result<Tensor> {
         let loss = {
             let _span = self.trace.span(Track::Compute, "forward");
-            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / tokens
+            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / target_tokens
         };
         let _span = self.trace.span(Track::Compute, "backward");
         autograd::backward(&loss)?;

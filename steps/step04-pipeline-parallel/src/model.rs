@@ -104,10 +104,10 @@ impl Head {
     fn new(config: &LlamaConfig, load: &mut Loader, embed_tokens: Option<&Tensor>) -> Result<Self> {
         let norm = RmsNorm::new(config, load, "model.norm")?;
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let lm_head = match embed_tokens {
-            _ if !load.tied => load.split("lm_head.weight", &[vocab, hidden], 0)?,
-            Some(weight) => weight.shallow_clone(),
-            None => load.split(EMBEDDING, &[vocab, hidden], 0)?, // the first stage is another one
+        let lm_head = match (load.tied, embed_tokens) {
+            (true, Some(weight)) => weight.shallow_clone(),
+            (true, None) => load.split(EMBEDDING, &[vocab, hidden], 0)?, // another stage is first
+            (false, _) => load.split("lm_head.weight", &[vocab, hidden], 0)?,
         };
         Ok(Self { norm, lm_head })
     }

@@ -1,7 +1,7 @@
 //! The trained model as Hugging Face would write it.
 
-use ::checkpoint::{finish_weights, shard_range, write_weights};
 use anyhow::{Context, Result};
+use checkpoint::{finish_weights, shard_range, write_weights};
 use cli::Config;
 use comm::Mesh;
 use std::path::Path;

@@ -48,23 +48,17 @@ impl Optimizer {
         }
         Ok(())
     }
-}
 
-impl Optimizer {
     /// The first and second moment of each parameter, in the parameters' order.
     pub fn moments(&self, parameters: &[Parameter]) -> Vec<[Tensor; 2]> {
-        let [matrices, vectors] = &self.groups;
-        let moments = |group: &ParamGroup| -> Vec<[Tensor; 2]> {
-            let both = group.exp_avgs.iter().zip(&group.exp_avg_sqs);
-            both.map(|(m, v)| [m.shallow_clone(), v.shallow_clone()]).collect()
+        let mut moments = self.groups.each_ref().map(|g| g.exp_avgs.iter().zip(&g.exp_avg_sqs));
+        let next = |p: &Parameter| {
+            let [matrices, vectors] = &mut moments;
+            let group = if p.tensor.dim() == 2 { matrices } else { vectors };
+            let (exp_avg, exp_avg_sq) = group.next().expect("the optimiser was made for these");
+            [exp_avg.shallow_clone(), exp_avg_sq.shallow_clone()]
         };
-        let (matrices, vectors) = (moments(matrices), moments(vectors));
-        let (mut matrices, mut vectors) = (matrices.into_iter(), vectors.into_iter());
-        let mut next = |p: &Parameter| match p.tensor.dim() {
-            2 => matrices.next(),
-            _ => vectors.next(),
-        };
-        parameters.iter().map(|p| next(p).expect("the optimiser was made for these")).collect()
+        parameters.iter().map(next).collect()
     }
 
     /// Goes on as after this many updates.
