@@ -4,6 +4,8 @@ mod common;
 
 use common::{assert_launchers_agree, flags, reference};
 use parity::{Bound, compare, parse, record, record_with, whole};
+use step02::data_parallel::DataParallel;
+use step02::layers::Parameter;
 use tch::{Device, Kind, Tensor};
 
 const SYNCS: [&str; 2] = ["naive", "bucketed"];
@@ -59,6 +61,25 @@ fn one_micro_batch_a_replica_is_enough() {
         let records = record(2, &flags(false, &run)).unwrap();
         compare(&run, &reference, &whole(&run, &records), Bound::REORDERED);
     }
+}
+
+#[test]
+fn a_gradient_that_never_comes_is_missed() {
+    let run = "--global-batch 2 --micro-batch 1 --dp 2 --dp-sync bucketed";
+    let config = parse(2, &flags(false, run)).unwrap();
+    let errors = comm::launch(&config.launch(), move |mesh| {
+        let parameter = |name: &str| {
+            let tensor = Tensor::ones([3], (Kind::Double, Device::Cpu)).set_requires_grad(true);
+            Parameter { name: name.to_owned(), tensor }
+        };
+        let parameters = [parameter("used"), parameter("forgotten")];
+        let data_parallel = DataParallel::new(&parameters, &mesh.dp, &config.parallel)?;
+        data_parallel.zero_grad()?;
+        data_parallel.before_backward(true);
+        parameters[0].tensor.sum(Kind::Double).backward();
+        Ok(data_parallel.finish().unwrap_err().to_string())
+    });
+    assert_eq!(errors.unwrap(), ["1 of a bucket's 2 gradients were ready"; 2]);
 }
 
 #[test]
