@@ -162,14 +162,17 @@ impl Saved {
         Ok(Self { dir, manifest })
     }
 
+    /// The directory of this one checkpoint.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// Where the run stood.
     pub fn progress(&self) -> &Progress {
         &self.manifest.progress
     }
 
+    /// The model that it is of.
     pub fn model(&self) -> &LlamaConfig {
         &self.manifest.model
     }

@@ -85,6 +85,7 @@ impl<'a> Plan<'a> {
         all
     }
 
+    /// What the rank at `at` holds.
     pub fn memory(&self, at: Coords) -> Memory {
         let weights = self.parameters(at).iter().sum::<u64>() * self.weight;
         let head = if self.ends(at.pp).1 { self.vocab(at.tp) * self.hidden } else { 0 };
@@ -159,6 +160,7 @@ impl<'a> Plan<'a> {
         self.tokens * (self.layers(at.pp) * layer + head)
     }
 
+    /// Layers of a stage.
     pub fn layers(&self, stage: usize) -> u64 {
         self.stages[stage].clone().count() as u64
     }

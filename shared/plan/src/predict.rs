@@ -34,6 +34,7 @@ pub struct Step {
 }
 
 impl Step {
+    /// Each part under the name that the page gives it, in seconds.
     pub fn rows(&self) -> [(&'static str, f64); 9] {
         [
             ("matrix products", self.products),
@@ -48,6 +49,7 @@ impl Step {
         ]
     }
 
+    /// Of the whole step.
     pub fn seconds(&self) -> f64 {
         self.rows().iter().map(|(_, seconds)| seconds).sum()
     }

@@ -19,6 +19,7 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// The tensor `name`, which must have this shape.
     pub fn get(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let tensor = self.weights.get(name, shape)?;
         self.parameters.push(Parameter { name: name.to_owned(), tensor: tensor.shallow_clone() });

@@ -13,6 +13,7 @@ pub struct Rotary {
 }
 
 impl Rotary {
+    /// The tables of all positions that `config` allows.
     pub fn new(config: &LlamaConfig, kind: Kind, device: Device) -> Self {
         let positions = Tensor::arange(config.max_position_embeddings, (Kind::Double, Device::Cpu));
         let frequencies = Tensor::from_slice(&frequencies(config)); // [head_dim/2]

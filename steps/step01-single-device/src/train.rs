@@ -21,6 +21,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
+    /// A model with its first weights, ready for the first step.
     pub fn new(config: &Config, trace: Trace) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {

@@ -25,6 +25,7 @@ struct ParamGroup {
 }
 
 impl Optimizer {
+    /// With moments of zero, and no update made.
     pub fn new(parameters: &[Parameter], weight_decay: f64) -> Self {
         let group = |matrices: bool, weight_decay: f64| {
             let mine = parameters.iter().filter(|p| (p.tensor.dim() == 2) == matrices);

@@ -24,6 +24,7 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// All of a tensor, which every rank holds.
     pub fn whole(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         self.get(name, shape, None)
     }
@@ -86,6 +87,7 @@ pub struct RowLinear {
 }
 
 impl RowLinear {
+    /// `out` and `input` are those of the whole matrix.
     pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
         let weight = load.split(&format!("{name}.weight"), &[out, input], 1)?;
         Ok(Self { weight: Stacked::new(vec![weight]), tp: load.tp.clone() })

@@ -46,6 +46,7 @@ pub fn tile(layout: CpLayout, rank: usize, from: usize, rows: i64) -> Option<Til
 }
 
 impl ContextParallel {
+    /// With the positions that `config` gives to this rank.
     pub fn new(config: &Config, mesh: &Mesh) -> Self {
         let (group, layout) = (mesh.cp.clone(), config.parallel.cp_layout);
         let (rank, ranks) = (group.rank() as i64, group.size() as i64);
