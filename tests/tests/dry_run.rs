@@ -86,7 +86,7 @@ fn as_many_micro_batches_are_in_flight_as_foretold() {
             let seen = comm::launch(&config.launch(), move |mesh| {
                 let mut trainer = step06::train::Trainer::new(&run, mesh)?;
                 trainer.step()?;
-                Ok(trainer.in_flight as u64)
+                Ok(trainer.peak_in_flight as u64)
             });
             assert_eq!(seen.unwrap(), foretold, "{schedule}, {micro_batches} micro-batches");
         }

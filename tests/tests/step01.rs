@@ -116,6 +116,17 @@ fn a_later_token_never_changes_an_earlier_score() {
 }
 
 #[test]
+fn the_next_token_has_the_scores_of_the_position_before_it() {
+    let (dir, expected) = fixture(FIXTURES[0]);
+    let model = trainer(&dir, "f64").model;
+    let tokens = expected["tokens"].narrow(0, 1, 1); // [1, seq]
+    let scores = no_grad(|| model.forward(&tokens)).unwrap().get(0); // [seq, vocab]
+    for last in [0, 5, tokens.size()[1] - 1] {
+        assert_eq!(no_grad(|| model.next_token(&tokens, last)).unwrap(), scores.get(last));
+    }
+}
+
+#[test]
 fn micro_batches_of_any_size_add_up_to_the_same_update() {
     for tied in [false, true] {
         let whole = reference(tied, "--global-batch 12 --micro-batch 12");
@@ -183,6 +194,10 @@ fn the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine() {
         ];
         assert_eq!(others, [rate; 5]);
     }
+    let rate = step01::optimizer::learning_rate;
+    assert_eq!([rate(&train, 12), rate(&train, 30)], [1e-3; 2], "behind the end it stays");
+    let only_warmup = cli::TrainConfig { warmup: 12, ..train };
+    assert_eq!(rate(&only_warmup, 12), 1e-3, "not 0/0");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 mod common;
 
 use common::{assert_launchers_agree, flags, reference};
-use parity::{Bound, compare, record, record_with, whole};
+use parity::{Bound, compare, parse, record, record_with, whole};
+use step02::data_parallel::DataParallel;
+use step02::layers::Parameter;
+use tch::{Device, Kind, Tensor};
 
 const SYNCS: [&str; 2] = ["naive", "bucketed"];
 
@@ -34,6 +37,23 @@ fn every_world_and_way_of_summing_computes_what_step01_computes() {
 }
 
 #[test]
+fn the_next_token_is_scored_as_by_step01() {
+    let tokens =
+        || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
+    let flags = |step| parse(step, &flags(true, "--global-batch 2 --micro-batch 1")).unwrap();
+    let one = step01::train::Trainer::new(&flags(1), report::Trace::off()).unwrap();
+    let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0); // [seq, vocab]
+    for last in [0, 6, 15] {
+        let config = flags(2);
+        let scores = comm::launch(&config.launch(), move |mesh| {
+            let trainer = step02::train::Trainer::new(&config, mesh)?;
+            tch::no_grad(|| trainer.model.next_token(&tokens(), last))
+        });
+        assert_eq!(scores.unwrap()[0], expected.get(last), "position {last}");
+    }
+}
+
+#[test]
 fn one_micro_batch_a_replica_is_enough() {
     let reference = reference(false, "--global-batch 24 --micro-batch 24");
     for dp in [2, 3, 8] {
@@ -41,6 +61,25 @@ fn one_micro_batch_a_replica_is_enough() {
         let records = record(2, &flags(false, &run)).unwrap();
         compare(&run, &reference, &whole(&run, &records), Bound::REORDERED);
     }
+}
+
+#[test]
+fn a_gradient_that_never_comes_is_missed() {
+    let run = "--global-batch 2 --micro-batch 1 --dp 2 --dp-sync bucketed";
+    let config = parse(2, &flags(false, run)).unwrap();
+    let errors = comm::launch(&config.launch(), move |mesh| {
+        let parameter = |name: &str| {
+            let tensor = Tensor::ones([3], (Kind::Double, Device::Cpu)).set_requires_grad(true);
+            Parameter { name: name.to_owned(), tensor }
+        };
+        let parameters = [parameter("used"), parameter("forgotten")];
+        let data_parallel = DataParallel::new(&parameters, &mesh.dp, &config.parallel)?;
+        data_parallel.zero_grad()?;
+        data_parallel.before_backward(true);
+        parameters[0].tensor.sum(Kind::Double).backward();
+        Ok(data_parallel.finish().unwrap_err().to_string())
+    });
+    assert_eq!(errors.unwrap(), ["1 of a bucket's 2 gradients were ready"; 2]);
 }
 
 #[test]

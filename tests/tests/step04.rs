@@ -84,7 +84,7 @@ fn a_stage_keeps_the_activations_of_no_more_micro_batches_than_stages_follow_it(
         let in_flight = comm::launch(&config.launch(), move |mesh| {
             let mut trainer = step04::train::Trainer::new(&config, mesh)?;
             trainer.step()?;
-            Ok(trainer.in_flight)
+            Ok(trainer.peak_in_flight)
         });
         let expected = match schedule {
             AllForwardAllBackward => [8, 8, 8, 8],

@@ -5,7 +5,7 @@ mod common;
 use cli::CpLayout::{self, Contiguous, Zigzag};
 use common::{Model, assert_launchers_agree, layout_flags, layouts, without_norm};
 use parity::{Bound, Record, compare, parse, record, whole};
-use step05::context_parallel::part;
+use step05::context_parallel::tile;
 use tch::{Device, Kind, Tensor};
 
 const LAYOUTS: [CpLayout; 2] = [Contiguous, Zigzag];
@@ -85,19 +85,19 @@ fn every_query_meets_every_key_before_it_once_and_no_other() {
                 let own = positions(how, rank, ranks, rows);
                 for from in 0..ranks {
                     let theirs = positions(how, from, ranks, rows);
-                    let Some(part) = part(how, rank as usize, from as usize, rows) else {
+                    let Some(tile) = tile(how, rank as usize, from as usize, rows) else {
                         continue;
                     };
                     for (q, k) in
-                        part.queries.clone().flat_map(|q| part.keys.clone().map(move |k| (q, k)))
+                        tile.queries.clone().flat_map(|q| tile.keys.clone().map(move |k| (q, k)))
                     {
-                        if !part.causal || k <= q {
+                        if !tile.causal || k <= q {
                             *met.entry((own[q as usize], theirs[k as usize])).or_insert(0) += 1;
                         }
                     }
                     let area =
-                        (part.queries.end - part.queries.start) * (part.keys.end - part.keys.start);
-                    work[rank as usize] += if part.causal { area / 2 } else { area };
+                        (tile.queries.end - tile.queries.start) * (tile.keys.end - tile.keys.start);
+                    work[rank as usize] += if tile.causal { area / 2 } else { area };
                 }
             }
             let seq = ranks * rows;

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use std::path::Path;
 use step06::optimizer::Optimizer;
 use step06::train::{Trainer, run};
-use step06::{checkpoint, hugging_face};
-use tch::{Kind, Tensor};
+use step06::{hugging_face, sharded_checkpoint};
+use tch::{Device, Kind, Tensor};
 
 /// Layers for as many stages, and no more: the grid is large.
 fn model(tied: bool, pp: usize) -> Model {
@@ -114,11 +114,24 @@ fn last_two(mut tensors: Tensors) -> Tensors {
     tensors
 }
 
+/// What is in a directory, sorted.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 /// Trains six steps in `layout` with a checkpoint after four, and returns what the last two computed.
 fn uninterrupted(model: Model, layout: &str, dir: &Path) -> Tensors {
     let save = format!("{BATCH} {layout} --save {} --save-every 4", dir.display());
     let config = parse(6, &model.flags(&save)).unwrap();
+    let parallel = config.parallel.layout;
     comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    assert_eq!(names(dir), ["step-000004", "step-000006"], "every fourth step, and the last");
+    let files = names(&dir.join("step-000004")).into_iter().filter(|n| n.starts_with("rank-"));
+    assert_eq!(files.count(), parallel.pp * parallel.tp, "each shard is written once");
     let run = format!("{BATCH} {layout}");
     last_two(whole(&run, &record(6, &model.flags(&run)).unwrap()))
 }
@@ -297,7 +310,8 @@ fn a_slow_disk_ends_no_run() {
             wait();
             let parameters = trainer.model.parameters();
             let mut optimizer = Optimizer::new(parameters, 0.1);
-            let step = checkpoint::resume(&save, parameters, &mut optimizer, &config, mesh)?;
+            let step =
+                sharded_checkpoint::resume(&save, parameters, &mut optimizer, &config, mesh)?;
             assert_eq!(step, 1);
         }
         Ok(())
@@ -330,9 +344,9 @@ fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
         // Into an empty directory, and over exports with more files and with fewer.
         let dir = tempfile::tempdir().unwrap();
         let layouts =
-            [(1, "--dp 2 --pp 1 --tp 1"), (2, "--dp 1 --pp 2 --tp 4"), (1, "--dp 1 --pp 1 --tp 2")];
+            [(1, "--dp 2 --pp 1 --cp 1 --tp 1"), (2, "--pp 2 --cp 2 --tp 2"), (1, "--cp 1 --tp 2")];
         for (seed, (files, layout)) in layouts.into_iter().enumerate() {
-            let steps = "--global-batch 2 --micro-batch 1 --steps 2 --cp 1";
+            let steps = "--global-batch 2 --micro-batch 1 --steps 2";
             let hf = dir.path().display();
             let export = format!("{steps} {layout} --seed {seed} --export-hf {hf}");
             let config = parse(6, &flags(tied, &export)).unwrap();
@@ -343,12 +357,21 @@ fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
             let is_weights = |name: &String| name.ends_with(".safetensors");
             let weights = names.filter_map(|name| name.into_string().ok()).filter(is_weights);
             assert_eq!(weights.count(), files, "{layout}");
-            assert_eq!(dir.path().join("model.safetensors.index.json").exists(), files > 1);
+            let index = dir.path().join("model.safetensors.index.json");
+            assert_eq!(index.exists(), files > 1);
+            if files > 1 {
+                let index: serde_json::Value =
+                    serde_json::from_slice(&std::fs::read(index).unwrap()).unwrap();
+                let weights = trained.iter().filter(|(name, _)| name.starts_with("step 2: weight"));
+                let bytes: usize = weights.map(|(_, tensor)| tensor.numel() * 8).sum();
+                assert_eq!(index["metadata"]["total_size"], bytes, "each is written once");
+            }
 
             let load = format!("--hf-model {hf} --dtype f64 --seq-len 16 --sample 0 --steps 1");
             let load: Vec<String> = load.split(' ').map(str::to_owned).collect();
             let config = parse(1, &load).unwrap();
             assert_eq!(config.model.tie_word_embeddings, tied);
+            assert!(config.model.rope_scaling.is_some());
             let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
             for parameter in one.model.parameters() {
                 let theirs = &trained[&format!("step 2: weight of {}", parameter.name)];
@@ -360,10 +383,31 @@ fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
 }
 
 #[test]
+fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
+    let tokens =
+        || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
+    let config = parse(1, &flags(true, "")).unwrap();
+    let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+    let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0); // [seq, vocab]
+    for last in [0, 6, 15] {
+        let layout = "--global-batch 2 --micro-batch 1 --dp 2 --pp 2 --cp 2 --tp 2";
+        let config = parse(6, &flags(true, layout)).unwrap();
+        let scores = comm::launch(&config.launch(), move |mesh| {
+            let trainer = Trainer::new(&config, mesh)?;
+            tch::no_grad(|| trainer.next_token(&tokens(), last))
+        });
+        for scores in scores.unwrap() {
+            let error = (scores - expected.get(last)).abs().max().double_value(&[]);
+            assert!(error < 1e-12, "position {last}: {error}");
+        }
+    }
+}
+
+#[test]
 fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     let evaluate = |layout: &str| -> (f64, Vec<f64>) {
         let run =
-            format!("--global-batch 8 --micro-batch 1 {layout} --eval-every 1 --eval-batches 1");
+            format!("--global-batch 8 --micro-batch 1 {layout} --eval-every 1 --eval-batches 2");
         let config = parse(6, &Model::default().flags(&run)).unwrap();
         let all = comm::launch(&config.launch(), move |mesh| {
             let mut trainer = Trainer::new(&config, mesh)?;
@@ -382,6 +426,17 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     assert_eq!(losses, untouched[0].stats[..2].iter().map(|s| s.loss).collect::<Vec<_>>());
     // An untrained model knows nothing of 256 bytes.
     approx::assert_relative_eq!(one, 256f64.ln(), max_relative = 0.01);
+    // Over both batches, a token counts as much as any other.
+    let held_out = "--global-batch 8 --micro-batch 8 --eval-every 1 --eval-batches 2";
+    let config = parse(6, &flags(false, held_out)).unwrap();
+    let step01 = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+    let batches = config.eval_batches(0, 1).unwrap().unwrap();
+    let loss_of = |batch| {
+        let [data::MicroBatch { inputs, targets }] = &batches.step(batch)[..] else { panic!() };
+        let sum = tch::no_grad(|| step01.model.loss(inputs, targets)).unwrap();
+        sum.double_value(&[]) / targets.numel() as f64
+    };
+    approx::assert_relative_eq!(one, (loss_of(0) + loss_of(1)) / 2.0, max_relative = 1e-12);
     // One batch of the training text has the loss of the first step, whatever the order of the sum.
     assert!((one - losses[0]).abs() > 1e-6, "the held-out text is the training text");
     for layout in ["--dp 2 --pp 2 --cp 2 --tp 1", "--dp 1 --pp 1 --cp 2 --tp 4"] {
@@ -406,6 +461,8 @@ fn bf16_follows_the_curve_of_f32() {
     for (a, b) in bf16.stats.iter().zip(&f32.stats) {
         // Products err by 2⁻⁹, and thirty updates let the paths drift apart.
         approx::assert_relative_eq!(a.loss, b.loss, max_relative = 0.02);
-        assert_ne!(a.loss, b.loss, "bf16 computed in f32");
     }
+    // One or two may agree by chance.
+    let others = bf16.stats.iter().zip(&f32.stats).filter(|(a, b)| a.loss != b.loss);
+    assert!(others.count() > 25, "bf16 computed in f32");
 }

@@ -6,6 +6,9 @@ use std::ptr::null_mut;
 use tch::{Device, Tensor};
 
 /// The 2-norm of every tensor: `[tensors.len()]`, in their dtype.
+///
+/// # Errors
+/// Where there is no tensor.
 pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
     let mut result = null_mut();
     let list = pointers(tensors);

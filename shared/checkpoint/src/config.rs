@@ -8,10 +8,14 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LlamaConfig {
+    /// Token ids are 0 up to this.
     pub vocab_size: i64,
+    /// Width of what goes from layer to layer.
     pub hidden_size: i64,
+    /// Width inside the feed-forward half of a layer.
     pub intermediate_size: i64,
     pub num_hidden_layers: i64,
+    /// Heads of the queries.
     pub num_attention_heads: i64,
     /// Fewer than `num_attention_heads` is grouped-query attention; absent, every head has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,14 +23,18 @@ pub struct LlamaConfig {
     /// Absent: `hidden_size / num_attention_heads`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_dim: Option<i64>,
+    /// Added to the mean square, under the root.
     #[serde(default = "default_eps")]
     pub rms_norm_eps: f64,
+    /// Pair i of a head turns by rope_theta^(−2i/head_dim) a position.
     #[serde(default = "default_theta")]
     pub rope_theta: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
+    /// Whether the embedding is the head too.
     #[serde(default)]
     pub tie_word_embeddings: bool,
+    /// The longest sequence, in tokens.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: i64,
 }
@@ -37,7 +45,9 @@ pub struct LlamaConfig {
 pub struct RopeScaling {
     /// Wavelengths above the low-frequency limit are stretched by this.
     pub factor: f64,
+    /// That limit: pairs that turn less often than this within the original context.
     pub low_freq_factor: f64,
+    /// Pairs that turn more often than this are left alone; between the two, something between.
     pub high_freq_factor: f64,
     /// The context length that the unscaled frequencies were trained for, in tokens.
     pub original_max_position_embeddings: i64,
@@ -162,6 +172,9 @@ impl HfRope {
             ensure!(new == old, "rope_type is \"{new}\", but type, its older name, is \"{old}\"");
         }
         match self.rope_type.or(self.older_type).as_deref() {
+            None if self.factor.is_some() => {
+                bail!("the rotary embedding has a factor, but no rope_type")
+            }
             None | Some("default") => Ok(None),
             Some("llama3") => {
                 let need = "rope_type \"llama3\" needs";

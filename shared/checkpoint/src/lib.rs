@@ -12,8 +12,16 @@ pub use export::{finish_weights, write_weights};
 
 use anyhow::{Context, Result};
 use safetensors_dir::SafetensorsDir;
+use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+
+/// What rank r of p holds of n rows: `[n*r/p, n*(r+1)/p)`, rounded down. No two lengths differ by more
+/// than one.
+pub fn shard_range(length: i64, rank: usize, ranks: usize) -> Range<i64> {
+    let start = |rank: usize| length * rank as i64 / ranks as i64;
+    start(rank)..start(rank + 1)
+}
 
 /// The source of a model's initial weights, by Hugging Face name.
 ///
@@ -59,20 +67,18 @@ impl Weights {
         self.shard(name, shape, 0, 0, 1)
     }
 
-    /// Part `part` of `parts` along dimension `dim` of the tensor `name`, whose whole shape is `shape`
-    /// (one or two dimensions); a leaf that requires a gradient. Of n rows, part r of p is
-    /// `[n*r/p, n*(r+1)/p)`, rounded down.
+    /// The shard of rank `rank` of `ranks`, see [`shard_range`], along dimension `dim` of the tensor
+    /// `name`, whose whole shape is `shape` (one or two dimensions); a leaf that requires a gradient.
     pub fn shard(
         &self,
         name: &str,
         shape: &[i64],
         dim: usize,
-        part: usize,
-        parts: usize,
+        rank: usize,
+        ranks: usize,
     ) -> Result<Tensor> {
-        let start = |part: usize| shape[dim] * part as i64 / parts as i64;
         let mut slice: Vec<_> = shape.iter().map(|&n| 0..n).collect();
-        slice[dim] = start(part)..start(part + 1);
+        slice[dim] = shard_range(shape[dim], rank, ranks);
         let numbers = match &self.source {
             Source::Seeded { seed, layers } => seeded::draw(*seed, *layers, name, &slice),
             Source::Directory(dir) => dir.read(name, shape, &slice),

@@ -38,7 +38,7 @@ pub struct Progress {
 
 /// What one rank wrote.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Part {
+pub struct RankFile {
     file: String,
     bytes: u64,
     sha256: String,
@@ -60,7 +60,7 @@ struct Manifest {
     format: u32,
     model: LlamaConfig,
     progress: Progress,
-    parts: Vec<Part>,
+    parts: Vec<RankFile>,
 }
 
 /// A checkpoint that is being written.
@@ -86,8 +86,9 @@ impl Draft {
         fs::create_dir_all(&self.partial).with_context(|| format!("cannot make {shown}"))
     }
 
-    /// Writes what rank `rank` holds; `tensors` and `held` run in parallel.
-    pub fn write(&self, rank: usize, held: Vec<Held>, tensors: Vec<Tensor>) -> Result<Part> {
+    /// Writes what rank `rank` holds.
+    pub fn write(&self, rank: usize, tensors: Vec<(Held, Tensor)>) -> Result<RankFile> {
+        let (held, tensors): (Vec<Held>, Vec<Tensor>) = tensors.into_iter().unzip();
         let file = format!("rank-{rank:05}.safetensors");
         let path = self.partial.join(&file);
         let named: Vec<_> = held.iter().map(|h| h.name.clone()).zip(tensors).collect();
@@ -95,11 +96,16 @@ impl Draft {
         safetensors_dir::write(&path, &named).with_context(cannot)?;
         File::open(&path).and_then(|f| f.sync_all()).with_context(cannot)?;
         let (bytes, sha256) = digest(&path)?;
-        Ok(Part { file, bytes, sha256, tensors: held })
+        Ok(RankFile { file, bytes, sha256, tensors: held })
     }
 
     /// Makes the checkpoint visible: to be done once, after every rank has written its part.
-    pub fn commit(self, model: &LlamaConfig, progress: Progress, parts: Vec<Part>) -> Result<()> {
+    pub fn commit(
+        self,
+        model: &LlamaConfig,
+        progress: Progress,
+        parts: Vec<RankFile>,
+    ) -> Result<()> {
         let manifest = Manifest { format: FORMAT, model: model.clone(), progress, parts };
         let path = self.partial.join(MANIFEST);
         let sync = |path: &Path| File::open(path).and_then(|f| f.sync_all());
@@ -148,7 +154,7 @@ impl Saved {
             .with_context(|| format!("{shown}/{MANIFEST} is damaged"))?;
         let format = manifest.format;
         ensure!(format == FORMAT, "{shown} has format {format}; this program reads {FORMAT}");
-        for Part { file, bytes, .. } in &manifest.parts {
+        for RankFile { file, bytes, .. } in &manifest.parts {
             let found = fs::metadata(dir.join(file)).map(|about| about.len());
             let found = found.with_context(|| format!("{shown}/{file} cannot be read"))?;
             ensure!(found == *bytes, "{shown}/{file} has {found} bytes where {bytes} were written");
@@ -156,21 +162,24 @@ impl Saved {
         Ok(Self { dir, manifest })
     }
 
+    /// The directory of this one checkpoint.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// Where the run stood.
     pub fn progress(&self) -> &Progress {
         &self.manifest.progress
     }
 
+    /// The model that it is of.
     pub fn model(&self) -> &LlamaConfig {
         &self.manifest.model
     }
 
     /// Compares every `ranks`-th file, from the `rank`-th on, with what was written.
     pub fn verify(&self, rank: usize, ranks: usize) -> Result<()> {
-        for Part { file, sha256, .. } in self.manifest.parts.iter().skip(rank).step_by(ranks) {
+        for RankFile { file, sha256, .. } in self.manifest.parts.iter().skip(rank).step_by(ranks) {
             let path = self.dir.join(file);
             let same = digest(&path)?.1 == *sha256;
             ensure!(same, "{} is not what was written: its SHA-256 differs", path.display());
@@ -200,7 +209,7 @@ impl Saved {
         dim: usize,
         wanted: Range<i64>,
     ) -> Result<(Tensor, i64)> {
-        for Part { file, tensors, .. } in &self.manifest.parts {
+        for RankFile { file, tensors, .. } in &self.manifest.parts {
             let Some(held) = tensors.iter().find(|held| held.name == name) else { continue };
             ensure!(held.shape == shape, "{name} has shape {:?}, not {shape:?}", held.shape);
             let here = held.range(dim);

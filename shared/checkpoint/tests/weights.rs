@@ -1,6 +1,6 @@
 //! A slice holds what the whole holds there, whatever the source.
 
-use checkpoint::{LlamaConfig, Weights};
+use checkpoint::{LlamaConfig, RopeScaling, Weights};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -52,6 +52,13 @@ fn seeded_numbers_depend_on_seed_name_and_row_and_on_nothing_else() {
     // More rows or a narrower matrix leave the common part alone.
     let larger = seeded(7).get("a.weight", &[9, 500]).unwrap();
     assert_eq!(larger.narrow(0, 0, 6), first);
+    let narrower = seeded(7).get("a.weight", &[6, 400]).unwrap();
+    assert_eq!(narrower, first.narrow(1, 0, 400));
+    // They are the same in every version: a seed names a model.
+    let drawn =
+        [(0, 0), (0, 499), (5, 250)].map(|(row, column)| first.double_value(&[row, column]));
+    let expected = [-0.012692013636230291, 0.006193427077429295, 0.001923444388629485];
+    assert_eq!(drawn, expected);
 }
 
 #[test]
@@ -62,7 +69,9 @@ fn seeded_matrices_have_the_stated_spread_and_norms_are_one() {
     };
     // 200,000 draws: the standard deviation is known to 0.02/√400,000 ≈ 0.2%, the mean to 0.02/447.
     // Five of each are allowed.
-    for (name, expected) in [("q_proj.weight", 0.02), ("o_proj.weight", 0.005)] {
+    for (name, expected) in
+        [("q_proj.weight", 0.02), ("o_proj.weight", 0.005), ("down_proj.weight", 0.005)]
+    {
         let (mean, std) = std(name);
         assert!((std / expected - 1.0).abs() < 0.01, "{name}: {std}");
         assert!(mean.abs() < 5.0 * expected / 447.0, "{name}: {mean}");
@@ -183,7 +192,11 @@ fn both_spellings_of_the_rotary_embedding_are_read() {
     assert_eq!(parse(r#""rope_scaling": null"#).rope_scaling, None);
     let error = |extra: &str| format!("{:#}", with(extra).unwrap_err());
     assert!(error(r#""attention_bias": true"#).contains("no bias"));
+    assert!(error(r#""mlp_bias": true"#).contains("no bias"));
+    assert!(error(r#""hidden_act": "gelu""#).contains("hidden_act is \"gelu\""));
     assert!(error(&brace("rope_scaling", r#""rope_type": "yarn""#)).contains("\"yarn\""));
+    let untyped = error(&brace("rope_scaling", r#""factor": 8.0"#));
+    assert!(untyped.contains("has a factor, but no rope_type"), "{untyped}");
     // Many files have the older name of rope_type beside it.
     let both = |older: &str| {
         format!(r#""rope_theta": 500000.0, "rope_scaling": {{{scaling}, "type": "{older}"}}"#)
@@ -194,6 +207,29 @@ fn both_spellings_of_the_rotary_embedding_are_read() {
     assert!(error(&both("yarn")).contains(differ), "{}", error(&both("yarn")));
     let mistral = CONFIG.replace("llama", "mistral");
     assert!(LlamaConfig::from_hf_json(&mistral).unwrap_err().to_string().contains("\"mistral\""));
+}
+
+#[test]
+fn a_written_config_reads_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let scaling = RopeScaling {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 512,
+    };
+    let (num_key_value_heads, head_dim) = (Some(2), Some(10));
+    let config =
+        LlamaConfig { num_key_value_heads, head_dim, rope_scaling: Some(scaling), ..config() };
+    for (kind, dtype) in
+        [(Kind::Double, "float64"), (Kind::Float, "float32"), (Kind::BFloat16, "bfloat16")]
+    {
+        config.write_hf(dir.path(), kind).unwrap();
+        assert_eq!(LlamaConfig::from_hf_dir(dir.path()).unwrap(), config);
+        let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+        let expected = format!(r#""torch_dtype": "{dtype}""#);
+        assert!(text.contains(&expected), "{text}");
+    }
 }
 
 #[test]

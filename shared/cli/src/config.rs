@@ -71,6 +71,13 @@ pub struct ParallelConfig {
     pub cp_layout: CpLayout,
 }
 
+impl ParallelConfig {
+    /// Size of a gradient bucket in bytes.
+    pub fn bucket_bytes(&self) -> usize {
+        (self.bucket_mb * 1048576.0) as usize
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct RunConfig {
     pub device: DeviceName,
@@ -128,6 +135,7 @@ impl Config {
         }
     }
 
+    /// Where this process computes: on cuda, the GPU of its rank.
     pub fn device(&self) -> tch::Device {
         match self.run.device {
             DeviceName::Cpu => tch::Device::Cpu,
@@ -142,14 +150,19 @@ impl Config {
         self.train.global_batch / (self.parallel.layout.dp * self.train.micro_batch)
     }
 
+    /// Target tokens of one optimiser step, over all replicas.
+    pub fn tokens_per_step(&self) -> usize {
+        self.train.global_batch * self.data.seq_len
+    }
+
     /// Whether the data are tokens whose text nobody knows: from a `.bin` file, with no tokenizer and a
     /// vocabulary that is not that of bytes.
     pub(crate) fn has_unnamed_tokens(&self) -> bool {
-        let DataConfig { data, tokenizer, .. } = &self.data;
-        let bin = data.as_ref().is_some_and(|path| path.extension() == Some("bin".as_ref()));
-        bin && tokenizer.is_none() && self.model.vocab_size != 256
+        let bin = self.data.data.as_deref().is_some_and(data::is_tokens);
+        bin && self.data.tokenizer.is_none() && self.model.vocab_size != 256
     }
 
+    /// What turns the data's text into tokens.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         self.data.tokenizer.as_deref().map_or(Ok(Tokenizer::Bytes), Tokenizer::from_file)
     }
@@ -206,41 +219,6 @@ impl Config {
             seq_len: self.data.seq_len,
             shuffle: self.data.shuffle.then_some(self.train.seed),
             samples: self.dataset.as_ref().map_or(0, |dataset| dataset.samples()),
-        }
-    }
-
-    /// For [`report::Reporter`]; the leader is the one rank that shows the run.
-    pub fn report(&self, leader: bool) -> report::Options {
-        let (model, seq_len) = (&self.model, self.data.seq_len as u64);
-        let (layers, hidden) = (model.num_hidden_layers, model.hidden_size);
-        let width = model.num_attention_heads * model.head_dim(); // of the queries
-        let attention = hidden * (2 * width + 2 * model.kv_heads() * model.head_dim());
-        let layer = attention + 3 * hidden * model.intermediate_size;
-        let head = model.vocab_size * hidden;
-        let embedding = if model.tie_word_embeddings { 0 } else { head }; // 0: it is the head
-        let (matrices, norms) = (layers * layer + head, (2 * layers + 1) * hidden);
-        let counts = [embedding + matrices + norms, matrices, layers, width];
-        let [parameters, matrices, layers, width] = counts.map(|n| n as u64);
-
-        let ordinal = self.run.gpu_of_rank.map(|gpu| gpu.ordinal);
-        let name = ordinal.and_then(|ordinal| ::gpu::name(ordinal).ok());
-        let gpu = name.and_then(|name| Gpu::from_cuda_name(&name));
-        let ranks = self.parallel.layout.world() as f64;
-        report::Options {
-            leader,
-            steps: self.train.steps,
-            tokens_per_step: self.train.global_batch * self.data.seq_len,
-            flops_per_token: report::flops_per_token(parameters, layers, width, seq_len),
-            strict_flops_per_token: report::strict_flops_per_token(
-                matrices, layers, width, seq_len,
-            ),
-            peak_flops: gpu.map(|gpu| ranks * gpu.figures().peak(self.run.dtype)),
-            peak_memory: match ordinal {
-                Some(_) => ::gpu::peak_memory,
-                None => report::peak_memory_bytes,
-            },
-            metrics: self.run.metrics.clone(),
-            ..report::Options::default()
         }
     }
 }

@@ -7,6 +7,7 @@ mod assemble;
 mod choices;
 mod config;
 mod device;
+mod figures;
 mod gpu;
 mod keys;
 mod layers;

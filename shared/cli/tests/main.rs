@@ -38,6 +38,9 @@ fn ends() {
         end("finish", &["--steps", "0"]),
         (Some(2), "error: steps is 0, but must be at least 1\n".into())
     );
+    let (code, text) = end("finish", &["--no-such-flag"]);
+    assert_eq!((code, text.lines().count()), (Some(2), 1), "{text}");
+    assert!(text.contains("--no-such-flag"), "{text}");
 }
 
 fn libtorch() {

@@ -3,6 +3,7 @@
 use crate::error::{CommError, Result};
 use crate::lane::Done;
 use crate::reduce::Op;
+use crate::ring::chunk;
 use tch::Tensor;
 
 /// The operations of [`Group`](crate::Group) on one kind of memory. [`Cpu`](crate::cpu::Cpu)
@@ -77,8 +78,8 @@ pub(crate) fn root_of(group: &str, root: usize, n: usize) -> Result<usize> {
 /// Bytes that rank `rank` of `n` sends in a ring to sum `len` elements of `width` bytes: all chunks but
 /// its own, then all but its right neighbour's. A library may take another way; this is what it costs
 /// at least, up to rounding.
-pub(crate) fn sum_bytes(len: usize, width: usize, rank: usize, n: usize) -> u64 {
-    let chunk = |c: usize| len * (c + 1) / n - len * c / n;
-    let sent = if n == 1 { 0 } else { 2 * len - chunk(rank) - chunk((rank + 1) % n) };
+pub fn sum_bytes(len: usize, width: usize, rank: usize, n: usize) -> u64 {
+    let kept = |c: usize| chunk(len, c, n).len();
+    let sent = if n == 1 { 0 } else { 2 * len - kept(rank) - kept((rank + 1) % n) };
     (sent * width) as u64
 }

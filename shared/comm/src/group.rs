@@ -152,7 +152,7 @@ impl Group {
         self.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
 
-    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter).
+    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter); no step needs it: for readers who build ZeRO.
     pub fn reduce_scatter_async(&self, tensor: &Tensor) -> Work<Tensor> {
         self.start(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
@@ -174,7 +174,7 @@ impl Group {
         self.run(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
 
-    /// Non-blocking [`broadcast`](Self::broadcast).
+    /// Non-blocking [`broadcast`](Self::broadcast); no step needs it: for readers who build ZeRO.
     pub fn broadcast_async(&self, tensor: &Tensor, root: usize) -> Work<()> {
         self.start(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
@@ -213,7 +213,7 @@ impl Group {
         self.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
-    /// Non-blocking [`barrier`](Self::barrier).
+    /// Non-blocking [`barrier`](Self::barrier); no step needs it: for readers who build ZeRO.
     pub fn barrier_async(&self) -> Work<()> {
         self.start_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }

@@ -18,6 +18,7 @@ mod spec;
 pub mod transport;
 
 pub use abort::Abort;
+pub use backend::sum_bytes;
 pub use error::{CommError, Result};
 pub use group::Group;
 pub use lane::Work;

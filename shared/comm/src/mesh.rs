@@ -6,6 +6,7 @@ use crate::cpu::Cpu;
 use crate::error::CommError;
 use crate::layout::{Coords, Layout};
 use crate::nccl::{Cuda, Driver, Nccl, Ring, Watch};
+use crate::spec::id;
 use crate::transport::Transport;
 use crate::{Group, GroupSpec};
 use anyhow::Context;
@@ -43,12 +44,6 @@ pub struct Mesh {
     pub trace: Trace,
 }
 
-impl Wiring {
-    pub(crate) fn watch<D: Driver>(&self, driver: D, rank: String) -> Arc<Watch<D>> {
-        Watch::start(driver, rank, self.abort.clone(), self.timeout)
-    }
-}
-
 /// What the groups of one rank have in common.
 pub(crate) struct Wiring {
     pub transport: Arc<dyn Transport>,
@@ -57,6 +52,12 @@ pub(crate) struct Wiring {
     pub trace: bool,
     /// This rank's GPU, where it has one.
     pub gpu: Option<usize>,
+}
+
+impl Wiring {
+    pub(crate) fn watch<D: Driver>(&self, driver: D, rank: String) -> Arc<Watch<D>> {
+        Watch::start(driver, rank, self.abort.clone(), self.timeout)
+    }
 }
 
 impl Mesh {
@@ -106,10 +107,10 @@ impl Mesh {
         let members = layout.members(rank);
         // With cp gradients go over data, and nothing over dp. (What did would connect it then.)
         let dp_used = (layout.cp == 1).then_some(Ring::None);
-        let dp = group(1, "dp", members.dp, dp_used)?;
+        let dp = group(id::DP, "dp", members.dp, dp_used)?;
         let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
         let everyone = GroupSpec {
-            id: 6,
+            id: id::PATIENT,
             name: "world",
             members: members.world.clone(),
             names: names.clone(),
@@ -117,19 +118,19 @@ impl Mesh {
         let patient = Group::new(everyone, rank, transport, abort, Duration::MAX, trace.clone());
         let data = match layout.cp {
             1 => dp.clone(),
-            _ => group(5, "data", members.data, Some(Ring::None))?,
+            _ => group(id::DATA, "data", members.data, Some(Ring::None))?,
         };
         Ok(Mesh {
             rank,
             layout,
             coords: layout.coords(rank),
-            world: group(0, "world", members.world, None)?, // for control, on the CPU
+            world: group(id::WORLD, "world", members.world, None)?, // for control, on the CPU
             patient,
             dp,
             // Activations go up, gradients down; from end to end goes the gradient of a tied embedding.
-            pp: group(2, "pp", members.pp, Some(Ring::Both))?,
-            cp: group(3, "cp", members.cp, Some(Ring::Forward))?,
-            tp: group(4, "tp", members.tp, Some(Ring::None))?,
+            pp: group(id::PP, "pp", members.pp, Some(Ring::Both))?,
+            cp: group(id::CP, "cp", members.cp, Some(Ring::Forward))?,
+            tp: group(id::TP, "tp", members.tp, Some(Ring::None))?,
             data,
             trace,
         })

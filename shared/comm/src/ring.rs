@@ -14,6 +14,11 @@ use crate::reduce::Combine;
 use crate::transport::{Call, Channel, Incoming, Outgoing, PIECE, Transport};
 use std::ops::Range;
 
+/// Chunk `c` of the `n` into which `len` elements are cut, of nearly equal length.
+pub(crate) fn chunk(len: usize, c: usize, n: usize) -> Range<usize> {
+    len * c / n..len * (c + 1) / n
+}
+
 /// One collective call on one rank.
 pub(crate) struct Ring<'a> {
     pub transport: &'a dyn Transport,
@@ -187,12 +192,12 @@ impl Ring<'_> {
     /// are of nearly equal length too: a crumb at the end would go round as often as a whole one.
     fn pieces(&self, len: usize, width: usize) -> impl Iterator<Item = Vec<Range<usize>>> + use<> {
         let n = self.members.len();
-        let chunk = len.div_ceil(n); // elements of the longest
-        let count = chunk.div_ceil(PIECE / width).max(1);
-        let piece = chunk.div_ceil(count);
+        let longest = len.div_ceil(n); // elements of a chunk
+        let count = longest.div_ceil(PIECE / width).max(1);
+        let piece = longest.div_ceil(count);
         (0..count).map(move |p| {
             let part = |c: usize| {
-                let (start, end) = (len * c / n, len * (c + 1) / n);
+                let Range { start, end } = chunk(len, c, n);
                 let from = (start + p * piece).min(end);
                 let to = (from + piece).min(end);
                 from * width..to * width

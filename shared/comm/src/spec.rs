@@ -28,3 +28,14 @@ impl GroupSpec {
         }
     }
 }
+
+/// The ids of a [`Mesh`](crate::Mesh)'s groups.
+pub(crate) mod id {
+    pub const WORLD: u32 = 0;
+    pub const DP: u32 = 1;
+    pub const PP: u32 = 2;
+    pub const CP: u32 = 3;
+    pub const TP: u32 = 4;
+    pub const DATA: u32 = 5;
+    pub const PATIENT: u32 = 6;
+}

@@ -1,5 +1,6 @@
 //! What each rank of a run will hold, counted from the settings alone.
 
+use checkpoint::shard_range;
 use cli::{Config, DeviceName, Dtype, Schedule};
 use comm::Coords;
 use std::ops::Range;
@@ -84,6 +85,7 @@ impl<'a> Plan<'a> {
         all
     }
 
+    /// What the rank at `at` holds.
     pub fn memory(&self, at: Coords) -> Memory {
         let weights = self.parameters(at).iter().sum::<u64>() * self.weight;
         let head = if self.ends(at.pp).1 { self.vocab(at.tp) * self.hidden } else { 0 };
@@ -158,6 +160,7 @@ impl<'a> Plan<'a> {
         self.tokens * (self.layers(at.pp) * layer + head)
     }
 
+    /// Layers of a stage.
     pub fn layers(&self, stage: usize) -> u64 {
         self.stages[stage].clone().count() as u64
     }
@@ -169,9 +172,8 @@ impl<'a> Plan<'a> {
 
     /// Rows of the embedding and the head on a tp rank.
     pub fn vocab(&self, rank: usize) -> u64 {
-        let (length, ranks) = (self.config.model.vocab_size, self.config.parallel.layout.tp as i64);
-        let start = |rank: usize| length * rank as i64 / ranks;
-        let words = start(rank)..start(rank + 1);
-        (words.end - words.start) as u64
+        let (vocab_size, ranks) = (self.config.model.vocab_size, self.config.parallel.layout.tp);
+        let Range { start, end } = shard_range(vocab_size, rank, ranks);
+        (end - start) as u64
     }
 }

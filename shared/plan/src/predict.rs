@@ -34,6 +34,7 @@ pub struct Step {
 }
 
 impl Step {
+    /// Each part under the name that the page gives it, in seconds.
     pub fn rows(&self) -> [(&'static str, f64); 9] {
         [
             ("matrix products", self.products),
@@ -48,6 +49,7 @@ impl Step {
         ]
     }
 
+    /// Of the whole step.
     pub fn seconds(&self) -> f64 {
         self.rows().iter().map(|(_, seconds)| seconds).sum()
     }
@@ -126,11 +128,11 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let (forward, backward) = (flops(2.0 * scores), flops(5.0 * scores));
 
     // A weight's gradient is cast (read 2 bytes, written 4) and added (4 + 4, 4). Logits take some eleven
-    // passes, the head's gradient three a slice.
+    // passes, the head's gradient three a chunk.
     let per_weight = if compute < weight { 18 } else { 3 * weight };
     let logits = u64::from(last) * t * plan.vocab(at.tp) * 11 * plan.softmax;
-    let slices = t.div_ceil(plan.slice()) * head * 3 * weight;
-    let traffic = (matrices * per_weight + logits + slices + plan.elementwise(at)) as f64;
+    let chunks = t.div_ceil(plan.chunk_len()) * head * 3 * weight;
+    let traffic = (matrices * per_weight + logits + chunks + plan.elementwise(at)) as f64;
 
     let layout = config.parallel.layout;
     // Two sums a layer forward, in the open. Backward, each beside the gradient of a weight.

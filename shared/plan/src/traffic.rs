@@ -1,14 +1,14 @@
 //! What each rank of a run will send, counted from the settings alone.
 
 use cli::{DeviceName, DpSync};
-use comm::Coords;
+use comm::{Coords, sum_bytes};
 use report::CommBytes;
 
 use crate::plan::Plan;
 
 impl Plan<'_> {
     /// Tokens whose logits exist at one time, as in `loss.rs`.
-    pub fn slice(&self) -> u64 {
+    pub fn chunk_len(&self) -> u64 {
         match self.config.run.device {
             DeviceName::Cpu => 512,
             DeviceName::Cuda => 2048,
@@ -20,17 +20,20 @@ impl Plan<'_> {
         let (layout, m, t) = (self.config.parallel.layout, self.micro_batches, self.tokens);
         let (h, c, w) = (self.hidden, self.compute, self.weight);
         let (first, last) = self.ends(at.pp);
-        let data = |n: u64| w * ring(n, at.dp * layout.cp + at.cp, layout.dp * layout.cp);
+        let sum_over = |n: u64, width: u64, rank: usize, ranks: usize| {
+            sum_bytes(n as usize, width as usize, rank, ranks)
+        };
+        let data = |n: u64| sum_over(n, w, at.dp * layout.cp + at.cp, layout.dp * layout.cp);
         let buckets = self.buckets(self.parameters(at));
 
-        let sum = |n: u64, width: u64| width * ring(n, at.tp, layout.tp);
+        let sum = |n: u64, width: u64| sum_over(n, width, at.tp, layout.tp);
         let mut tp = self.layers(at.pp) * 4 * sum(t * h, c) + u64::from(first) * sum(t * h, c);
-        for start in (0..t).step_by(self.slice() as usize).filter(|_| last) {
-            let slice = self.slice().min(t - start);
+        for start in (0..t).step_by(self.chunk_len() as usize).filter(|_| last) {
+            let chunk = self.chunk_len().min(t - start);
             // Maximum, both sums of the softmax, and the gradient to the head's input.
-            tp += sum(slice, self.softmax) + sum(2 * slice, self.softmax) + sum(slice * h, c);
+            tp += sum(chunk, self.softmax) + sum(2 * chunk, self.softmax) + sum(chunk * h, c);
         }
-        let control = w * ring(1, at.pp, layout.pp); // the loss, or the gradient norm
+        let control = sum_over(1, w, at.pp, layout.pp); // the loss, or the gradient norm
         let neighbours = u64::from(!first) + u64::from(!last);
         // Keys and values go around forward and backward; their gradients, in the dtype of the
         // softmax, come home.
@@ -57,7 +60,7 @@ impl Plan<'_> {
         if parallel.dp_sync == DpSync::Naive {
             return parameters;
         }
-        let most = (parallel.bucket_mb * 1048576.0) as u64;
+        let most = parallel.bucket_bytes() as u64;
         let mut buckets: Vec<u64> = vec![];
         for numbers in parameters.into_iter().rev() {
             match buckets.last_mut() {
@@ -67,12 +70,4 @@ impl Plan<'_> {
         }
         buckets
     }
-}
-
-/// Numbers that group rank `rank` of `n` sends to sum `len` of them around a ring: all chunks but its
-/// own, then all but its right neighbour's.
-fn ring(len: u64, rank: usize, n: usize) -> u64 {
-    let (rank, n) = (rank as u64, n as u64);
-    let chunk = |c: u64| len * (c + 1) / n - len * c / n;
-    if n == 1 { 0 } else { 2 * len - chunk(rank) - chunk((rank + 1) % n) }
 }

@@ -205,6 +205,20 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_validation_is_no_step_s() {
+        let (start, pause) = (Instant::now(), Duration::from_millis(50));
+        let mut reporter = Reporter::new(Options { steps: 1, ..Options::default() }).unwrap();
+        let validate = || {
+            std::thread::sleep(pause);
+            Ok(2.0)
+        };
+        reporter.validate(validate).unwrap();
+        reporter.step(&stats(1, 2.0)).unwrap();
+        let seconds = reporter.finish().unwrap().seconds;
+        assert!(start.elapsed().as_secs_f64() - seconds >= pause.as_secs_f64());
+    }
+
+    #[test]
     fn a_step_whose_loss_or_gradient_is_no_number_ends_the_run_on_every_rank() {
         let (nan, inf) = (f64::NAN, f64::INFINITY);
         for (loss, grad_norm) in [(nan, 1.0), (1.0, nan), (inf, 1.0), (1.0, inf)] {

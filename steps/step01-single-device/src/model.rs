@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use checkpoint::{LlamaConfig, Weights};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::layers::{Linear, Loader, Parameter, RmsNorm};
 use crate::loss::cross_entropy_sum;
@@ -47,6 +47,11 @@ impl Llama {
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let x = self.hidden(tokens)?;
         Ok(autograd::linear(&x, &self.lm_head.to_kind(x.kind())))
+    }
+
+    /// Scores for the token after position `last`. `tokens`: `[1, seq]`, i64; returns `[vocab]`.
+    pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
+        Ok(self.forward(tokens)?.i((0, last)))
     }
 
     /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.

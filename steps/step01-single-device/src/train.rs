@@ -5,7 +5,7 @@ use checkpoint::Weights;
 use cli::Config;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Trace, Track};
-use tch::{IndexOp, Tensor};
+use tch::Tensor;
 
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
@@ -21,6 +21,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
+    /// A model with its first weights, ready for the first step.
     pub fn new(config: &Config, trace: Trace) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
@@ -43,7 +44,7 @@ impl Trainer {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let target_tokens = self.config.tokens_per_step() as f64;
         let parameters = self.model.parameters();
         for parameter in parameters {
             autograd::clear_grad(&parameter.tensor)?;
@@ -51,7 +52,7 @@ impl Trainer {
 
         let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
         for micro_batch in micro_batches {
-            loss += self.forward_backward(micro_batch, tokens)?;
+            loss += self.forward_backward(micro_batch, target_tokens)?;
         }
 
         let grads: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad()).collect();
@@ -68,10 +69,10 @@ impl Trainer {
     }
 
     /// Adds one micro-batch's gradients to `.grad`, and returns its part of the loss.
-    fn forward_backward(&self, micro_batch: &MicroBatch, tokens: f64) -> Result<Tensor> {
+    fn forward_backward(&self, micro_batch: &MicroBatch, target_tokens: f64) -> Result<Tensor> {
         let loss = {
             let _span = self.trace.span(Track::Compute, "forward");
-            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / tokens
+            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / target_tokens
         };
         let _span = self.trace.span(Track::Compute, "backward");
         autograd::backward(&loss)?;
@@ -93,5 +94,5 @@ pub fn run(config: &Config) -> Result<()> {
     if let Some(path) = &config.run.trace {
         report::write_trace(path, &[trace.export()])?;
     }
-    config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens)?.i((0, last))))
+    config.sample(true, |tokens, last| trainer.model.next_token(tokens, last))
 }

@@ -1,4 +1,4 @@
-//! The two layers that everything else is made of, and how they get their weights.
+//! The layers that everything else is made of, and how they get their weights.
 
 use anyhow::Result;
 use autograd::Stacked;
@@ -19,6 +19,7 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// The tensor `name`, which must have this shape.
     pub fn get(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let tensor = self.weights.get(name, shape)?;
         self.parameters.push(Parameter { name: name.to_owned(), tensor: tensor.shallow_clone() });

@@ -13,6 +13,7 @@ pub struct Rotary {
 }
 
 impl Rotary {
+    /// The tables of all positions that `config` allows.
     pub fn new(config: &LlamaConfig, kind: Kind, device: Device) -> Self {
         let positions = Tensor::arange(config.max_position_embeddings, (Kind::Double, Device::Cpu));
         let frequencies = Tensor::from_slice(&frequencies(config)); // [head_dim/2]
@@ -42,9 +43,11 @@ impl Rotary {
 /// the table.
 fn turn(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
     let turned = x * cos;
-    let [x, sin, to] = [x, sin, &turned].map(|t| t.chunk(2, -1));
-    let _ = to[0].shallow_clone().addcmul_(&x[1], &sin[0]);
-    let _ = to[1].shallow_clone().addcmul_(&x[0], &sin[1]);
+    let halves = |t: &Tensor| -> [Tensor; 2] { t.chunk(2, -1).try_into().expect("cut in two") };
+    let ([a, b], [minus_sin, sin]) = (halves(x), halves(sin));
+    let [mut first, mut second] = halves(&turned);
+    let _ = first.addcmul_(&b, &minus_sin);
+    let _ = second.addcmul_(&a, &sin);
     turned
 }
 

@@ -6,7 +6,7 @@ use cli::Config;
 use comm::Mesh;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Track};
-use tch::{IndexOp, Tensor};
+use tch::Tensor;
 
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
@@ -24,6 +24,7 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
+    /// A model with its first weights, ready for the first step.
     pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
@@ -48,7 +49,7 @@ impl<'a> Trainer<'a> {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let target_tokens = self.config.tokens_per_step() as f64;
         let parameters = self.model.parameters();
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
@@ -56,7 +57,7 @@ impl<'a> Trainer<'a> {
         let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
         for (i, micro_batch) in micro_batches.iter().enumerate() {
             self.data_parallel.before_backward(i + 1 == micro_batches.len());
-            loss += self.forward_backward(micro_batch, tokens)?;
+            loss += self.forward_backward(micro_batch, target_tokens)?;
         }
         self.data_parallel.finish()?;
         self.mesh.dp.all_reduce(&loss)?;
@@ -76,10 +77,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// Adds one micro-batch's gradients to `.grad`, and returns its part of the loss.
-    fn forward_backward(&self, micro_batch: &MicroBatch, tokens: f64) -> Result<Tensor> {
+    fn forward_backward(&self, micro_batch: &MicroBatch, target_tokens: f64) -> Result<Tensor> {
         let loss = {
             let _span = self.mesh.trace.span(Track::Compute, "forward");
-            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / tokens
+            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / target_tokens
         };
         let _span = self.mesh.trace.span(Track::Compute, "backward");
         autograd::backward(&loss)?;
@@ -100,7 +101,7 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
         mesh.write_trace(path)?;
     }
     if mesh.is_leader() {
-        config.sample(true, |tokens, last| Ok(trainer.model.forward(tokens)?.i((0, last))))?;
+        config.sample(true, |tokens, last| trainer.model.next_token(tokens, last))?;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use checkpoint::{LlamaConfig, Weights};
-use std::ops::Range;
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::layers::{ColumnLinear, Loader, Parameter, RmsNorm, RowLinear};
@@ -12,9 +11,6 @@ use crate::tensor_parallel::TensorParallel;
 
 pub struct Llama {
     embed_tokens: Tensor, // [vocab/tp, hidden]
-    /// The words whose rows of embedding and head are this rank's.
-    vocab: Range<i64>,
-    vocab_size: i64,
     layers: Vec<DecoderLayer>,
     norm: RmsNorm,
     lm_head: Tensor, // [vocab/tp, hidden]; where tied, embed_tokens itself
@@ -47,40 +43,28 @@ impl Llama {
         };
         let rotary = Rotary::new(config, compute, device);
         let parameters = load.parameters;
-        let (vocab_size, tp) = (config.vocab_size, tp.clone());
-        let vocab = tp.vocab(vocab_size);
-        Ok(Self {
-            embed_tokens,
-            vocab,
-            vocab_size,
-            layers,
-            norm,
-            lm_head,
-            rotary,
-            compute,
-            tp,
-            parameters,
-        })
+        let tp = tp.clone();
+        Ok(Self { embed_tokens, layers, norm, lm_head, rotary, compute, tp, parameters })
     }
 
     /// Scores for the token after position `last`. `tokens`: `[1, seq]`, i64; returns `[vocab]`, the
     /// same on all ranks.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let x = self.hidden(tokens)?.i((0, last)); // [hidden]
-        let part = autograd::linear(&x, &self.lm_head.to_kind(x.kind())); // [vocab/tp]
-        self.tp.gather(&part, &self.vocab, self.vocab_size)
+        let logits = autograd::linear(&x, &self.lm_head.to_kind(x.kind())); // [vocab/tp]
+        self.tp.gather(&logits)
     }
 
     /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
     pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        cross_entropy_sum(&self.hidden(tokens)?, &self.lm_head, targets, &self.vocab, &self.tp)
+        cross_entropy_sum(&self.hidden(tokens)?, &self.lm_head, targets, &self.tp)
     }
 
     /// What the head reads: `[batch, seq, hidden]`.
     fn hidden(&self, tokens: &Tensor) -> Result<Tensor> {
         let (cos, sin) = self.rotary.tables(tokens.size()[1]); // [seq, 1, head_dim]
-        let part = self.tp.embedding(tokens, &self.embed_tokens, &self.vocab);
-        let mut x = self.tp.sum(&part.to_kind(self.compute))?; // [batch, seq, hidden]
+        let partial = self.tp.embedding(tokens, &self.embed_tokens);
+        let mut x = self.tp.sum(partial.to_kind(self.compute))?; // [batch, seq, hidden]
         for layer in &self.layers {
             x = layer.forward(&x, &cos, &sin)?;
         }

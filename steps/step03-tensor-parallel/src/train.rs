@@ -25,13 +25,14 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
+    /// A model with its first weights, ready for the first step.
     pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
         };
-        let tp = TensorParallel::new(&mesh.tp, &config.parallel);
+        let tp = TensorParallel::new(config, mesh);
         let model = Llama::new(&config.model, &weights, config.kind(), device, &tp)?;
         let data_parallel = DataParallel::new(model.parameters(), &mesh.dp, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
@@ -50,7 +51,7 @@ impl<'a> Trainer<'a> {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let target_tokens = self.config.tokens_per_step() as f64;
         let parameters = self.model.parameters();
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
@@ -58,7 +59,7 @@ impl<'a> Trainer<'a> {
         let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
         for (i, micro_batch) in micro_batches.iter().enumerate() {
             self.data_parallel.before_backward(i + 1 == micro_batches.len());
-            loss += self.forward_backward(micro_batch, tokens)?;
+            loss += self.forward_backward(micro_batch, target_tokens)?;
         }
         self.data_parallel.finish()?;
         self.mesh.dp.all_reduce(&loss)?;
@@ -78,10 +79,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// Adds one micro-batch's gradients to `.grad`, and returns its part of the loss.
-    fn forward_backward(&self, micro_batch: &MicroBatch, tokens: f64) -> Result<Tensor> {
+    fn forward_backward(&self, micro_batch: &MicroBatch, target_tokens: f64) -> Result<Tensor> {
         let loss = {
             let _span = self.mesh.trace.span(Track::Compute, "forward");
-            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / tokens
+            self.model.loss(&micro_batch.inputs, &micro_batch.targets)? / target_tokens
         };
         let _span = self.mesh.trace.span(Track::Compute, "backward");
         autograd::backward(&loss)?;

@@ -1,4 +1,4 @@
-//! The two layers that everything else is made of, and how they get their weights.
+//! The layers that everything else is made of, and how they get their weights.
 
 use anyhow::Result;
 use autograd::Stacked;
@@ -16,7 +16,7 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// The dimension along which tensor-parallel ranks share it; `None`: each holds all of it.
     pub split: Option<i64>,
-    /// Whether the first and the last stage both hold it: the embedding, where it is the head too.
+    /// Whether it is embedding and head at once. Where these are on two stages, each holds a copy.
     pub tied: bool,
 }
 
@@ -31,11 +31,12 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// All of a tensor, which every rank holds.
     pub fn whole(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         self.get(name, shape, None)
     }
 
-    /// This rank's part along dimension `dim` of a tensor whose whole shape is `shape`.
+    /// This rank's shard along dimension `dim` of a tensor whose whole shape is `shape`.
     pub fn split(&mut self, name: &str, shape: &[i64], dim: i64) -> Result<Tensor> {
         self.get(name, shape, Some(dim))
     }
@@ -94,6 +95,7 @@ pub struct RowLinear {
 }
 
 impl RowLinear {
+    /// `out` and `input` are those of the whole matrix.
     pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
         let weight = load.split(&format!("{name}.weight"), &[out, input], 1)?;
         Ok(Self { weight: Stacked::new(vec![weight]), tp: load.tp.clone() })
@@ -101,8 +103,8 @@ impl RowLinear {
 
     /// `[.., in/tp]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let part = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
-        self.tp.sum(&part)
+        let partial = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
+        self.tp.sum(partial)
     }
 }
 

@@ -1,72 +1,70 @@
-//! Head and loss in one: cross-entropy of x·Wᵀ, a slice of the tokens at a time.
+//! Head and loss in one: cross-entropy of x·Wᵀ, a chunk of the tokens at a time.
 //!
-//! Each rank scores its own part of the vocabulary, and no rank ever holds the others' scores: the
+//! Each rank scores its own shard of the vocabulary, and no rank ever holds the others' scores: the
 //! softmax needs just their maximum and their sum.
 //!
-//! Logits are the largest tensor of a training step: a number for each token and each word. Taken
-//! slice by slice, with the gradient computed at once, they never exist whole, and a slice stays in
-//! the cache (Hsu et al., *Liger Kernel*, 2024).
+//! Logits are the largest tensor of a training step: a number for each token and each entry of
+//! the vocabulary. Taken chunk by chunk, with the gradient computed at once, they never exist whole,
+//! and a chunk stays in the cache (Hsu et al., *Liger Kernel*, 2024).
 
 use anyhow::Result;
 use comm::Op;
-use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-use crate::tensor_parallel::{TensorParallel, rows};
+use crate::tensor_parallel::TensorParallel;
 
 /// Tokens whose logits exist at one time: few enough for a CPU's cache, enough to fill a GPU.
-fn slice(device: Device) -> i64 {
+fn chunk_len(device: Device) -> i64 {
     if device == Device::Cpu { 512 } else { 2048 }
 }
 
 /// Sum over all tokens of −log softmax(x·Wᵀ)[target]. `x`: `[batch, seq, hidden]`, `weight`: this
-/// rank's rows, those of `vocab`, `[vocab/tp, hidden]`, `targets`: `[batch, seq]`, i64.
+/// rank's rows, `[vocab/tp, hidden]`, `targets`: `[batch, seq]`, i64.
 pub fn cross_entropy_sum(
     x: &Tensor,
     weight: &Tensor,
     targets: &Tensor,
-    vocab: &Range<i64>,
     tp: &TensorParallel,
 ) -> Result<Tensor> {
-    let (loss, grad_x, grad_weight) = tch::no_grad(|| slices(x, weight, targets, vocab, tp))?;
+    let (loss, grad_x, grad_weight) = tch::no_grad(|| loss_and_grads(x, weight, targets, tp))?;
     autograd::custom([x, weight], &loss, move |grad| Ok([&grad_x * grad, &grad_weight * grad]))
 }
 
 /// The sum, and its gradients to `x` and `weight`.
-fn slices(
+fn loss_and_grads(
     x: &Tensor,
     weight: &Tensor,
     targets: &Tensor,
-    vocab: &Range<i64>,
     tp: &TensorParallel,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let wide = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let mut loss = Tensor::zeros([], (wide, x.device()));
-    let (grad_x, mut grad_weight) = (x.empty_like(), weight.zeros_like());
+    let grad_x = Tensor::empty(x.size(), (x.kind(), x.device())); // contiguous: its chunks are views
+    let mut grad_weight = weight.zeros_like();
     let weight = weight.to_kind(x.kind()); // [vocab/tp, hidden]
-    let cut = |t: &Tensor| t.flatten(0, 1).split(slice(x.device()), 0);
-    for ((x, targets), mut grad_x) in cut(x).iter().zip(cut(targets)).zip(cut(&grad_x)) {
-        let (targets, elsewhere) = rows(&targets.unsqueeze(1), vocab); // [slice, 1]
-        let mut logits = x.matmul(&weight.tr()).to_kind(wide); // [slice, vocab/tp]
-        let max = logits.amax(1, true); // [slice, 1]
+    let chunks = |t: &Tensor| t.flatten(0, 1).split(chunk_len(x.device()), 0);
+    for ((x, targets), mut grad_x) in chunks(x).iter().zip(chunks(targets)).zip(chunks(&grad_x)) {
+        let (targets, elsewhere) = tp.local_ids(&targets.unsqueeze(1)); // [chunk, 1]
+        let mut logits = x.matmul(&weight.tr()).to_kind(wide); // [chunk, vocab/tp]
+        let max = logits.amax(1, true); // [chunk, 1]
         tp.group.all_reduce_op(&max, Op::Max)?;
         logits -= max; // so that no exponential overflows
-        let target = logits.gather(1, &targets, false).masked_fill(&elsewhere, 0.0); // [slice, 1]
-        let mut softmax = logits.exp_(); // [slice, vocab/tp]
-        let sum = softmax.sum_dim_intlist(1, true, None); // [slice, 1]
-        let sums = Tensor::cat(&[sum, target], 1); // [slice, 2]
+        let target = logits.gather(1, &targets, false).masked_fill(&elsewhere, 0.0); // [chunk, 1]
+        let mut softmax = logits.exp_(); // [chunk, vocab/tp]
+        let sum = softmax.sum_dim_intlist(1, true, None); // [chunk, 1]
+        let sums = Tensor::cat(&[sum, target], 1); // [chunk, 2]
         tp.group.all_reduce(&sums)?; // the target's score comes from the rank that has it
-        let (sum, target) = (sums.narrow(1, 0, 1), sums.narrow(1, 1, 1)); // [slice, 1]
+        let (sum, target) = (sums.narrow(1, 0, 1), sums.narrow(1, 1, 1)); // [chunk, 1]
         loss += (sum.log() - target).sum(None);
 
         // The gradient to the logits: softmax, less one at the target.
         softmax /= sum;
-        let minus_one = elsewhere.to_kind(wide) - 1.0; // [slice, 1]; 0 where another rank has it
+        let minus_one = elsewhere.to_kind(wide) - 1.0; // [chunk, 1]; 0 where another rank has it
         let grad = softmax.scatter_add_(1, &targets, &minus_one).to_kind(x.kind());
-        grad_x.copy_(&grad.matmul(&weight)); // [slice, hidden], a part of the sum
-        let sum = tp.start_sum(&grad_x)?;
+        grad_x.copy_(&grad.matmul(&weight)); // [chunk, hidden], a partial sum
+        let pending = tp.start_sum(&grad_x)?;
         grad_weight += grad.tr().matmul(x); // [vocab/tp, hidden]
-        sum.wait()?;
+        pending.wait()?;
     }
     Ok((loss, grad_x, grad_weight))
 }

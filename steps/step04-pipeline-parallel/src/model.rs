@@ -13,9 +13,6 @@ use crate::tensor_parallel::TensorParallel;
 /// One stage of the model.
 pub struct Llama {
     embed_tokens: Option<Tensor>, // on the first stage: [vocab/tp, hidden]
-    /// The words whose rows of embedding and head are this rank's.
-    vocab: Range<i64>,
-    vocab_size: i64,
     layers: Vec<DecoderLayer>,
     head: Option<Head>, // on the last stage
     rotary: Rotary,
@@ -55,9 +52,8 @@ impl Llama {
         };
         let rotary = Rotary::new(config, compute, device);
         let parameters = load.parameters;
-        let (vocab_size, tp) = (config.vocab_size, tp.clone());
-        let vocab = tp.vocab(vocab_size);
-        Ok(Self { embed_tokens, vocab, vocab_size, layers, head, rotary, compute, tp, parameters })
+        let tp = tp.clone();
+        Ok(Self { embed_tokens, layers, head, rotary, compute, tp, parameters })
     }
 
     /// What the stage makes of `x`, which it received, or of `tokens` where it is the first. `tokens`:
@@ -76,8 +72,8 @@ impl Llama {
 
     fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
         let weight = self.embed_tokens.as_ref().context("only the first stage embeds")?;
-        let part = self.tp.embedding(tokens, weight, &self.vocab);
-        self.tp.sum(&part.to_kind(self.compute)) // [batch, seq, hidden]
+        let partial = self.tp.embedding(tokens, weight);
+        self.tp.sum(partial.to_kind(self.compute)) // [batch, seq, hidden]
     }
 
     /// Sum over all tokens of −log p(target), on the last stage. `x`: `[batch, seq, hidden]`,
@@ -85,18 +81,18 @@ impl Llama {
     pub fn loss(&self, x: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let Head { norm, lm_head } =
             self.head.as_ref().context("only the last stage has a head")?;
-        cross_entropy_sum(&norm.forward(x), lm_head, targets, &self.vocab, &self.tp)
+        cross_entropy_sum(&norm.forward(x), lm_head, targets, &self.tp)
     }
 
     /// Scores for the token after position `last`: `[vocab]`, on the last stage the same on all tp
     /// ranks, and elsewhere zeros. `x`: `[1, seq, hidden]`.
     pub fn next_token(&self, x: &Tensor, last: i64) -> Result<Tensor> {
         let Some(Head { norm, lm_head }) = &self.head else {
-            return Ok(Tensor::zeros([self.vocab_size], (x.kind(), x.device())));
+            return Ok(Tensor::zeros([self.tp.vocab_size], (x.kind(), x.device())));
         };
         let x = norm.forward(&x.i((0, last))); // [hidden]
-        let part = autograd::linear(&x, &lm_head.to_kind(x.kind())); // [vocab/tp]
-        self.tp.gather(&part, &self.vocab, self.vocab_size)
+        let logits = autograd::linear(&x, &lm_head.to_kind(x.kind())); // [vocab/tp]
+        self.tp.gather(&logits)
     }
 
     pub fn parameters(&self) -> &[Parameter] {
@@ -108,10 +104,10 @@ impl Head {
     fn new(config: &LlamaConfig, load: &mut Loader, embed_tokens: Option<&Tensor>) -> Result<Self> {
         let norm = RmsNorm::new(config, load, "model.norm")?;
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let lm_head = match embed_tokens {
-            _ if !load.tied => load.split("lm_head.weight", &[vocab, hidden], 0)?,
-            Some(weight) => weight.shallow_clone(),
-            None => load.split(EMBEDDING, &[vocab, hidden], 0)?, // the first stage is another one
+        let lm_head = match (load.tied, embed_tokens) {
+            (true, Some(weight)) => weight.shallow_clone(),
+            (true, None) => load.split(EMBEDDING, &[vocab, hidden], 0)?, // another stage is first
+            (false, _) => load.split("lm_head.weight", &[vocab, hidden], 0)?,
         };
         Ok(Self { norm, lm_head })
     }

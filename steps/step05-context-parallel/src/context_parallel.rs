@@ -19,10 +19,10 @@ pub struct ContextParallel {
 
 /// Which of this rank's queries attend to which keys of a block: rows among those of the rank.
 #[derive(Debug, PartialEq)]
-pub struct Part {
+pub struct Tile {
     pub queries: Range<i64>,
     pub keys: Range<i64>,
-    /// Whether query i sees the keys up to i alone; else all of them.
+    /// Whether query i sees only keys 0..=i; otherwise every key.
     pub causal: bool,
 }
 
@@ -31,19 +31,22 @@ pub struct Part {
 /// Contiguous: the whole block precedes this rank's tokens, or follows them. Zigzag: rank r of c has
 /// pieces r and 2c − 1 − r of 2c, so of an earlier rank's block the first piece precedes both of its
 /// own and the second follows them; a later rank's pieces both lie between the two.
-pub fn part(layout: CpLayout, rank: usize, from: usize, rows: i64) -> Option<Part> {
+pub fn tile(layout: CpLayout, rank: usize, from: usize, rows: i64) -> Option<Tile> {
     let (all, first, second) = (0..rows, 0..rows / 2, rows / 2..rows);
-    let (queries, keys, causal) = match layout {
-        _ if from == rank => (all.clone(), all, true),
-        CpLayout::Contiguous if from > rank => return None,
-        CpLayout::Contiguous => (all.clone(), all, false),
-        CpLayout::Zigzag if from > rank => (second, all, false),
-        CpLayout::Zigzag => (all, first, false),
+    if from == rank {
+        return Some(Tile { queries: all.clone(), keys: all, causal: true });
+    }
+    let (queries, keys) = match (layout, from < rank) {
+        (CpLayout::Contiguous, true) => (all.clone(), all),
+        (CpLayout::Contiguous, false) => return None,
+        (CpLayout::Zigzag, true) => (all, first),
+        (CpLayout::Zigzag, false) => (second, all),
     };
-    Some(Part { queries, keys, causal })
+    Some(Tile { queries, keys, causal: false })
 }
 
 impl ContextParallel {
+    /// With the positions that `config` gives to this rank.
     pub fn new(config: &Config, mesh: &Mesh) -> Self {
         let (group, layout) = (mesh.cp.clone(), config.parallel.cp_layout);
         let (rank, ranks) = (group.rank() as i64, group.size() as i64);
@@ -79,11 +82,11 @@ impl ContextParallel {
     }
 
     /// Causal self-attention of the whole sequence for this rank's positions. `q`: `[batch, seq/cp,
-    /// heads, head_dim]`; `k`, `v`: the same with as many heads as are shared; returns the shape of
-    /// `q`.
+    /// heads, head_dim]`; `k`, `v`: the same with `kv_heads` heads; returns the shape of `q`.
     pub fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         if self.group.size() == 1 {
-            // One block, and no ring. A copy of v lets go of the product with q and k in it.
+            // One block, and no ring. v is a view into one product with q and k: kept as a copy, it
+            // lets that product be freed.
             return Ok(autograd::causal_attention(q, k, &v.contiguous()));
         }
         let cp = self.clone();
@@ -108,14 +111,15 @@ impl ContextParallel {
             let from = (rank + ranks - hop) % ranks;
             // The next block travels while this one is attended to.
             let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
-            if let Some(part) = part(self.layout, rank, from, q.size()[2]) {
-                let (q, k, v) = (rows(q, &part.queries), kv.get(0), kv.get(1));
-                let (k, v) = (rows(&k, &part.keys), rows(&v, &part.keys));
-                let (out, lse) = attention_block(&q, &k, &v, part.causal);
+            if let Some(tile) = tile(self.layout, rank, from, q.size()[2]) {
+                let q = positions_of(q, &tile.queries);
+                let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
+                let (out, lse) = attention_block(&q, &k, &v, tile.causal);
                 match &merged {
                     None => merged = Some((out.to_kind(lse.kind()), lse)), // this rank's own block
                     Some((all, all_lse)) => {
-                        merge(&rows(all, &part.queries), &rows(all_lse, &part.queries), &out, &lse)
+                        let [all, all_lse] = [all, all_lse].map(|t| positions_of(t, &tile.queries));
+                        merge(&all, &all_lse, &out, &lse)
                     }
                 }
             }
@@ -138,30 +142,33 @@ impl ContextParallel {
         let (rank, ranks) = (self.group.rank(), self.group.size());
         let grad_q = q.zeros_like().to_kind(lse.kind());
         let mut grad_home = kv.zeros_like().to_kind(lse.kind());
-        let (mut kv, mut behind) = (kv.shallow_clone(), None);
+        let (mut kv, mut kv_grad_in_transit) = (kv.shallow_clone(), None);
         for hop in 0..ranks {
             let from = (rank + ranks - hop) % ranks;
             let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
             let grad_kv = if hop == 0 { grad_home.shallow_clone() } else { grad_home.zeros_like() };
-            if let Some(part) = part(self.layout, rank, from, q.size()[2]) {
-                let [grad, q, out, lse] = [grad, q, out, lse].map(|t| rows(t, &part.queries));
-                let [k, v] = [0, 1].map(|i| rows(&kv.get(i), &part.keys));
+            if let Some(tile) = tile(self.layout, rank, from, q.size()[2]) {
+                let [grad, q, out, lse] =
+                    [grad, q, out, lse].map(|t| positions_of(t, &tile.queries));
+                let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
                 // With `out` and `lse` of all blocks together, not of this one.
                 let [gq, gk, gv] =
-                    attention_block_backward(&grad, &q, &k, &v, &out, &lse, part.causal);
-                let _ = rows(&grad_q, &part.queries).g_add_(&gq);
-                let _ = rows(&grad_kv.get(0), &part.keys).g_add_(&gk);
-                let _ = rows(&grad_kv.get(1), &part.keys).g_add_(&gv);
+                    attention_block_backward(&grad, &q, &k, &v, &out, &lse, tile.causal);
+                let _ = positions_of(&grad_q, &tile.queries).g_add_(&gq);
+                let _ = positions_of(&grad_kv.get(0), &tile.keys).g_add_(&gk);
+                let _ = positions_of(&grad_kv.get(1), &tile.keys).g_add_(&gv);
             }
+            // What arrives now is the gradient of the block in hand: the rank before us had that block
+            // one hop ago.
             if hop > 0 {
-                let before = behind.take().map(Passing::wait).transpose()?;
-                let sum = before.map_or(grad_kv.shallow_clone(), |before| before + &grad_kv);
-                behind = Some(self.pass_on(&sum)); // after the last hop: home
+                let arrived = kv_grad_in_transit.take().map(Passing::wait).transpose()?;
+                let sum = arrived.map_or(grad_kv.shallow_clone(), |arrived| arrived + &grad_kv);
+                kv_grad_in_transit = Some(self.pass_on(&sum)); // after the last hop: home
             }
             kv = next.map_or(Ok(kv), Passing::wait)?;
         }
-        if let Some(others) = behind {
-            grad_home += others.wait()?;
+        if let Some(passing) = kv_grad_in_transit {
+            grad_home += passing.wait()?;
         }
         Ok((grad_q.to_kind(q.kind()), grad_home.to_kind(q.kind())))
     }
@@ -200,14 +207,14 @@ impl Passing {
 }
 
 /// Adds a block to a softmax over the blocks before, in place: both outputs are weighted averages of
-/// values, and the logarithms of their weights' sums tell how much each counts.
+/// values, and the block's share is e^lse / (e^lse + e^all_lse) = sigmoid(lse − all_lse).
 fn merge(all: &Tensor, all_lse: &Tensor, out: &Tensor, lse: &Tensor) {
-    let share = (lse - all_lse).sigmoid().unsqueeze(-1); // of the block: [batch, heads, rows, 1]
+    let share = (lse - all_lse).sigmoid().unsqueeze(-1); // [batch, heads, rows, 1]
     let _ = all.shallow_clone().lerp_tensor_(&out.to_kind(all.kind()), &share);
     all_lse.shallow_clone().copy_(&all_lse.logaddexp(lse)); // [batch, heads, rows]
 }
 
-/// A range of positions, dimension 2.
-fn rows(tensor: &Tensor, range: &Range<i64>) -> Tensor {
+/// The positions `range` of a tensor: dimension 2.
+fn positions_of(tensor: &Tensor, range: &Range<i64>) -> Tensor {
     tensor.narrow(2, range.start, range.end - range.start)
 }

@@ -22,14 +22,10 @@ impl DataParallel {
         for parameter in parameters {
             group.broadcast(&parameter.tensor.detach(), 0)?;
         }
-        Ok(match config.dp_sync {
-            _ if group.size() == 1 => Self::Naive(Naive::new(parameters, group)), // nothing to send
-            DpSync::Naive => Self::Naive(Naive::new(parameters, group)),
-            DpSync::Bucketed => {
-                let bucket_bytes = (config.bucket_mb * 1048576.0) as usize;
-                Self::Bucketed(Bucketed::new(parameters, group, bucket_bytes)?)
-            }
-        })
+        if config.dp_sync == DpSync::Naive || group.size() == 1 {
+            return Ok(Self::Naive(Naive::new(parameters, group))); // a group of one sends nothing
+        }
+        Ok(Self::Bucketed(Bucketed::new(parameters, group, config.bucket_bytes())?))
     }
 
     /// Forgets the gradients of the step before.

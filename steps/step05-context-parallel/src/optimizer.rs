@@ -26,6 +26,7 @@ struct ParamGroup {
 }
 
 impl Optimizer {
+    /// With moments of zero, and no update made.
     pub fn new(parameters: &[Parameter], weight_decay: f64) -> Self {
         let group = |matrices: bool, weight_decay: f64| {
             let mine = parameters.iter().filter(|p| (p.tensor.dim() == 2) == matrices);
@@ -79,11 +80,12 @@ pub fn clip_grads(grads: &[Tensor], norm: &Tensor, clip: f64) -> Result<()> {
 }
 
 /// The learning rate of update `step` (from 0): a linear warm-up, then half a cosine down to
-/// `min_lr`.
+/// `min_lr`, where it stays.
 pub fn learning_rate(train: &TrainConfig, step: usize) -> f64 {
     if step < train.warmup {
         return train.lr * (step + 1) as f64 / train.warmup as f64;
     }
     let progress = (step - train.warmup) as f64 / (train.steps - train.warmup) as f64;
+    let progress = progress.min(1.0); // behind the last step, and where there is only a warm-up
     train.min_lr + (train.lr - train.min_lr) * 0.5 * (1.0 + (PI * progress).cos())
 }

@@ -24,7 +24,7 @@ pub enum Pass {
 ///
 /// Forward passes run ahead of backward passes: all of them (AFAB; Huang et al., *GPipe*, 2019), or
 /// just so many that the first gradient comes back when the stage needs it (1F1B; Narayanan et al.,
-/// *PipeDream*, 2019). Both take as long, but the activations of each pass ahead must be kept.
+/// *PipeDream*, 2019). Both take equally long, but the activations of each pass ahead must be kept.
 pub fn passes(schedule: Schedule, stage: usize, stages: usize, micro_batches: usize) -> Vec<Pass> {
     let ahead = match schedule {
         Schedule::AllForwardAllBackward => micro_batches,
@@ -79,11 +79,11 @@ pub struct Pipeline {
 }
 
 /// What one step leaves behind.
-pub struct Ran {
+pub struct Outcome {
     /// The sum of the losses; zero on all stages but the last.
     pub loss: Tensor,
     /// The most micro-batches whose activations were kept at one time.
-    pub in_flight: usize,
+    pub peak_in_flight: usize,
 }
 
 impl Pipeline {
@@ -100,42 +100,43 @@ impl Pipeline {
         }
     }
 
-    /// All passes of one step: adds up gradients in `.grad`. `tokens` divides the losses;
+    /// All passes of one step: adds up gradients in `.grad`. `target_tokens` divides the losses;
     /// `before_backward` hears, before each backward pass, whether it is the last.
     pub fn run(
         &self,
         model: &Llama,
         micro_batches: &[MicroBatch],
-        tokens: f64,
+        target_tokens: f64,
         before_backward: impl Fn(bool),
-    ) -> Result<Ran> {
+    ) -> Result<Outcome> {
         let (stage, stages) = (self.group.rank(), self.group.size());
         let passes = passes(self.schedule, stage, stages, micro_batches.len());
-        let mut ran = Ran { loss: Tensor::zeros([], (self.loss_kind, self.device)), in_flight: 0 };
+        let loss = Tensor::zeros([], (self.loss_kind, self.device));
+        let mut outcome = Outcome { loss, peak_in_flight: 0 };
         let mut in_flight: VecDeque<(Option<Tensor>, Tensor)> = VecDeque::new();
         let (mut sends, mut next) = (vec![], self.receive(passes.first(), self.shape));
-        for (i, pass) in passes.iter().enumerate() {
+        for (turn, &pass) in passes.iter().enumerate() {
             let received = next.map(Incoming::wait).transpose()?;
             // The next message travels while this pass computes; but not the first gradient, which may be
             // the answer to this very pass: a receive keeps a GPU busy, and the pass may need it idle.
-            let ahead = passes.get(i + 1);
+            let ahead = passes.get(turn + 1);
             let answer = ahead == Some(&Pass::Backward(0));
             next = if answer { None } else { self.receive(ahead, self.shape) };
-            match *pass {
+            match pass {
                 Pass::Forward(i) => {
                     let _span = self.trace.span(Track::Compute, format!("forward {i}"));
                     let input = received.map(|x| x.set_requires_grad(true));
                     let x = model.forward(&micro_batches[i].inputs, input.as_ref())?;
                     let output = if self.is_last() {
-                        let loss = model.loss(&x, &micro_batches[i].targets)? / tokens;
-                        ran.loss += loss.detach();
+                        let loss = model.loss(&x, &micro_batches[i].targets)? / target_tokens;
+                        outcome.loss += loss.detach();
                         loss
                     } else {
                         sends.push(self.group.isend(&x.detach(), stage + 1));
                         x
                     };
                     in_flight.push_back((input, output));
-                    ran.in_flight = ran.in_flight.max(in_flight.len());
+                    outcome.peak_in_flight = outcome.peak_in_flight.max(in_flight.len());
                 }
                 Pass::Backward(i) => {
                     before_backward(i + 1 == micro_batches.len());
@@ -155,7 +156,7 @@ impl Pipeline {
             }
         }
         sends.into_iter().try_for_each(Work::wait)?;
-        Ok(ran)
+        Ok(outcome)
     }
 
     /// Starts to receive what a pass needs: nothing for the first stage's forward and the last
@@ -171,11 +172,15 @@ impl Pipeline {
         Some(Incoming { tensor, work })
     }
 
-    /// The score of every word after position `last`, on all stages. `tokens`: `[1, seq/cp]`.
+    /// What the stage before sends forward, waited for; nothing on the first stage.
+    fn received(&self, shape: [i64; 3]) -> Result<Option<Tensor>> {
+        self.receive(Some(&Pass::Forward(0)), shape).map(Incoming::wait).transpose()
+    }
+
+    /// Scores for the token after position `last`: `[vocab]`, on all stages. `tokens`: `[1, seq/cp]`.
     pub fn next_token(&self, model: &Llama, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let shape = [1, tokens.size()[1], self.shape[2]];
-        let received = self.receive(Some(&Pass::Forward(0)), shape);
-        let received = received.map(Incoming::wait).transpose()?;
+        let received = self.received(shape)?;
         let x = model.forward(tokens, received.as_ref())?; // [1, seq/cp, hidden]
         let scores = model.next_token(&x, last)?; // [vocab]; on all stages but the last, zeros
         if !self.is_last() {
@@ -188,13 +193,11 @@ impl Pipeline {
     /// Sums a gradient over the first and the last stage, both of which hold its parameter: the
     /// embedding that is the head too. On other stages, and where one stage is both, does nothing.
     pub fn sum_ends(&self, grad: &Tensor) -> Result<()> {
-        let last = self.group.size() - 1;
-        let peer = match self.group.rank() {
-            _ if last == 0 => return Ok(()),
-            0 => last,
-            rank if rank == last => 0,
-            _ => return Ok(()),
-        };
+        let (stage, last) = (self.group.rank(), self.group.size() - 1);
+        if last == 0 || (stage > 0 && stage < last) {
+            return Ok(());
+        }
+        let peer = last - stage;
         let theirs = grad.empty_like();
         let sent = self.group.isend(grad, peer);
         self.group.recv(&theirs, peer)?;

@@ -12,7 +12,7 @@ use crate::context_parallel::ContextParallel;
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
-use crate::pipeline_parallel::{Pipeline, Ran, stages};
+use crate::pipeline_parallel::{Outcome, Pipeline, stages};
 use crate::tensor_parallel::TensorParallel;
 
 pub struct Trainer<'a> {
@@ -27,21 +27,22 @@ pub struct Trainer<'a> {
     /// Updates made so far.
     step: usize,
     /// The most micro-batches whose activations this stage kept at one time in the last update.
-    pub in_flight: usize,
+    pub peak_in_flight: usize,
 }
 
 impl<'a> Trainer<'a> {
+    /// A model with its first weights, ready for the first step.
     pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
         };
-        let tp = TensorParallel::new(&mesh.tp, &config.parallel);
+        let tp = TensorParallel::new(config, mesh);
         let cp = ContextParallel::new(config, mesh);
-        let mut stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
-        let (model, stage) = (&config.model, stages.swap_remove(mesh.coords.pp));
-        let model = Llama::new(model, &weights, config.kind(), device, &tp, &cp, stage)?;
+        let stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
+        let stage = stages[mesh.coords.pp].clone();
+        let model = Llama::new(&config.model, &weights, config.kind(), device, &tp, &cp, stage)?;
         let pipeline = Pipeline::new(config, mesh);
         let data_parallel = DataParallel::new(model.parameters(), &mesh.data, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
@@ -57,7 +58,7 @@ impl<'a> Trainer<'a> {
             config,
             mesh,
             step: 0,
-            in_flight: 0,
+            peak_in_flight: 0,
         })
     }
 
@@ -71,16 +72,17 @@ impl<'a> Trainer<'a> {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let target_tokens = self.config.tokens_per_step() as f64;
         let parameters = self.model.parameters();
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
 
         let local: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.local(m)).collect();
-        let Ran { loss, in_flight } = self
-            .pipeline
-            .run(&self.model, &local, tokens, |last| self.data_parallel.before_backward(last))?;
-        self.in_flight = in_flight;
+        let Outcome { loss, peak_in_flight } =
+            self.pipeline.run(&self.model, &local, target_tokens, |last| {
+                self.data_parallel.before_backward(last)
+            })?;
+        self.peak_in_flight = peak_in_flight;
         self.data_parallel.finish()?;
         for parameter in parameters.iter().filter(|p| p.tied) {
             self.pipeline.sum_ends(&parameter.tensor.grad())?;
@@ -102,7 +104,7 @@ impl<'a> Trainer<'a> {
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
 
-    /// The score of every word after position `last`: `[vocab]`, the same on every rank of a replica.
+    /// Scores for the token after position `last`: `[vocab]`, the same on every rank of a replica.
     /// `tokens`: `[1, seq]`.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let scores = self.pipeline.next_token(&self.model, &self.cp.pick(tokens), last)?;

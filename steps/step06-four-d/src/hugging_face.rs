@@ -1,7 +1,7 @@
 //! The trained model as Hugging Face would write it.
 
-use ::checkpoint::{finish_weights, write_weights};
 use anyhow::{Context, Result};
+use checkpoint::{finish_weights, shard_range, write_weights};
 use cli::Config;
 use comm::Mesh;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tch::Tensor;
 use crate::layers::Parameter;
 
 /// Writes `config.json` and the weights to `dir`, a file for each pipeline stage. A collective: the
-/// tp ranks of a stage send their parts to the first, which puts them together and writes.
+/// tp ranks of a stage send their shards to the first, which puts them together and writes.
 pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh) -> Result<()> {
     if mesh.is_leader() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -24,8 +24,8 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
             tensors.extend(whole(parameter, mesh)?.map(|tensor| (parameter.name.clone(), tensor)));
         }
         if mesh.coords.tp == 0 {
-            let stage = (mesh.coords.pp, mesh.layout.pp);
-            entries = serde_json::to_vec(&write_weights(dir, stage.0, stage.1, &tensors)?)?;
+            let written = write_weights(dir, mesh.coords.pp, mesh.layout.pp, &tensors)?;
+            entries = serde_json::to_vec(&written)?;
         }
     }
     let all = mesh.gather(entries)?;
@@ -47,14 +47,14 @@ fn whole(parameter: &Parameter, mesh: &Mesh) -> Result<Option<Tensor>> {
         tp.send(&mine.contiguous(), 0)?;
         return Ok(None);
     }
-    let mut parts = vec![mine];
+    let mut shards = vec![mine];
     for rank in 1..tp.size() {
         let mut shape = parameter.shape.clone();
-        let part = crate::layers::part(shape[dim as usize], rank, tp.size());
-        shape[dim as usize] = part.end - part.start;
-        let part = parts[0].new_empty(shape, (parts[0].kind(), parts[0].device()));
-        tp.recv(&part, rank)?;
-        parts.push(part);
+        let range = shard_range(shape[dim as usize], rank, tp.size());
+        shape[dim as usize] = range.end - range.start;
+        let shard = shards[0].new_empty(shape, (shards[0].kind(), shards[0].device()));
+        tp.recv(&shard, rank)?;
+        shards.push(shard);
     }
-    Ok(Some(Tensor::cat(&parts, dim)))
+    Ok(Some(Tensor::cat(&shards, dim)))
 }

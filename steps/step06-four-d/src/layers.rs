@@ -1,8 +1,8 @@
-//! The two layers that everything else is made of, and how they get their weights.
+//! The layers that everything else is made of, and how they get their weights.
 
 use anyhow::Result;
 use autograd::Stacked;
-use checkpoint::{LlamaConfig, Weights};
+use checkpoint::{LlamaConfig, Weights, shard_range};
 use std::ops::Range;
 use tch::Tensor;
 
@@ -18,18 +18,12 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// The dimension along which tensor-parallel ranks share it; `None`: each holds all of it.
     pub split: Option<i64>,
-    /// Whether the first and the last stage both hold it: the embedding, where it is the head too.
+    /// Whether it is embedding and head at once. Where these are on two stages, each holds a copy.
     pub tied: bool,
-    /// Of all of it.
+    /// The shape of the whole.
     pub shape: Vec<i64>,
-    /// Along `split`, the part that this rank holds.
+    /// Along `split`, what this rank holds; without a split, all rows.
     pub range: Range<i64>,
-}
-
-/// The part of `length` rows that rank `rank` of `ranks` holds.
-pub fn part(length: i64, rank: usize, ranks: usize) -> Range<i64> {
-    let start = |rank: usize| length * rank as i64 / ranks as i64;
-    start(rank)..start(rank + 1)
 }
 
 /// Fetches weights by name and remembers what it gave out.
@@ -44,11 +38,12 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// All of a tensor, which every rank holds.
     pub fn whole(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         self.get(name, shape, None)
     }
 
-    /// This rank's part along dimension `dim` of a tensor whose whole shape is `shape`.
+    /// This rank's shard along dimension `dim` of a tensor whose whole shape is `shape`.
     pub fn split(&mut self, name: &str, shape: &[i64], dim: i64) -> Result<Tensor> {
         self.get(name, shape, Some(dim))
     }
@@ -62,7 +57,7 @@ impl Loader<'_> {
         let name = name.to_owned();
         let tied = self.tied && name == EMBEDDING;
         let (held, shape) = (tensor.shallow_clone(), shape.to_vec());
-        let range = part(shape[split.unwrap_or(0) as usize], rank, ranks);
+        let range = split.map_or(0..shape[0], |dim| shard_range(shape[dim as usize], rank, ranks));
         self.parameters.push(Parameter { name, tensor: held, split, tied, shape, range });
         Ok(tensor)
     }
@@ -109,6 +104,7 @@ pub struct RowLinear {
 }
 
 impl RowLinear {
+    /// `out` and `input` are those of the whole matrix.
     pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
         let weight = load.split(&format!("{name}.weight"), &[out, input], 1)?;
         Ok(Self { weight: Stacked::new(vec![weight]), tp: load.tp.clone() })
@@ -116,8 +112,8 @@ impl RowLinear {
 
     /// `[.., in/tp]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let part = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
-        self.tp.sum(&part)
+        let partial = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
+        self.tp.sum(partial)
     }
 }
 

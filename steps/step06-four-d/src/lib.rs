@@ -1,6 +1,5 @@
 //! Step 6: what a real run needs: checkpoints, validation, Hugging Face models, plans.
 
-pub mod checkpoint;
 pub mod context_parallel;
 pub mod data_parallel;
 pub mod hugging_face;
@@ -10,5 +9,6 @@ pub mod model;
 pub mod optimizer;
 pub mod pipeline_parallel;
 pub mod rotary;
+pub mod sharded_checkpoint;
 pub mod tensor_parallel;
 pub mod train;

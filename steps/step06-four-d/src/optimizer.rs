@@ -26,6 +26,7 @@ struct ParamGroup {
 }
 
 impl Optimizer {
+    /// With moments of zero, and no update made.
     pub fn new(parameters: &[Parameter], weight_decay: f64) -> Self {
         let group = |matrices: bool, weight_decay: f64| {
             let mine = parameters.iter().filter(|p| (p.tensor.dim() == 2) == matrices);
@@ -48,23 +49,17 @@ impl Optimizer {
         }
         Ok(())
     }
-}
 
-impl Optimizer {
     /// The first and second moment of each parameter, in the parameters' order.
     pub fn moments(&self, parameters: &[Parameter]) -> Vec<[Tensor; 2]> {
-        let [matrices, vectors] = &self.groups;
-        let moments = |group: &ParamGroup| -> Vec<[Tensor; 2]> {
-            let both = group.exp_avgs.iter().zip(&group.exp_avg_sqs);
-            both.map(|(m, v)| [m.shallow_clone(), v.shallow_clone()]).collect()
+        let mut moments = self.groups.each_ref().map(|g| g.exp_avgs.iter().zip(&g.exp_avg_sqs));
+        let next = |p: &Parameter| {
+            let [matrices, vectors] = &mut moments;
+            let group = if p.tensor.dim() == 2 { matrices } else { vectors };
+            let (exp_avg, exp_avg_sq) = group.next().expect("the optimiser was made for these");
+            [exp_avg.shallow_clone(), exp_avg_sq.shallow_clone()]
         };
-        let (matrices, vectors) = (moments(matrices), moments(vectors));
-        let (mut matrices, mut vectors) = (matrices.into_iter(), vectors.into_iter());
-        let mut next = |p: &Parameter| match p.tensor.dim() {
-            2 => matrices.next(),
-            _ => vectors.next(),
-        };
-        parameters.iter().map(|p| next(p).expect("the optimiser was made for these")).collect()
+        parameters.iter().map(next).collect()
     }
 
     /// Goes on as after this many updates.
@@ -102,11 +97,12 @@ pub fn clip_grads(grads: &[Tensor], norm: &Tensor, clip: f64) -> Result<()> {
 }
 
 /// The learning rate of update `step` (from 0): a linear warm-up, then half a cosine down to
-/// `min_lr`.
+/// `min_lr`, where it stays.
 pub fn learning_rate(train: &TrainConfig, step: usize) -> f64 {
     if step < train.warmup {
         return train.lr * (step + 1) as f64 / train.warmup as f64;
     }
     let progress = (step - train.warmup) as f64 / (train.steps - train.warmup) as f64;
+    let progress = progress.min(1.0); // behind the last step, and where there is only a warm-up
     train.min_lr + (train.lr - train.min_lr) * 0.5 * (1.0 + (PI * progress).cos())
 }

@@ -1,15 +1,16 @@
 //! Tensor parallelism (Shoeybi et al., *Megatron-LM*, 2019): the ranks of a group read the same
-//! tokens, and each holds a part of every matrix.
+//! tokens, and each holds a shard of every matrix.
 //!
 //! A matrix split by its outputs (column-parallel: Megatron writes x·A, and A's columns are the rows
 //! of a Hugging Face weight) turns an `x` that all ranks hold into features of which each rank holds
 //! some. One split by its inputs (row-parallel) reads such features, and leaves every rank with a
-//! part of a sum. So a column-parallel and a row-parallel matrix in a row cost one sum forward,
-//! behind the second, and one backward, before the first.
+//! partial sum. So a column-parallel and a row-parallel matrix in a row cost one sum forward, behind
+//! the second, and one backward, before the first.
 
 use anyhow::Result;
-use cli::{ParallelConfig, TpSync};
-use comm::{Group, Work};
+use checkpoint::shard_range;
+use cli::{Config, TpSync};
+use comm::{Group, Mesh, Work};
 use std::ops::Range;
 use tch::Tensor;
 
@@ -17,25 +18,25 @@ use tch::Tensor;
 pub struct TensorParallel {
     pub group: Group,
     sync: TpSync,
+    pub vocab_size: i64,
+    /// The token ids whose rows of embedding and head are this rank's. Where the ranks do not divide
+    /// the vocabulary, some hold a row more; Megatron would pad it instead.
+    vocab: Range<i64>,
 }
 
 impl TensorParallel {
-    pub fn new(group: &Group, config: &ParallelConfig) -> Self {
-        Self { group: group.clone(), sync: config.tp_sync }
-    }
-
-    /// The words of the vocabulary whose rows of the embedding and the head are this rank's. Where
-    /// the ranks do not divide it, some hold a row more; Megatron would pad it instead.
-    pub fn vocab(&self, vocab_size: i64) -> Range<i64> {
-        let (rank, ranks) = (self.group.rank() as i64, self.group.size() as i64);
-        vocab_size * rank / ranks..vocab_size * (rank + 1) / ranks
+    pub fn new(config: &Config, mesh: &Mesh) -> Self {
+        let (group, vocab_size) = (mesh.tp.clone(), config.model.vocab_size);
+        let vocab = shard_range(vocab_size, group.rank(), group.size());
+        Self { group, sync: config.parallel.tp_sync, vocab_size, vocab }
     }
 
     /// x·Wᵀ for a weight split by its outputs. `x`: `[.., in]`, whole; `weight`: `[out/tp, in]`;
     /// returns `[.., out/tp]`, in the layout that `product` makes.
     ///
-    /// Backward, each rank knows what *its* outputs say about `x`, and `x` wants to hear all of them:
-    /// Megatron's operator f. That sum can travel while the weight's own gradient is computed.
+    /// Backward, a rank has the gradient of `x` through its own outputs; the gradient of `x` is the
+    /// sum over the ranks (Megatron's f). That sum can travel while the weight's own gradient is
+    /// computed.
     pub fn column(
         &self,
         x: &Tensor,
@@ -44,58 +45,54 @@ impl TensorParallel {
     ) -> Result<Tensor> {
         let w = weight.detach(); // [out/tp, in]
         let out = tch::no_grad(|| product(x, &w)); // [.., out/tp]
-        let (tp, flat) = (self.clone(), flat(&x.detach()));
+        let (tp, x_rows) = (self.clone(), x.detach().flatten(0, -2)); // [tokens, in]
         autograd::custom([x, weight], &out, move |grad| {
-            let grad_x = grad.matmul(&w); // [.., in], a part of the sum
+            let grad_x = grad.matmul(&w); // [.., in], a partial sum
             let sum = tp.start_sum(&grad_x)?;
-            let grad_weight = self::flat(grad).tr().matmul(&flat); // [out/tp, in]
+            let grad_weight = grad.flatten(0, -2).tr().matmul(&x_rows); // [out/tp, in]
             sum.wait()?;
             Ok([grad_x, grad_weight])
         })
     }
 
-    /// The sum over the ranks of what each computed a part of. Backward, nothing is to be done: what
-    /// is said about a sum is said about each of its terms. (Megatron's operator g.)
-    pub fn sum(&self, part: &Tensor) -> Result<Tensor> {
-        let sum = part.detach(); // the same storage: nobody needs the part again
+    /// The sum of the ranks' partial sums. Backward is the identity: the gradient of a sum is the
+    /// gradient of each term (Megatron's g).
+    pub fn sum(&self, partial: Tensor) -> Result<Tensor> {
+        let sum = partial.detach(); // the same storage: nobody needs the partial sum again
         self.group.all_reduce(&sum)?;
-        autograd::custom([part], &sum, |grad| Ok([grad.shallow_clone()]))
+        autograd::custom([&partial], &sum, |grad| Ok([grad.shallow_clone()]))
     }
 
-    /// This rank's part of an embedding: rows of `weight`, `[vocab/tp, hidden]`, for the tokens that
-    /// it has in `vocab`, zeros for the others. `tokens`: `[batch, seq]`; returns `[batch, seq,
+    /// Rows of `weight`, `[vocab/tp, hidden]`, for the tokens whose rows are this rank's, and zeros for
+    /// the others: a partial sum of the embedding. `tokens`: `[batch, seq]`; returns `[batch, seq,
     /// hidden]`.
-    pub fn embedding(&self, tokens: &Tensor, weight: &Tensor, vocab: &Range<i64>) -> Tensor {
-        let (rows, elsewhere) = rows(tokens, vocab);
+    pub fn embedding(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
+        let (rows, elsewhere) = self.local_ids(tokens);
         let found = Tensor::embedding(weight, &rows, -1, false, false); // [batch, seq, hidden]
         found.masked_fill(&elsewhere.unsqueeze(-1), 0.0)
     }
 
-    /// Whole logits from the parts that the ranks hold: `[vocab/tp]` each to `[vocab]`.
-    pub fn gather(&self, part: &Tensor, vocab: &Range<i64>, vocab_size: i64) -> Result<Tensor> {
-        let all = Tensor::zeros([vocab_size], (part.kind(), part.device()));
-        all.narrow(0, vocab.start, vocab.end - vocab.start).copy_(part);
+    /// Whole logits from the shards that the ranks hold: `[vocab/tp]` each to `[vocab]`.
+    pub fn gather(&self, shard: &Tensor) -> Result<Tensor> {
+        let all = Tensor::zeros([self.vocab_size], (shard.kind(), shard.device()));
+        all.narrow(0, self.vocab.start, shard.size()[0]).copy_(shard);
         self.group.all_reduce(&all)?; // the others add zeros
         Ok(all)
     }
 
-    /// Starts the sum of `part` over the ranks, in place; without overlap, it ends here too.
-    pub fn start_sum(&self, part: &Tensor) -> Result<Work<()>> {
+    /// Row of each token id in this rank's table, and whether another rank has it (the row is then
+    /// 0): both of the shape of `ids`.
+    pub fn local_ids(&self, ids: &Tensor) -> (Tensor, Tensor) {
+        let Range { start, end } = self.vocab;
+        let elsewhere = ids.lt(start).logical_or(&ids.ge(end));
+        ((ids - start).masked_fill(&elsewhere, 0), elsewhere)
+    }
+
+    /// Starts the sum of `partial` over the ranks, in place; without overlap, it ends here too.
+    pub fn start_sum(&self, partial: &Tensor) -> Result<Work<()>> {
         Ok(match self.sync {
-            TpSync::Overlapped => self.group.all_reduce_async(part),
-            TpSync::Blocking => Work::done(self.group.all_reduce(part)?),
+            TpSync::Overlapped => self.group.all_reduce_async(partial),
+            TpSync::Blocking => Work::done(self.group.all_reduce(partial)?),
         })
     }
-}
-
-/// Where tokens stand in a table that holds the rows of `vocab`, and which of them do not (for those
-/// the row is 0): both of the shape of `tokens`.
-pub fn rows(tokens: &Tensor, vocab: &Range<i64>) -> (Tensor, Tensor) {
-    let elsewhere = tokens.lt(vocab.start).logical_or(&tokens.ge(vocab.end));
-    ((tokens - vocab.start).masked_fill(&elsewhere, 0), elsewhere)
-}
-
-/// `[.., n]` to `[product of all before, n]`.
-fn flat(x: &Tensor) -> Tensor {
-    x.flatten(0, -2)
 }

@@ -1,7 +1,7 @@
 //! The training loop: micro-batches in, one update out.
 
-use ::checkpoint::Weights;
 use anyhow::{Context, Result};
+use checkpoint::Weights;
 use cli::Config;
 use comm::Mesh;
 use data::{Batches, MicroBatch};
@@ -13,9 +13,9 @@ use crate::context_parallel::ContextParallel;
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
-use crate::pipeline_parallel::{Pipeline, Ran, stages};
+use crate::pipeline_parallel::{Outcome, Pipeline, stages};
 use crate::tensor_parallel::TensorParallel;
-use crate::{checkpoint, hugging_face};
+use crate::{hugging_face, sharded_checkpoint};
 
 pub struct Trainer<'a> {
     pub model: Llama,
@@ -30,21 +30,22 @@ pub struct Trainer<'a> {
     /// Updates made so far.
     step: usize,
     /// The most micro-batches whose activations this stage kept at one time in the last update.
-    pub in_flight: usize,
+    pub peak_in_flight: usize,
 }
 
 impl<'a> Trainer<'a> {
+    /// A model with its first weights, or as the checkpoint left it that `config` resumes.
     pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
         };
-        let tp = TensorParallel::new(&mesh.tp, &config.parallel);
+        let tp = TensorParallel::new(config, mesh);
         let cp = ContextParallel::new(config, mesh);
-        let mut stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
-        let (model, stage) = (&config.model, stages.swap_remove(mesh.coords.pp));
-        let model = Llama::new(model, &weights, config.kind(), device, &tp, &cp, stage)?;
+        let stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
+        let stage = stages[mesh.coords.pp].clone();
+        let model = Llama::new(&config.model, &weights, config.kind(), device, &tp, &cp, stage)?;
         let pipeline = Pipeline::new(config, mesh);
         let data_parallel = DataParallel::new(model.parameters(), &mesh.data, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
@@ -61,11 +62,11 @@ impl<'a> Trainer<'a> {
             config: config.clone(),
             mesh,
             step: 0,
-            in_flight: 0,
+            peak_in_flight: 0,
         };
         if let Some(dir) = &config.run.resume {
             let (parameters, optimizer) = (trainer.model.parameters(), &mut trainer.optimizer);
-            trainer.step = checkpoint::resume(dir, parameters, optimizer, config, mesh)?;
+            trainer.step = sharded_checkpoint::resume(dir, parameters, optimizer, config, mesh)?;
         }
         Ok(trainer)
     }
@@ -80,16 +81,17 @@ impl<'a> Trainer<'a> {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let tokens = (train.global_batch * self.config.data.seq_len) as f64;
+        let target_tokens = self.config.tokens_per_step() as f64;
         let parameters = self.model.parameters();
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
 
         let local: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.local(m)).collect();
-        let Ran { loss, in_flight } = self
-            .pipeline
-            .run(&self.model, &local, tokens, |last| self.data_parallel.before_backward(last))?;
-        self.in_flight = in_flight;
+        let Outcome { loss, peak_in_flight } =
+            self.pipeline.run(&self.model, &local, target_tokens, |last| {
+                self.data_parallel.before_backward(last)
+            })?;
+        self.peak_in_flight = peak_in_flight;
         self.data_parallel.finish()?;
         for parameter in parameters.iter().filter(|p| p.tied) {
             self.pipeline.sum_ends(&parameter.tensor.grad())?;
@@ -119,26 +121,25 @@ impl<'a> Trainer<'a> {
     /// The loss on held-out text: the mean over its tokens.
     pub fn evaluate(&self) -> Result<f64> {
         let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
-        let (train, parallel) = (&self.config.train, self.mesh);
-        let tokens = train.eval_batches * train.global_batch * self.config.data.seq_len;
+        let train = &self.config.train;
+        let target_tokens = train.eval_batches * self.config.tokens_per_step();
         let local: Vec<MicroBatch> = (0..train.eval_batches)
             .flat_map(|batch| batches.step(batch))
             .map(|micro_batch| self.cp.local(&micro_batch))
             .collect();
-        let evaluate = || self.pipeline.evaluate(&self.model, &local, tokens as f64);
-        let loss = tch::no_grad(evaluate)?;
-        parallel.pp.all_reduce(&loss)?;
-        parallel.data.all_reduce(&loss)?;
+        let loss = self.pipeline.evaluate(&self.model, &local, target_tokens as f64)?;
+        self.mesh.pp.all_reduce(&loss)?;
+        self.mesh.data.all_reduce(&loss)?;
         Ok(loss.double_value(&[]))
     }
 
     /// Writes a checkpoint of the updates made so far.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let (parameters, optimizer) = (self.model.parameters(), &self.optimizer);
-        checkpoint::save(dir, self.step, parameters, optimizer, &self.config, self.mesh)
+        sharded_checkpoint::save(dir, self.step, parameters, optimizer, &self.config, self.mesh)
     }
 
-    /// The score of every word after position `last`: `[vocab]`, the same on every rank of a replica.
+    /// Scores for the token after position `last`: `[vocab]`, the same on every rank of a replica.
     /// `tokens`: `[1, seq]`.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let scores = self.pipeline.next_token(&self.model, &self.cp.pick(tokens), last)?;
@@ -151,8 +152,8 @@ impl<'a> Trainer<'a> {
 pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     let mut trainer = Trainer::new(config, mesh)?;
     let (train, save) = (&config.train, &config.run.save);
-    let report = report::Options { start: trainer.step, ..config.report(mesh.is_leader()) };
-    let mut reporter = Reporter::new(report)?;
+    let mut reporter =
+        Reporter::new(report::Options { start: trainer.step, ..config.report(mesh.is_leader()) })?;
     for step in trainer.step + 1..=train.steps {
         let is_due = |every: Option<usize>| every.is_some_and(|n| step % n == 0);
         let stats = trainer.step()?;

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A model small enough for hundreds of runs, with every mechanism in it: grouped-query attention, heads
-/// that do not make up the hidden size, several layers, an intermediate size that is no power of two.
+/// that do not make up the hidden size, several layers, an intermediate size that is no power of two, rotary frequencies that
+/// Llama 3.1's scaling changes a little and altogether.
 /// Clipping is on, and low enough to act.
 const MODEL: &str = r#"
 [model]
@@ -23,6 +24,7 @@ head_dim = 4
 rms_norm_eps = 1e-5
 rope_theta = 10000.0
 max_position_embeddings = 128
+rope_scaling = { factor = 8.0, low_freq_factor = 1.0, high_freq_factor = 4.0, original_max_position_embeddings = 16 }
 tie_word_embeddings = TIED
 
 [data]

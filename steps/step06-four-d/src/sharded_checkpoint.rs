@@ -1,11 +1,11 @@
 //! Checkpoints that any layout can go on from.
 //!
 //! Each rank of the first replica writes the parameters that it holds, with their two Adam moments and
-//! a note of which part of the whole they are. A rank that resumes asks for its own part by name and
+//! a note of where in the whole they stand. A rank that resumes asks for its own shard by name and
 //! range, and gets it from whichever files hold pieces of it.
 
-use ::checkpoint::saved::{Draft, Held, Part, Saved};
 use anyhow::{Context, Result, ensure};
+use checkpoint::saved::{Draft, Held, RankFile, Saved};
 use cli::Config;
 use comm::Mesh;
 use std::path::Path;
@@ -13,9 +13,6 @@ use tch::Tensor;
 
 use crate::layers::Parameter;
 use crate::optimizer::Optimizer;
-
-/// Weight, first and second moment: what is kept of each parameter, and how it is called.
-const KEPT: [&str; 3] = ["", ".exp_avg", ".exp_avg_sq"];
 
 /// Writes the checkpoint of `step` updates to `dir`. A collective; when it returns, the checkpoint is
 /// there, and until then the one before is the newest.
@@ -32,28 +29,23 @@ pub fn save(
         draft.begin()?;
     }
     mesh.patient.barrier()?; // now the directory is there
-    let mut part = vec![];
+    let mut file = vec![];
     if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
-        let (mut held, mut tensors) = (vec![], vec![]);
+        let mut tensors = vec![];
         for (parameter, moments) in parameters.iter().zip(optimizer.moments(parameters)) {
             // The first stage writes tied embeddings.
-            if parameter.tied && mesh.coords.pp > 0 {
-                continue;
-            }
-            let [exp_avg, exp_avg_sq] = moments;
-            for (what, tensor) in KEPT.iter().zip([&parameter.tensor, &exp_avg, &exp_avg_sq]) {
-                held.push(part_of(parameter, what));
-                tensors.push(tensor.detach());
+            if !parameter.tied || mesh.coords.pp == 0 {
+                tensors.extend(kept(parameter, moments));
             }
         }
-        part = serde_json::to_vec(&draft.write(mesh.rank, held, tensors)?)?;
+        file = serde_json::to_vec(&draft.write(mesh.rank, tensors)?)?;
     }
-    let parts = mesh.gather(part)?; // every rank has written what it gathers here
+    let files = mesh.gather(file)?; // every rank has written what it gathers here
     if mesh.is_leader() {
-        let written = parts.iter().filter(|bytes| !bytes.is_empty());
-        let parts = written.map(|bytes| serde_json::from_slice(bytes));
-        let parts = parts.collect::<Result<Vec<Part>, _>>().context("a rank's part")?;
-        draft.commit(&config.model, config.progress(step), parts)?;
+        let written = files.iter().filter(|bytes| !bytes.is_empty());
+        let files = written.map(|bytes| serde_json::from_slice(bytes));
+        let files = files.collect::<Result<Vec<RankFile>, _>>().context("a rank's file")?;
+        draft.commit(&config.model, config.progress(step), files)?;
     }
     Ok(mesh.patient.barrier()?) // nobody trains on and waits there for those who still write
 }
@@ -81,10 +73,8 @@ pub fn resume(
     saved.verify(mesh.rank, mesh.world.size())?;
     mesh.patient.barrier()?; // the other files are unchanged too
     for (parameter, moments) in parameters.iter().zip(optimizer.moments(parameters)) {
-        let [exp_avg, exp_avg_sq] = moments;
-        for (what, tensor) in KEPT.iter().zip([&parameter.tensor, &exp_avg, &exp_avg_sq]) {
-            let read: Tensor = saved.read(&part_of(parameter, what))?;
-            tensor.detach().copy_(&read);
+        for (held, mut tensor) in kept(parameter, moments) {
+            tensor.copy_(&saved.read(&held)?);
         }
     }
     optimizer.set_step(step);
@@ -92,12 +82,18 @@ pub fn resume(
     Ok(step)
 }
 
-/// The part of a parameter, or of one of its moments, that this rank holds.
-fn part_of(parameter: &Parameter, what: &str) -> Held {
+/// What is kept of a parameter: itself and its two moments, each with a note of what this rank holds of
+/// the whole.
+fn kept(parameter: &Parameter, [exp_avg, exp_avg_sq]: [Tensor; 2]) -> [(Held, Tensor); 3] {
     let Parameter { name, shape, split, range, .. } = parameter;
-    Held {
-        name: format!("{name}{what}"),
+    let held = |suffix: &str| Held {
+        name: format!("{name}{suffix}"),
         shape: shape.clone(),
         split: split.map(|dim| (dim as usize, range.clone())),
-    }
+    };
+    [
+        (held(""), parameter.tensor.detach()),
+        (held(".exp_avg"), exp_avg),
+        (held(".exp_avg_sq"), exp_avg_sq),
+    ]
 }
