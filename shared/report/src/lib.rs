@@ -11,13 +11,14 @@ mod metrics;
 mod reporter;
 mod summary;
 mod trace;
+mod whole;
 
 pub use chart::{Bubble, Chart};
 pub use chrome::write_trace;
 pub use clock::{Clock, Mark};
 pub use event::Track;
 pub use measure::{flops_per_token, mfu, peak_memory_bytes, strict_flops_per_token};
-pub use metrics::{CommBytes, StepStats};
+pub use metrics::{CommBytes, StepStats, metrics_up_to};
 pub use reporter::{Options, Reporter};
 pub use summary::Summary;
 pub use trace::{Span, Trace};
