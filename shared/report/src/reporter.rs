@@ -92,8 +92,14 @@ impl Reporter {
     /// rank knows it, for all have the same two. Or where the step cannot be shown or written.
     pub fn step(&mut self, stats: &StepStats) -> Result<()> {
         let StepStats { step, loss, grad_norm, lr, .. } = *stats;
+        let is_finite = loss.is_finite() && grad_norm.is_finite();
         ensure!(
-            loss.is_finite() && grad_norm.is_finite(),
+            is_finite || self.losses.is_some(),
+            "in step {step}, before any update of this run, the loss is {loss} and the gradient's norm \
+             {grad_norm}: look for NaN or infinity in the weights that it starts from"
+        );
+        ensure!(
+            is_finite,
             "the run diverged: in step {step} the loss is {loss} and the gradient's norm {grad_norm}, at a \
              learning rate of {lr:.1e}; try a lower --lr, a longer --warmup, or clipping (--clip 1)"
         );
@@ -235,5 +241,14 @@ mod tests {
         let refused = Reporter::new(Options { leader: true, metrics, ..Options::default() });
         let error = format!("{:#}", refused.err().unwrap());
         assert!(error.starts_with("cannot write the metrics file /nowhere/m.jsonl: "), "{error}");
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_are_not_blamed_on_the_learning_rate() {
+        let mut reporter = Reporter::new(Options { start: 4, ..Options::default() }).unwrap();
+        let error = reporter.step(&stats(5, f64::NAN)).unwrap_err().to_string();
+        let expected = "in step 5, before any update of this run, the loss is NaN and the gradient's norm \
+                        1.5: look for NaN or infinity in the weights that it starts from";
+        assert_eq!(error, expected);
     }
 }
