@@ -205,3 +205,36 @@ fn why_a_file_cannot_be_written_is_said_once() {
     assert!(error.starts_with(&start), "{error}");
     assert_eq!(error.matches("No such file").count(), 1, "{error}");
 }
+
+#[test]
+fn an_export_that_is_interrupted_leaves_no_mixture() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |file: usize, x: f64| {
+        let name = ["a", "b"][file].to_owned();
+        let tensors = [(name, Tensor::full([2], x, (Kind::Float, Device::Cpu)))];
+        checkpoint::write_weights(dir.path(), file, 2, &tensors).unwrap()
+    };
+    let read = |name: &str| {
+        let weights = Weights::open(dir.path(), Kind::Float, Device::Cpu).unwrap();
+        weights.get(name, &[2]).unwrap().double_value(&[0])
+    };
+    let old = [part(0, 1.0), part(1, 1.0)].concat();
+    checkpoint::finish_weights(dir.path(), &old).unwrap();
+    config().write_hf(dir.path(), Kind::Float).unwrap();
+
+    let first = part(0, 2.0);
+    assert_eq!((read("a"), read("b")), (1.0, 1.0), "what is there is whole until all is written");
+    let new = [first, part(1, 2.0)].concat();
+    checkpoint::finish_weights(dir.path(), &new).unwrap();
+    assert_eq!((read("a"), read("b")), (2.0, 2.0));
+    let error = LlamaConfig::from_hf_dir(dir.path()).err().expect("no model before its config");
+    assert!(error.to_string().starts_with("cannot read"), "{error}");
+
+    // What was left by one that never ended goes with the next.
+    part(1, 3.0);
+    let one = [("a".to_owned(), Tensor::zeros([2], (Kind::Float, Device::Cpu)))];
+    let one = checkpoint::write_weights(dir.path(), 0, 1, &one).unwrap();
+    checkpoint::finish_weights(dir.path(), &one).unwrap();
+    let names = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["model.safetensors"]);
+}
