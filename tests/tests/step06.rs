@@ -329,8 +329,10 @@ fn a_finished_checkpoint_is_exported_without_training_and_goes_on_from_its_expor
         comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
     };
     let layout = "--dp 1 --pp 1 --cp 1 --tp 1";
+    let again = dir.path().join("again");
     let export = format!("{BATCH} {layout} --steps 4 --resume {ck} --export-hf {}", hf.display());
-    run_as(&flags(false, &export));
+    run_as(&flags(false, &format!("{export} --save {}", again.display())));
+    assert!(again.join("step-000004/checkpoint.json").exists(), "it is saved elsewhere too");
     // Its config spells out what the checkpoint's leaves to a default.
     let go_on = format!("{BATCH} {layout} --dtype f64 --seq-len 16 --sample 0 --lr 1e-2");
     let go_on = format!("{go_on} --hf-model {} --resume {ck} --save {ck}", hf.display());

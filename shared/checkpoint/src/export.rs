@@ -6,8 +6,11 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
+
+const CONFIG: &str = "config.json";
 
 impl LlamaConfig {
     /// Writes `config.json` for weights of dtype `kind`, in the spelling with `rope_theta` and
@@ -35,12 +38,13 @@ impl LlamaConfig {
                 rope.insert("rope_type".into(), "llama3".into());
             }
         }
-        write(&dir.join("config.json"), &serde_json::to_vec_pretty(&config)?)
+        write(&dir.join(CONFIG), &serde_json::to_vec_pretty(&config)?)
     }
 }
 
 /// Writes one of `files` files of weights, numbered from 0: `model.safetensors` where it is the only
-/// one. Returns what an index says of it: for each tensor the file's name and its size in bytes.
+/// one. It gets its name in [`finish_weights`], when all are written. Returns what an index says of it: for
+/// each tensor the file's name and its size in bytes.
 pub fn write_weights(
     dir: &Path,
     file: usize,
@@ -51,37 +55,56 @@ pub fn write_weights(
         1 => WEIGHTS.to_owned(),
         _ => format!("model-{:05}-of-{files:05}.safetensors", file + 1),
     };
-    let (path, partial) = (dir.join(&name), dir.join(format!(".{name}.partial")));
-    safetensors_dir::write(&partial, tensors)
-        .and_then(|()| Ok(fs::rename(&partial, &path)?))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    safetensors_dir::write(&partial(dir, &name), tensors)
+        .with_context(|| format!("cannot write {}", dir.join(&name).display()))?;
     let bytes = |t: &Tensor| (t.numel() * t.kind().elt_size_in_bytes()) as u64;
     Ok(tensors.iter().map(|(tensor, t)| (tensor.clone(), name.clone(), bytes(t))).collect())
 }
 
-/// Ends an export whose files are all written, as `entries` say: writes the index of more than one
-/// file, and removes what an export before it has left, which a reader could take for these weights.
+/// Ends an export whose files are all written, as `entries` say: puts them in the place of an export
+/// before it, with an index where there is more than one. [`LlamaConfig::write_hf`] comes after it: an
+/// older `config.json` goes first, so that whatever interrupts this, no reader takes a mixture of two
+/// exports for a model.
 pub fn finish_weights(dir: &Path, entries: &[(String, String, u64)]) -> Result<()> {
-    let mut files: BTreeSet<&str> = entries.iter().map(|(_, file, _)| file.as_str()).collect();
+    let files: BTreeSet<&str> = entries.iter().map(|(_, file, _)| file.as_str()).collect();
+    remove(&dir.join(CONFIG))?;
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let is_new = files.iter().any(|file| partial(dir, file) == dir.join(&name));
+        if is_weights(&name) && !is_new {
+            remove(&dir.join(name))?;
+        }
+    }
+    for file in &files {
+        let path = dir.join(file);
+        fs::rename(partial(dir, file), &path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if files.len() > 1 {
         let total: u64 = entries.iter().map(|(_, _, bytes)| bytes).sum();
         let map: BTreeMap<_, _> = entries.iter().map(|(tensor, file, _)| (tensor, file)).collect();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
         write(&dir.join(INDEX), &serde_json::to_vec_pretty(&index)?)?;
-        files.insert(INDEX);
-    }
-    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if is_weights(&name) && !files.contains(name.as_str()) {
-            let old = dir.join(name);
-            fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
-        }
     }
     Ok(())
 }
 
-/// Whether a Hugging Face model's weights may be in a file of this name.
+/// What a file is called while it is written.
+fn partial(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!(".{name}.partial"))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("cannot remove {}", path.display())),
+    }
+}
+
+/// Whether a Hugging Face model's weights may be in a file of this name, or a part of them.
 fn is_weights(name: &str) -> bool {
+    let whole = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+    let name = whole.unwrap_or(name);
     let shard = || name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-");
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     [WEIGHTS, INDEX].contains(&name) || shard().is_some_and(|(n, of)| number(n) && number(of))

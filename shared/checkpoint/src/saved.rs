@@ -4,6 +4,8 @@
 //! says what stands where. All of it is written under another name, and renamed when it is complete:
 //! a directory with the right name is a whole checkpoint, whenever the run was interrupted.
 
+mod digest;
+mod lock;
 mod names;
 
 pub use names::named_in;
@@ -11,11 +13,11 @@ pub use names::named_in;
 use crate::LlamaConfig;
 use crate::safetensors_dir::{self, Mapped};
 use anyhow::{Context, Result, bail, ensure};
-use names::{name_of, newest};
+use digest::digest;
+use names::{name_of, newest, step_of};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use std::cell::OnceCell;
 use std::fs::{self, File};
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -67,21 +69,27 @@ struct Manifest {
 pub struct Draft {
     partial: PathBuf,
     target: PathBuf,
+    /// Held from its beginning to its end.
+    lock: OnceCell<File>,
 }
 
 impl Draft {
     /// The checkpoint of `step` in `dir`, on any rank.
     pub fn new(dir: &Path, step: usize) -> Self {
         let name = name_of(step);
-        Self { partial: dir.join(format!(".{name}.partial")), target: dir.join(name) }
+        let lock = OnceCell::new();
+        Self { partial: dir.join(format!(".{name}.partial")), target: dir.join(name), lock }
     }
 
     /// Makes an empty directory to write to: to be done once, before any rank writes.
     pub fn begin(&self) -> Result<()> {
-        let shown = self.target.display();
+        let (shown, partial) = (self.target.display(), self.partial.display());
+        let lock = lock::take(self.target.parent().unwrap_or(Path::new(".")))?;
+        self.lock.get_or_init(|| lock);
         ensure!(!self.target.exists(), "checkpoint {shown} is there already");
         if self.partial.exists() {
-            fs::remove_dir_all(&self.partial).context("cannot remove what a broken run left")?;
+            fs::remove_dir_all(&self.partial)
+                .with_context(|| format!("cannot remove {partial}, left by a broken run"))?;
         }
         fs::create_dir_all(&self.partial).with_context(|| format!("cannot make {shown}"))
     }
@@ -154,6 +162,10 @@ impl Saved {
             .with_context(|| format!("{shown}/{MANIFEST} is damaged"))?;
         let format = manifest.format;
         ensure!(format == FORMAT, "{shown} has format {format}; this program reads {FORMAT}");
+        let (made, name) = (manifest.progress.step, dir.file_name().and_then(|name| name.to_str()));
+        if let Some(named) = name.and_then(step_of) {
+            ensure!(made == named, "{shown} has made {made} updates, and its name says {named}");
+        }
         for RankFile { file, bytes, .. } in &manifest.parts {
             let found = fs::metadata(dir.join(file)).map(|about| about.len());
             let found = found.with_context(|| format!("{shown}/{file} cannot be read"))?;
@@ -235,21 +247,4 @@ impl Held {
             _ => 0..self.shape[dim],
         }
     }
-}
-
-/// Length and SHA-256 of a file.
-fn digest(path: &Path) -> Result<(u64, String)> {
-    let cannot = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(cannot)?;
-    let (mut hash, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
-    loop {
-        let n = file.read(&mut buffer).with_context(cannot)?;
-        if n == 0 {
-            break;
-        }
-        hash.update(&buffer[..n]);
-        length += n as u64;
-    }
-    let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((length, hex))
 }

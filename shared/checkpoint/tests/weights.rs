@@ -1,6 +1,6 @@
 //! A slice holds what the whole holds there, whatever the source.
 
-use checkpoint::{LlamaConfig, RopeScaling, Weights};
+use checkpoint::{LlamaConfig, Weights};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -207,37 +207,4 @@ fn both_spellings_of_the_rotary_embedding_are_read() {
     assert!(error(&both("yarn")).contains(differ), "{}", error(&both("yarn")));
     let mistral = CONFIG.replace("llama", "mistral");
     assert!(LlamaConfig::from_hf_json(&mistral).unwrap_err().to_string().contains("\"mistral\""));
-}
-
-#[test]
-fn a_written_config_reads_as_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let scaling = RopeScaling {
-        factor: 8.0,
-        low_freq_factor: 1.0,
-        high_freq_factor: 4.0,
-        original_max_position_embeddings: 512,
-    };
-    let (num_key_value_heads, head_dim) = (Some(2), Some(10));
-    let config =
-        LlamaConfig { num_key_value_heads, head_dim, rope_scaling: Some(scaling), ..config() };
-    for (kind, dtype) in
-        [(Kind::Double, "float64"), (Kind::Float, "float32"), (Kind::BFloat16, "bfloat16")]
-    {
-        config.write_hf(dir.path(), kind).unwrap();
-        assert_eq!(LlamaConfig::from_hf_dir(dir.path()).unwrap(), config);
-        let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
-        let expected = format!(r#""torch_dtype": "{dtype}""#);
-        assert!(text.contains(&expected), "{text}");
-    }
-}
-
-#[test]
-fn why_a_file_cannot_be_written_is_said_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let nowhere = dir.path().join("no");
-    let error = format!("{:#}", checkpoint::write_weights(&nowhere, 0, 1, &[]).unwrap_err());
-    let start = format!("cannot write {}/model.safetensors: No such file", nowhere.display());
-    assert!(error.starts_with(&start), "{error}");
-    assert_eq!(error.matches("No such file").count(), 1, "{error}");
 }

@@ -43,7 +43,8 @@ pub(crate) fn parse(
     Ok(Flags { config, values })
 }
 
-fn shown(text: &str) -> String {
+/// In quotes where it needs them, so that a sentence stays one line.
+pub(crate) fn shown(text: &str) -> String {
     if text.is_empty() || text.contains(char::is_whitespace) {
         format!("{text:?}")
     } else {

@@ -104,10 +104,10 @@ fn architecture(values: &Values) -> Result<LlamaConfig> {
 }
 
 fn seconds(timeout: f64) -> Result<Duration> {
-    // Far beyond any wait, and far below where clocks overflow.
+    // Less passes between any two messages; more is beyond any wait, and far below where clocks overflow.
     ensure!(
-        timeout > 0.0 && timeout <= 1e9,
-        "timeout is {timeout:?}, but must be seconds, above 0 and at most 1e9"
+        (0.001..=1e9).contains(&timeout),
+        "timeout is {timeout:?}, but must be seconds, from 0.001 to 1e9"
     );
     Ok(Duration::from_secs_f64(timeout))
 }

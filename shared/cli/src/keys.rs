@@ -93,7 +93,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("run", "threads-per-rank", Count, "N", 1, "Threads inside an operation [1]"),
     key("run", "timeout", Number, "SECONDS", 1, "Longest wait for another rank"),
     key("run", "metrics", Text, "FILE", 1, "Write one JSON object per step"),
-    key("run", "trace", Text, "FILE", 1, "Write a trace of every rank, for Perfetto or Chrome"),
+    key("run", "trace", Text, "FILE", 1, "Write a trace of every rank, for Perfetto or Chrome, and beside it a chart of the last step (.svg)"),
     key("run", "sample", Count, "N", 1, "Tokens of text to write after training"),
     key("run", "prompt", Text, "TEXT", 1, "What the sample begins with"),
     key("data", "eval-data", Text, "FILE", 6, "Held-out text for the validation loss; default: tales of their own, beside the built-in ones"),

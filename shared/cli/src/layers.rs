@@ -1,10 +1,11 @@
 //! Layers of settings: the defaults, a file over them, flags over both.
 
 use crate::Program;
-use crate::args::Flags;
+use crate::args::{Flags, shown};
 use crate::keys::{self, KEYS, Key};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::BTreeMap;
+use std::num::IntErrorKind;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -115,18 +116,24 @@ fn read(text: &str) -> Result<Values> {
     let mut values = Values::default();
     for (table, entries) in tables {
         let known = ["model", "data", "train", "parallel", "run"];
+        let is_known = known.contains(&table.as_str());
         let Value::Table(entries) = entries else {
+            ensure!(
+                !is_known,
+                "{table} is {entries}, but is a table: write [{table}] and its keys below"
+            );
             match keys::find(&table) {
                 Some(key) => bail!("{table} stands in no table: it belongs in [{}]", key.table),
-                None => bail!("unknown key {table}{}", did_you_mean(&table, all_names())),
+                None => bail!("unknown key {}{}", shown(&table), did_you_mean(&table, all_names())),
             }
         };
-        if !known.contains(&table.as_str()) {
-            bail!("unknown table [{table}]{}", did_you_mean(&table, known));
+        if !is_known {
+            bail!("unknown table [{}]{}", shown(&table), did_you_mean(&table, known));
         }
         for (name, value) in entries {
             let Some(key) = keys::find(&name) else {
-                bail!("unknown key {name} in [{table}]{}", did_you_mean(&name, all_names()));
+                let near = did_you_mean(&name, all_names());
+                bail!("unknown key {} in [{table}]{near}", shown(&name));
             };
             let belongs = key.table;
             ensure!(belongs == table, "{name} belongs in [{belongs}], not in [{table}]");
@@ -147,6 +154,10 @@ fn all_names() -> impl Iterator<Item = &'static str> {
 fn syntax(text: &str, error: &toml::de::Error) -> anyhow::Error {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = 1 + before.matches('\n').count();
+    let value = error.span().and_then(|span| text.get(span)).unwrap_or_default();
+    if value.parse::<i64>().is_err_and(|error| *error.kind() == IntErrorKind::PosOverflow) {
+        return anyhow!("line {line} has {value}, but a whole number must be at most {}", i64::MAX);
+    }
     let message = error.message().replace('\n', ", ");
     anyhow!("line {line} is not TOML: {message}")
 }

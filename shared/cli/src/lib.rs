@@ -67,13 +67,14 @@ pub fn parse(
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Refusal> {
     let flags = args::parse(program, args)?;
+    let file = flags.config.clone();
     let values = layers::merge(program, flags)?;
     let mut config = assemble::assemble(&values, &env)?;
-    validate::validate(&config, &env)?;
+    validate::validate(&config, file.as_deref(), &env)?;
     device::choose(&mut config, &env)?;
     if !config.run.dry_run {
         config.open_data()?;
-        validate::checkpoints(&config)?;
+        validate::checkpoints(&mut config)?;
     }
     Ok(config)
 }

@@ -3,6 +3,7 @@
 mod files;
 mod model;
 mod outputs;
+mod overwriting;
 mod parallel;
 mod resume;
 mod run;
@@ -10,19 +11,27 @@ mod train;
 
 use crate::Config;
 use anyhow::Result;
+use std::path::Path;
 
-pub(crate) fn validate(config: &Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
+/// `file` is that of `--config`.
+pub(crate) fn validate(
+    config: &Config,
+    file: Option<&Path>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<()> {
     model::check(&config.model)?;
     train::check(config)?;
     parallel::check(config)?;
     if !config.run.dry_run {
-        files::check(config)?; // a dry run reads and writes none: they may be on another machine
+        // A dry run reads and writes none: they may be on another machine.
+        files::check(config, file)?;
+        overwriting::check(config, file)?;
     }
     run::check(config, env)
 }
 
 /// Once the data are open: the checkpoint that the run goes on from, and those that it will write.
-pub(crate) fn checkpoints(config: &Config) -> Result<()> {
+pub(crate) fn checkpoints(config: &mut Config) -> Result<()> {
     let start = resume::check(config)?;
     outputs::check(config, start)
 }

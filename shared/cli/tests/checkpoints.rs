@@ -55,6 +55,21 @@ fn a_finished_one_can_still_be_sampled_and_exported() {
 }
 
 #[test]
+fn a_finished_one_is_written_elsewhere_but_not_again() {
+    let dir = checkpoints(&[4], |_| ());
+    let save = |args| parse(dir.path(), args).unwrap().run.save.is_some();
+    assert!(save("--steps 4 --resume DIR/ck --save DIR/other"));
+    assert!(!save("--steps 4 --resume DIR/ck --save DIR/ck"));
+}
+
+#[test]
+fn metrics_go_on_in_a_file_of_metrics() {
+    let dir = checkpoints(&[4], |_| ());
+    std::fs::write(dir.path().join("notes.txt"), "remember the milk").unwrap();
+    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --metrics DIR/notes.txt"), @"metrics DIR/notes.txt: it holds lines that are no metrics: name another file");
+}
+
+#[test]
 fn the_data_must_be_as_many() {
     let dir = checkpoints(&[4], |_| ());
     std::fs::write(dir.path().join("other.txt"), "text ".repeat(999)).unwrap();

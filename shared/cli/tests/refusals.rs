@@ -1,61 +1,9 @@
 //! Every refusal is one sentence that names the setting, its value and what would do.
 
-use cli::{Program, Refusal};
-use comm::Layout;
+mod refused;
+
 use insta::assert_snapshot;
-use std::path::Path;
-
-/// A directory with files to be refused, called DIR in arguments and sentences.
-fn dir() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-    for name in ["x.csv", "x.txt", "x.bin"] {
-        write(name, "");
-    }
-    write("short.txt", "too short");
-    std::fs::write(dir.path().join("latin1.txt"), b"caf\xe9").unwrap();
-    std::fs::write(dir.path().join("odd.bin"), [0; 3]).unwrap();
-    std::fs::write(dir.path().join("high.bin"), [7, 1].repeat(500)).unwrap();
-    write("long.txt", &"long enough ".repeat(100));
-    std::fs::write(dir.path().join("long.bin"), [7, 0].repeat(500)).unwrap();
-    write("bpe.toml", "[model]\nvocab_size = 5000");
-    write("big.toml", "[model]\nvocab_size = 100000");
-    write("small.toml", "[model]\nvocab_size = 200");
-    std::fs::create_dir(dir.path().join("hf")).unwrap();
-    write(
-        "hf/config.json",
-        r#"{"model_type": "llama", "vocab_size": 300, "hidden_size": 64, "intermediate_size": 128,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "rms_norm_eps": 1e-5}"#,
-    );
-    dir
-}
-
-/// What step `step` answers to `args`, where `''` is an empty argument.
-fn refused_by(step: u8, args: &str, env: &[(&str, &str)], dir: &Path) -> String {
-    let layout = if step == 6 { Layout { dp: 2, pp: 2, cp: 2, tp: 2 } } else { Layout::default() };
-    let program = Program { step, about: "", layout };
-    let path = dir.to_str().unwrap();
-    let args = args.split(' ').map(|arg| arg.replace("DIR", path).replace("''", ""));
-    let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string());
-    match cli::parse(&program, args, env) {
-        Err(Refusal::Invalid(sentence)) => {
-            assert_eq!(sentence.lines().count(), 1, "{sentence}");
-            sentence.replace(path, "DIR")
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn refused(step: u8, args: &str) -> String {
-    refused_by(step, args, &[], dir().path())
-}
-
-/// What step01 answers to a configuration file with this text.
-fn file_refused(text: &str) -> String {
-    let dir = dir();
-    std::fs::write(dir.path().join("run.toml"), text).unwrap();
-    refused_by(1, "--config DIR/run.toml", &[], dir.path())
-}
+use refused::{dir, file_refused, refused, refused_by};
 
 #[test]
 fn a_flag_that_is_not_one() {
@@ -117,8 +65,9 @@ fn numbers_out_of_range() {
     assert_snapshot!(refused(1, "--weight-decay -0.1"), @"weight-decay is -0.1, but must not be negative");
     assert_snapshot!(refused(1, "--clip -1"), @"clip is -1.0, but must not be negative");
     assert_snapshot!(refused(1, "--clip NaN"), @"clip is NaN, but must be finite");
-    assert_snapshot!(refused(1, "--timeout 0"), @"timeout is 0.0, but must be seconds, above 0 and at most 1e9");
-    assert_snapshot!(refused(1, "--timeout 1e300"), @"timeout is 1e300, but must be seconds, above 0 and at most 1e9");
+    assert_snapshot!(refused(1, "--timeout 0"), @"timeout is 0.0, but must be seconds, from 0.001 to 1e9");
+    assert_snapshot!(refused(1, "--timeout 1e300"), @"timeout is 1e300, but must be seconds, from 0.001 to 1e9");
+    assert_snapshot!(refused(1, "--timeout 1e-12"), @"timeout is 1e-12, but must be seconds, from 0.001 to 1e9");
     assert_snapshot!(refused(1, "--threads-per-rank 0"), @"threads-per-rank is 0, but a rank needs at least 1");
     let cores = std::thread::available_parallelism().unwrap();
     let expected = format!(
@@ -127,7 +76,8 @@ fn numbers_out_of_range() {
     assert_eq!(refused(1, "--threads-per-rank 1000"), expected);
     assert_snapshot!(refused(2, "--bucket-mb 0"), @"bucket-mb is 0.0, but must be above 0");
     assert_snapshot!(refused(1, "--seq-len 4096"), @"seq-len is 4096, but must not exceed max_position_embeddings 2048");
-    assert_snapshot!(refused(1, "--global-batch 9223372036854775806"), @"global-batch × seq-len × steps is out of all proportion");
+    assert_snapshot!(refused(1, "--global-batch 9223372036854775806"), @"global-batch is 9223372036854775806, but must be at most 144115188075855871 with seq-len 128");
+    assert_snapshot!(refused(1, "--steps 9223372036854775807"), @"steps is 9223372036854775807, but must be at most 18014398509481983 with global-batch 8 and seq-len 128");
     assert_snapshot!(refused(6, "--save-every 0"), @"save-every is 0, but must be at least 1");
     assert_snapshot!(refused(6, "--save-every 5"), @"save-every is 5, but save does not say where to");
 }
@@ -156,6 +106,8 @@ fn an_impossible_architecture() {
     assert_snapshot!(file_refused("[model]\nnum_attention_heads = 7"), @"num_attention_heads is 7, but must divide hidden_size 128 unless head_dim is given");
     assert_snapshot!(file_refused("[model]\nhead_dim = 15"), @"head_dim is 15, but rotary embeddings turn pairs of numbers: it must be even");
     assert_snapshot!(file_refused("[model]\nvocab_size = 99999999999"), @"vocab_size is 99999999999, but no model has more than 1073741824");
+    assert_snapshot!(file_refused("[model]\nhead_dim = 4611686018427387904"), @"head_dim is 4611686018427387904, but no model has more than 1073741824");
+    assert_snapshot!(file_refused("[model]\nhidden_size = 1073741824\nhead_dim = 1073741824"), @"hidden_size 1073741824, intermediate_size 384, head_dim 1073741824 and num_hidden_layers 4 make 1e20 parameters, but no model has more than 1e15");
     assert_snapshot!(file_refused("[model]\nvocab_size = 200"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
     assert_snapshot!(file_refused("[model]\nrms_norm_eps = 0"), @"rms_norm_eps is 0.0, but must be above 0");
     assert_snapshot!(file_refused("[model]\nrope_theta = -1"), @"rope_theta is -1.0, but must be above 0");
@@ -172,6 +124,11 @@ fn a_configuration_file_with_a_fault() {
     assert_snapshot!(file_refused("[train]\nstepz = 3"), @"config DIR/run.toml: unknown key stepz in [train]: did you mean steps?");
     assert_snapshot!(file_refused("[trian]\nsteps = 3"), @"config DIR/run.toml: unknown table [trian]: did you mean train?");
     assert_snapshot!(file_refused("steps = 3"), @"config DIR/run.toml: steps stands in no table: it belongs in [train]");
+    assert_snapshot!(file_refused("train = 3"), @"config DIR/run.toml: train is 3, but is a table: write [train] and its keys below");
+    assert_snapshot!(file_refused("[train]\nsteps = 99999999999999999999"), @"config DIR/run.toml: line 2 has 99999999999999999999, but a whole number must be at most 9223372036854775807");
+    assert_snapshot!(file_refused("\"a\\nb\" = 3"), @r#"config DIR/run.toml: unknown key "a\nb""#);
+    assert_snapshot!(file_refused("[train]\n\"a\\nb\" = 3"), @r#"config DIR/run.toml: unknown key "a\nb" in [train]"#);
+    assert_snapshot!(file_refused("[\"a\\nb\"]"), @r#"config DIR/run.toml: unknown table ["a\nb"]"#);
     assert_snapshot!(file_refused("stride = 3"), @"config DIR/run.toml: unknown key stride");
     assert_snapshot!(file_refused("[data]\nsteps = 3"), @"config DIR/run.toml: steps belongs in [train], not in [data]");
     assert_snapshot!(file_refused("[train]\nsteps = '3'"), @r#"config DIR/run.toml: [train] steps is "3", but takes a whole number"#);
@@ -181,55 +138,6 @@ fn a_configuration_file_with_a_fault() {
     assert_snapshot!(file_refused("[parallel]\nschedule = 'afab'"), @r#"config DIR/run.toml: [parallel] schedule is "afab", but schedule comes with step04 and this is step01"#);
     assert_snapshot!(file_refused("[run]\nsave = 'x'"), @r#"config DIR/run.toml: [run] save is "x", but save comes with step06 and this is step01"#);
     assert_snapshot!(file_refused("[model]\nhidden-size = 64"), @"config DIR/run.toml: unknown key hidden-size in [model]: did you mean hidden_size?");
-}
-
-#[test]
-fn files_and_directories() {
-    assert_snapshot!(refused(1, "--config DIR/no.toml"), @"config DIR/no.toml: cannot be read: No such file or directory (os error 2)");
-    assert_snapshot!(refused(1, "--data DIR/no.txt"), @"data DIR/no.txt cannot be read: No such file or directory (os error 2)");
-    assert_snapshot!(refused(1, "--data DIR"), @"data DIR is not a file");
-    assert_snapshot!(refused(1, "--tokenizer DIR/no.json"), @"tokenizer DIR/no.json cannot be read: No such file or directory (os error 2)");
-    assert_snapshot!(refused(1, "--tokenizer DIR/x.csv"), @"DIR/x.csv is not a tokenizer.json: EOF while parsing a value at line 1 column 0");
-    assert_snapshot!(refused(1, "--hf-model DIR/no"), @"hf-model DIR/no: cannot read DIR/no/config.json: No such file or directory (os error 2)");
-    assert_snapshot!(refused(1, "--hf-model DIR/hf"), @"hf-model DIR/hf has neither model.safetensors nor model.safetensors.index.json");
-    assert_snapshot!(refused(1, "--metrics DIR/no/m.jsonl"), @"metrics DIR/no/m.jsonl: there is no directory DIR/no");
-    assert_snapshot!(refused(1, "--metrics DIR"), @"metrics DIR is a directory, but must be a file");
-    assert_snapshot!(refused(1, "--trace DIR/no/t.json"), @"trace DIR/no/t.json: there is no directory DIR/no");
-    assert_snapshot!(refused(6, "--save DIR/x.csv"), @"save DIR/x.csv is not a directory");
-    assert_snapshot!(refused(6, "--resume DIR/no"), @"resume DIR/no: it is not a directory");
-    assert_snapshot!(refused(6, "--resume DIR"), @"resume DIR: DIR holds no complete checkpoint");
-    assert_snapshot!(refused(6, "--eval-every 0"), @"eval-every is 0, but must be at least 1");
-    assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 0"), @"eval-batches is 0, but must be at least 1");
-    assert_snapshot!(refused(5, "--eval-every 1"), @"--eval-every comes with step06: step05 has no such flag");
-    assert_snapshot!(refused(6, "--eval-batches 2"), @"eval-batches is 2, but eval-every does not say when to compute their loss");
-    assert_snapshot!(refused(6, "--eval-data DIR/short.txt"), @"eval-data is DIR/short.txt, but eval-every does not say when to use it");
-    assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 9223372036854775807"), @"eval-batches is 9223372036854775807, but must be at most 262144: a global batch has 1024 tokens, and 268435456 fit in memory");
-    assert_snapshot!(refused(6, "--eval-every 1 --data DIR/short.txt"), @"eval-every is 1, but eval-data does not say on what: the built-in tales tell nothing of a model that learns from data");
-    assert_snapshot!(refused(6, "--export-hf DIR/x.csv"), @"export-hf DIR/x.csv is not a directory");
-}
-
-#[test]
-fn a_directory_that_cannot_be_written_to() {
-    assert_snapshot!(refused(6, "--save /proc/nope"), @"save /proc/nope cannot be written to: No such file or directory (os error 2)");
-    assert_snapshot!(refused(6, "--export-hf /proc/nope"), @"export-hf /proc/nope cannot be written to: No such file or directory (os error 2)");
-    assert_snapshot!(refused(6, "--save DIR/x.csv/ck"), @"save DIR/x.csv/ck cannot be written to: Not a directory (os error 20)");
-}
-
-#[test]
-fn data_that_do_not_fit_the_vocabulary() {
-    assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
-    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.txt"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
-    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.bin --sample 9"), @"sample is 9, but tokens from a .bin file become text only with their tokenizer");
-    assert_snapshot!(refused(1, "--data DIR/short.txt"), @"data file DIR/short.txt: it has 9 tokens, and one sample of seq-len 128 needs 129");
-    assert_snapshot!(refused(1, "--data DIR/latin1.txt"), @"data file DIR/latin1.txt: it is not UTF-8 text: byte 0xe9 at position 3, line 1 (tokens end in .bin)");
-    assert_snapshot!(refused(1, "--data DIR/odd.bin"), @"data file DIR/odd.bin: it has 3 bytes, an odd number: its tokens are two bytes each");
-    assert_snapshot!(refused(1, "--data DIR/high.bin"), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
-    // Held-out text is held to the same.
-    let eval = "--data DIR/long.bin --eval-every 1 --eval-data";
-    assert_snapshot!(refused(6, "--config DIR/big.toml --eval-every 1 --data DIR/long.txt --eval-data DIR/x.bin"), @"eval-data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
-    assert_snapshot!(refused(6, &format!("{eval} DIR/high.bin")), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
-    assert_snapshot!(refused(6, &format!("--config DIR/bpe.toml {eval} DIR/long.txt")), @"eval-data DIR/long.txt is text, but data are tokens: text becomes the same ones only with their tokenizer");
-    assert_snapshot!(refused(1, "--prompt ''"), @"prompt is empty, but a sample of 200 tokens has to begin with something");
 }
 
 #[test]

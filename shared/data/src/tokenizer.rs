@@ -19,8 +19,11 @@ impl Tokenizer {
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)
             .map_err(|e| anyhow!("cannot read the tokenizer {}: {e}", path.display()))?;
-        let tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| anyhow!("{} is not a tokenizer.json: {e}", path.display()))?;
+        // Meant for sentences of a batch; a corpus is one text, of which all counts.
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| anyhow!("{}: {e}", path.display()))?;
         Ok(Self::HuggingFace(Box::new(tokenizer)))
     }
 
@@ -110,6 +113,19 @@ mod tests {
         assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
         assert_eq!(tokenizer.vocab_size(), 11, "the highest token is 10, for all the hole at 6");
         assert_eq!(tokenizer.encode("ab<end>").unwrap(), [4, 9]);
+    }
+
+    #[test]
+    fn no_text_is_cut_or_padded_as_a_tokenizer_json_may_ask() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let asks = r#"{
+            "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+            "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null,
+                        "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},"#;
+        std::fs::write(&path, SMALL.replacen('{', asks, 1)).unwrap();
+        let tokenizer = Tokenizer::from_file(&path).unwrap();
+        assert_eq!(tokenizer.encode("abc caé").unwrap(), [7, 5, 0, 8, 10]);
     }
 
     #[test]

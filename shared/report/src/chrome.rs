@@ -3,6 +3,7 @@
 
 use crate::Chart;
 use crate::event::{Event, RankTrace, Track};
+use crate::whole::{is_special, write_whole};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::path::Path;
 /// Writes what the ranks exported ([`crate::Trace::export`]; empty ones are left out). Times in the
 /// file are microseconds since the first span of all, whose own time since the Unix epoch stands in
 /// `otherData.start_unix_ns`. Where the ranks recorded a whole training step, [`Chart`] draws the last
-/// one as an SVG beside the file. Each file appears whole or not at all.
+/// one as an SVG beside the file; nothing stands beside a pipe. Each file appears whole or not at all.
 ///
 /// # Errors
 /// Where a file cannot be written, or bytes are not a rank's export.
@@ -19,22 +20,12 @@ pub fn write_trace(path: &Path, ranks: &[Vec<u8>]) -> Result<()> {
     let ranks = RankTrace::read(ranks)?;
     write_whole(path, &serde_json::to_vec(&document(&ranks))?)
         .with_context(|| format!("cannot write the trace {}", path.display()))?;
-    let Some(chart) = Chart::of(&ranks) else {
+    let Some(chart) = Chart::of(&ranks).filter(|_| !is_special(path)) else {
         return Ok(());
     };
     let beside = path.with_extension("svg");
     write_whole(&beside, chart.svg().as_bytes())
         .with_context(|| format!("cannot write the chart {}", beside.display()))
-}
-
-/// Under another name first: whoever opens the file finds all of it.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(name);
-    std::fs::write(&partial, bytes)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&partial)))
 }
 
 fn document(ranks: &[RankTrace]) -> Value {

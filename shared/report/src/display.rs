@@ -3,12 +3,12 @@
 use crate::{StepStats, Summary};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 pub(crate) enum Display {
-    /// On a terminal.
+    /// On a terminal that can redraw a line.
     Bar(ProgressBar),
-    /// Where standard output goes to a file or a pipe.
+    /// Where standard output goes to a file, a pipe or a plainer terminal (TERM is dumb, or not set).
     Lines,
     /// On every rank but the leader.
     Nothing,
@@ -19,10 +19,11 @@ impl Display {
         if !leader {
             return Ok(Self::Nothing);
         }
-        if !std::io::stdout().is_terminal() {
+        let target = ProgressDrawTarget::stdout();
+        if target.is_hidden() {
             return Ok(Self::Lines);
         }
-        let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stdout());
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
         bar.set_style(ProgressStyle::with_template(
             "{bar:24.cyan/blue} step {pos}/{len}  {msg}  {eta} left",
         )?);

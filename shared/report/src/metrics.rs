@@ -1,10 +1,10 @@
 //! The metrics file: one JSON object per optimiser step.
 
-use crate::chrome::write_whole;
-use anyhow::{Context, Result};
+use crate::whole::write_whole;
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Bytes that a rank has sent in one step, by dimension.
@@ -76,8 +76,16 @@ impl MetricsFile {
     /// those steps and drops later ones, so that the file reads as if nothing had interrupted it. What
     /// is no file (a pipe, a terminal) is never read: it might not end.
     pub fn create(path: &Path, start: usize) -> Result<Self> {
-        let file =
-            if start > 0 && path.is_file() { go_on(path, start) } else { File::create(path) };
+        let go_on = || {
+            let lines = metrics_up_to(path, start)?;
+            write_whole(path, lines.as_bytes())?;
+            Ok(File::options().append(true).open(path)?)
+        };
+        let file: Result<File> = match start > 0 && path.is_file() {
+            // The lines of the first `start` steps are there at every moment, whatever happens meanwhile.
+            true => go_on(),
+            false => File::create(path).map_err(Into::into),
+        };
         let file =
             file.with_context(|| format!("cannot write the metrics file {}", path.display()))?;
         Ok(Self { path: path.to_owned(), file })
@@ -94,20 +102,28 @@ impl MetricsFile {
     }
 }
 
-/// The lines of the first `start` steps are there at every moment, whatever happens meanwhile.
-fn go_on(path: &Path, start: usize) -> io::Result<File> {
-    let path = path.canonicalize()?; // a link stays one
-    write_whole(&path, lines_up_to(&std::fs::read_to_string(&path)?, start).as_bytes())?;
-    File::options().append(true).open(path)
-}
-
-fn lines_up_to(text: &str, start: usize) -> String {
+/// The lines of the first `start` steps in a file of metrics.
+///
+/// # Errors
+/// Where it holds anything else, which the run that goes on in it would lose. (Of its last line a killed
+/// run may have written a part.)
+pub fn metrics_up_to(path: &Path, start: usize) -> Result<String> {
     #[derive(Deserialize)]
     struct Step {
         step: usize,
     }
-    let done = |line: &&str| serde_json::from_str::<Step>(line).is_ok_and(|l| l.step <= start);
-    text.lines().filter(done).flat_map(|line| [line, "\n"]).collect()
+    let bytes = std::fs::read(path)?;
+    let mut done = String::new();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        match (serde_json::from_slice::<Step>(line), std::str::from_utf8(line)) {
+            (Ok(Step { step }), Ok(line)) if step <= start => done += line,
+            (Ok(_), _) => {}
+            _ if line.trim_ascii().is_empty() => {}
+            _ if line.starts_with(b"{") && !line.ends_with(b"\n") => {}
+            _ => bail!("it holds lines that are no metrics: name another file"),
+        }
+    }
+    Ok(done)
 }
 
 #[cfg(test)]
@@ -207,7 +223,26 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(dir.path().read_dir().unwrap().count(), 2);
 
+        // A line that a killed run did not finish is dropped.
+        let torn = std::fs::read_to_string(&path).unwrap() + "{\"step\":4,\"lo";
+        std::fs::write(&path, torn).unwrap();
+        MetricsFile::create(&path, 3).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+
         MetricsFile::create(&path, 0).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "", "a fresh run starts a fresh file");
+    }
+
+    #[test]
+    fn a_resumed_run_continues_no_file_of_something_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.txt");
+        for text in [&b"remember the milk"[..], b"{\"milk\":1}\n", b"caf\xe9\n"] {
+            std::fs::write(&path, text).unwrap();
+            let error = format!("{:#}", MetricsFile::create(&path, 3).err().unwrap());
+            let why = "it holds lines that are no metrics: name another file";
+            assert!(error.ends_with(why), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), text);
+        }
     }
 }

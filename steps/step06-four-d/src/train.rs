@@ -162,17 +162,21 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
         }
         reporter.step(&stats)?;
         if let Some(dir) = save
-            && (is_due(config.run.save_every) || step == train.steps)
+            && is_due(config.run.save_every)
+            && step < train.steps
         {
             trainer.save(dir)?;
         }
     }
-    reporter.finish()?;
-    if let Some(path) = &config.run.trace {
-        mesh.write_trace(path)?;
+    if let Some(dir) = save {
+        trainer.save(dir)?; // where no step was left too: another layout may have been resumed
     }
+    reporter.finish()?;
     if let Some(dir) = &config.run.export_hf {
         hugging_face::export(dir, trainer.model.parameters(), config, mesh)?;
+    }
+    if let Some(path) = &config.run.trace {
+        mesh.write_trace(path)?;
     }
     if mesh.coords.dp == 0 {
         config.sample(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;

@@ -9,14 +9,18 @@ pub(super) fn name_of(step: usize) -> String {
     format!("step-{step:06}")
 }
 
+/// The updates that a checkpoint of this name has made; `None` for another name.
+pub(super) fn step_of(name: &str) -> Option<usize> {
+    let step = name.strip_prefix("step-")?.parse().ok()?;
+    (name == name_of(step)).then_some(step)
+}
+
 /// What is called like a checkpoint in `dir`, complete or not: updates made, and the path.
 pub fn named_in(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let named = entries.filter_map(|entry| {
         let path = entry.ok()?.path();
-        let name = path.file_name()?.to_str()?;
-        let step = name.strip_prefix("step-")?.parse().ok()?;
-        (name == name_of(step)).then(|| (step, path.clone()))
+        Some((step_of(path.file_name()?.to_str()?)?, path))
     });
     Ok(named.collect())
 }

@@ -1,19 +1,20 @@
-//! Files that must be there, or that can be written.
+//! Files that must be there.
 
-use crate::Config;
+use crate::config::{Config, DeviceName};
 use anyhow::{Context, Result, ensure};
 use checkpoint::Weights;
+use comm::Launcher;
 use std::path::Path;
 
 /// The most a little-endian u16 can name.
 const U16_VOCABULARY: i64 = 1 << 16;
 
-pub(super) fn check(config: &Config) -> Result<()> {
-    let run = &config.run;
+pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
+    file.map_or(Ok(()), |path| configuration(config, path))?;
     let (data, tokenizer) = (&config.data.data, &config.data.tokenizer);
     let eval_data = &config.data.eval_data;
     for (name, path) in [("data", data), ("tokenizer", tokenizer), ("eval-data", eval_data)] {
-        path.as_deref().map_or(Ok(()), |path| file(name, path))?;
+        path.as_deref().map_or(Ok(()), |path| readable(name, path))?;
     }
     for (name, path) in [("data", data), ("eval-data", eval_data)] {
         path.as_deref().map_or(Ok(()), |path| vocabulary(config, name, path))?;
@@ -37,13 +38,10 @@ pub(super) fn check(config: &Config) -> Result<()> {
             .and_then(|weights| weights.check(&config.model))
             .with_context(|| format!("hf-model {}", dir.display()))?;
     }
-    for (name, path) in [("metrics", &run.metrics), ("trace", &run.trace)] {
-        path.as_deref().map_or(Ok(()), |path| writable_file(name, path))?;
-    }
     Ok(())
 }
 
-fn file(name: &str, path: &Path) -> Result<()> {
+fn readable(name: &str, path: &Path) -> Result<()> {
     let shown = path.display();
     let about =
         std::fs::metadata(path).with_context(|| format!("{name} {shown} cannot be read"))?;
@@ -61,15 +59,14 @@ fn vocabulary(config: &Config, name: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn writable_file(name: &str, path: &Path) -> Result<()> {
-    let shown = path.display();
-    ensure!(!path.is_dir(), "{name} {shown} is a directory, but must be a file");
-    ensure!(path.file_name().is_some(), "{name} {shown:?} is no name of a file");
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+/// Each rank that is a process of its own reads the configuration again, and of a pipe it would get
+/// nothing: it would train with the defaults.
+fn configuration(config: &Config, path: &Path) -> Result<()> {
+    let (run, shown) = (&config.run, path.display());
     ensure!(
-        parent.is_none_or(Path::is_dir),
-        "{name} {shown}: there is no directory {}",
-        parent.unwrap_or(path).display()
+        path.is_file() || (run.launcher == Launcher::Threads && run.device == DeviceName::Cpu),
+        "config {shown} is no file and can be read only once, but every process reads it again: write it \
+         to a file"
     );
     Ok(())
 }

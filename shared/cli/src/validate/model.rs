@@ -6,6 +6,7 @@ use checkpoint::LlamaConfig;
 pub(super) fn check(model: &LlamaConfig) -> Result<()> {
     sizes(model)?;
     heads(model)?;
+    parameters(model)?;
     numbers(model)
 }
 
@@ -17,6 +18,7 @@ fn sizes(model: &LlamaConfig) -> Result<()> {
         ("num_hidden_layers", model.num_hidden_layers),
         ("num_attention_heads", model.num_attention_heads),
         ("num_key_value_heads", model.kv_heads()),
+        ("head_dim", model.head_dim.unwrap_or(1)),
         ("max_position_embeddings", model.max_position_embeddings),
     ];
     for (name, size) in sizes {
@@ -42,6 +44,30 @@ fn heads(model: &LlamaConfig) -> Result<()> {
     ensure!(
         head_dim >= 2 && head_dim % 2 == 0,
         "head_dim is {head_dim}, but rotary embeddings turn pairs of numbers: it must be even"
+    );
+    Ok(())
+}
+
+/// Each size may be possible, and all together not.
+const MOST_PARAMETERS: f64 = 1e15;
+
+fn parameters(model: &LlamaConfig) -> Result<()> {
+    let [hidden, inner, layers, heads, kv_heads, head_dim, vocab] = [
+        model.hidden_size,
+        model.intermediate_size,
+        model.num_hidden_layers,
+        model.num_attention_heads,
+        model.kv_heads(),
+        model.head_dim(),
+        model.vocab_size,
+    ]
+    .map(|n| n as f64);
+    let layer = 2.0 * (heads + kv_heads) * head_dim + 3.0 * inner;
+    let count = hidden * (layers * layer + 2.0 * vocab);
+    ensure!(
+        count <= MOST_PARAMETERS,
+        "hidden_size {hidden}, intermediate_size {inner}, head_dim {head_dim} and num_hidden_layers \
+         {layers} make {count:.0e} parameters, but no model has more than {MOST_PARAMETERS:.0e}"
     );
     Ok(())
 }

@@ -7,10 +7,14 @@ use std::fs::{self, File};
 use std::path::Path;
 
 /// Makes the directories, and looks for checkpoints that would be in the way of a run which goes on
-/// after `start` updates. No rank trains before all have joined, and they join after this: what is
+/// after `start` updates, and takes `save` back where the run would only write the one it goes on from. No rank trains before all have joined, and they join after this: what is
 /// there, an earlier run has left.
-pub(super) fn check(config: &Config, start: usize) -> Result<()> {
-    let (run, steps) = (&config.run, config.train.steps);
+pub(super) fn check(config: &mut Config, start: usize) -> Result<()> {
+    let (run, steps) = (&mut config.run, config.train.steps);
+    if let Some(path) = run.metrics.as_deref().filter(|path| start > 0 && path.is_file()) {
+        report::metrics_up_to(path, start)
+            .with_context(|| format!("metrics {}", path.display()))?;
+    }
     if let Some(dir) = &run.export_hf {
         writable("export-hf", dir)?;
     }
@@ -20,6 +24,10 @@ pub(super) fn check(config: &Config, start: usize) -> Result<()> {
     let will_be = |step: usize| step == steps || step.is_multiple_of(every);
     let mut there = named_in(dir)?;
     there.sort();
+    if start == steps && there.iter().any(|(step, _)| *step == start) {
+        run.save = None;
+        return Ok(());
+    }
     for (step, path) in there {
         let (made, shown) = (start < step && step <= steps && will_be(step), path.display());
         ensure!(

@@ -51,7 +51,8 @@ fn vocabulary(config: &Config) -> Result<()> {
             theirs.display()
         );
     }
-    let size = config.tokenizer()?.vocab_size();
+    let (tokenizer, prompt) = (config.tokenizer()?, &config.run.prompt);
+    let size = tokenizer.vocab_size();
     let whose = match &config.data.tokenizer {
         Some(path) => format!("tokenizer {} has {size} tokens", path.display()),
         None => "text without a tokenizer is bytes, 256 tokens".to_owned(),
@@ -61,8 +62,13 @@ fn vocabulary(config: &Config) -> Result<()> {
         "vocab_size is {vocab_size}, but {whose}"
     );
     ensure!(
-        sample == 0 || !config.run.prompt.is_empty(),
+        sample == 0 || !prompt.is_empty(),
         "prompt is empty, but a sample of {sample} tokens has to begin with something"
+    );
+    ensure!(
+        sample == 0 || !tokenizer.encode(prompt)?.is_empty(),
+        "prompt is {prompt:?}, of which the tokenizer makes no token, but a sample of {sample} tokens has \
+         to begin with something"
     );
     Ok(())
 }

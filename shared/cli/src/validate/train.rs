@@ -23,13 +23,25 @@ pub(super) fn check(config: &Config) -> Result<()> {
         i64::try_from(seq).is_ok_and(|seq| seq <= most),
         "seq-len is {seq}, but must not exceed max_position_embeddings {most}"
     );
-    let unit = micro.checked_mul(dp).context("micro-batch × dp is out of all proportion")?;
+    let unit = micro.checked_mul(dp);
+    let unit = unit.with_context(|| {
+        format!("micro-batch {micro} × dp {dp} is out of all proportion: global-batch is a multiple of it")
+    })?;
     ensure!(
         global % unit == 0,
         "global-batch is {global}, but must be a multiple of micro-batch {micro} × dp {dp} = {unit}"
     );
-    let total = global.checked_mul(seq).and_then(|tokens| tokens.checked_mul(train.steps));
-    total.context("global-batch × seq-len × steps is out of all proportion")?;
+    // Tokens are counted, and nobody has as many.
+    let most = usize::MAX / seq;
+    ensure!(
+        global <= most,
+        "global-batch is {global}, but must be at most {most} with seq-len {seq}"
+    );
+    let (steps, most) = (train.steps, usize::MAX / (global * seq));
+    ensure!(
+        steps <= most,
+        "steps is {steps}, but must be at most {most} with global-batch {global} and seq-len {seq}"
+    );
     validation(config)?;
     optimizer(config)
 }

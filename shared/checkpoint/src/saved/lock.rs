@@ -1,0 +1,20 @@
+//! One run at a time saves to a directory.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+/// Locks `dir`, which it makes where there is none, until the file is dropped or the process ends. The
+/// file stays, empty: were it removed, two runs could lock two files of that name.
+pub(super) fn take(dir: &Path) -> Result<File> {
+    let path = dir.join(".lock");
+    let file = fs::create_dir_all(dir).and_then(|()| File::create(&path));
+    let file = file.with_context(|| format!("cannot make {}", path.display()))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            bail!("another run is saving to {}: give each its own --save", dir.display())
+        }
+        // Some file systems have no locks; most runs have their directory for themselves.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}

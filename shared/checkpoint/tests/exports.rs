@@ -1,0 +1,76 @@
+//! What is written as Hugging Face would write it reads as it was, also where something broke off.
+
+use checkpoint::{LlamaConfig, RopeScaling, Weights};
+use tch::{Device, Kind, Tensor};
+
+fn config() -> LlamaConfig {
+    let config = r#"{"model_type": "llama", "vocab_size": 40, "hidden_size": 24, "intermediate_size": 32,
+        "num_hidden_layers": 8, "num_attention_heads": 4}"#;
+    LlamaConfig::from_hf_json(config).unwrap()
+}
+
+#[test]
+fn a_written_config_reads_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let scaling = RopeScaling {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 512,
+    };
+    let (num_key_value_heads, head_dim) = (Some(2), Some(10));
+    let config =
+        LlamaConfig { num_key_value_heads, head_dim, rope_scaling: Some(scaling), ..config() };
+    for (kind, dtype) in
+        [(Kind::Double, "float64"), (Kind::Float, "float32"), (Kind::BFloat16, "bfloat16")]
+    {
+        config.write_hf(dir.path(), kind).unwrap();
+        assert_eq!(LlamaConfig::from_hf_dir(dir.path()).unwrap(), config);
+        let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+        let expected = format!(r#""torch_dtype": "{dtype}""#);
+        assert!(text.contains(&expected), "{text}");
+    }
+}
+
+#[test]
+fn why_a_file_cannot_be_written_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("no");
+    let error = format!("{:#}", checkpoint::write_weights(&nowhere, 0, 1, &[]).unwrap_err());
+    let start = format!("cannot write {}/model.safetensors: No such file", nowhere.display());
+    assert!(error.starts_with(&start), "{error}");
+    assert_eq!(error.matches("No such file").count(), 1, "{error}");
+}
+
+#[test]
+fn an_export_that_is_interrupted_leaves_no_mixture() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |file: usize, x: f64| {
+        let name = ["a", "b"][file].to_owned();
+        let tensors = [(name, Tensor::full([2], x, (Kind::Float, Device::Cpu)))];
+        checkpoint::write_weights(dir.path(), file, 2, &tensors).unwrap()
+    };
+    let read = |name: &str| {
+        let weights = Weights::open(dir.path(), Kind::Float, Device::Cpu).unwrap();
+        weights.get(name, &[2]).unwrap().double_value(&[0])
+    };
+    let old = [part(0, 1.0), part(1, 1.0)].concat();
+    checkpoint::finish_weights(dir.path(), &old).unwrap();
+    config().write_hf(dir.path(), Kind::Float).unwrap();
+
+    let first = part(0, 2.0);
+    assert_eq!((read("a"), read("b")), (1.0, 1.0), "what is there is whole until all is written");
+    let new = [first, part(1, 2.0)].concat();
+    checkpoint::finish_weights(dir.path(), &new).unwrap();
+    assert_eq!((read("a"), read("b")), (2.0, 2.0));
+    let error = LlamaConfig::from_hf_dir(dir.path()).expect_err("no model before its config");
+    assert!(error.to_string().starts_with("cannot read"), "{error}");
+
+    // What was left by one that never ended goes with the next.
+    part(1, 3.0);
+    let one = [("a".to_owned(), Tensor::zeros([2], (Kind::Float, Device::Cpu)))];
+    let one = checkpoint::write_weights(dir.path(), 0, 1, &one).unwrap();
+    checkpoint::finish_weights(dir.path(), &one).unwrap();
+    let names = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["model.safetensors"]);
+}

@@ -1,0 +1,104 @@
+//! Files to write: that they can be, and that a run writes over nothing which it reads or writes.
+
+use crate::Config;
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// `file` is that of `--config`.
+pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
+    let (data, run) = (&config.data, &config.run);
+    let mut others: Vec<(&str, PathBuf)> = vec![];
+    let settings = [
+        ("config", file),
+        ("data", data.data.as_deref()),
+        ("eval-data", data.eval_data.as_deref()),
+        ("tokenizer", data.tokenizer.as_deref()),
+        ("save", run.save.as_deref()),
+        ("export-hf", run.export_hf.as_deref()),
+    ];
+    others.extend(settings.into_iter().filter_map(|(name, path)| Some((name, path?.to_owned()))));
+    if let Some(dir) = &config.hf_model {
+        others.extend(files_of_model(dir)?.into_iter().map(|path| ("hf-model", path)));
+    }
+
+    let mut outputs = vec![];
+    outputs.extend(run.metrics.clone().map(|path| ("metrics", path)));
+    if let Some(trace) = &run.trace {
+        let chart = trace.with_extension("svg");
+        outputs.push(("trace", trace.clone()));
+        if !is_special(trace) {
+            ensure!(
+                chart != *trace,
+                "trace {} has the name of the chart that is drawn beside it: name it {}",
+                trace.display(),
+                trace.with_extension("json").display()
+            );
+            outputs.push(("the trace's chart", chart));
+        }
+    }
+    // A pipe, or /dev/null, may take what it gets from several.
+    outputs.retain(|(_, path)| !is_special(path));
+    for (name, path) in outputs {
+        if let Some((other, _)) = others.iter().find(|(_, other)| same(other, &path)) {
+            anyhow::bail!(
+                "{name} {} would be written over {other}: name another file",
+                path.display()
+            );
+        }
+        writable(name, &path)?;
+        others.push((name, path));
+    }
+    Ok(())
+}
+
+/// Of a Hugging Face model, the files that are read.
+fn files_of_model(dir: &Path) -> Result<Vec<PathBuf>> {
+    let cannot = || format!("hf-model {} cannot be read", dir.display());
+    let mut files = vec![];
+    for entry in fs::read_dir(dir).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        let json = ["config.json", "model.safetensors.index.json"].map(|name| dir.join(name));
+        if json.contains(&path) || path.extension() == Some("safetensors".as_ref()) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// Whether there is something that is neither file nor directory, such as a pipe.
+fn is_special(path: &Path) -> bool {
+    path.exists() && !path.is_file() && !path.is_dir()
+}
+
+/// Whether two paths lead to one place, be it there or not.
+fn same(a: &Path, b: &Path) -> bool {
+    let place = |path: &Path| {
+        path.canonicalize().ok().or_else(|| {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Some(parent.unwrap_or(Path::new(".")).canonicalize().ok()?.join(path.file_name()?))
+        })
+    };
+    a == b || place(a).is_some_and(|a| Some(a) == place(b))
+}
+
+/// Opens it as a run would, but leaves what is there.
+fn writable(name: &str, path: &Path) -> Result<()> {
+    let shown = path.display();
+    ensure!(!path.is_dir(), "{name} {shown} is a directory, but must be a file");
+    ensure!(path.file_name().is_some(), "{name} {shown:?} is no name of a file");
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    ensure!(
+        parent.is_none_or(Path::is_dir),
+        "{name} {shown}: there is no directory {}",
+        parent.unwrap_or(path).display()
+    );
+    let is_new = !path.exists();
+    let opened = File::options().append(true).create(true).open(path);
+    opened.with_context(|| format!("{name} {shown} cannot be written"))?;
+    if is_new {
+        // Another rank may have been faster. And a link may be there, to a file that was not.
+        let _ = path.canonicalize().and_then(fs::remove_file);
+    }
+    Ok(())
+}
