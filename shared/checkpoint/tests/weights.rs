@@ -227,7 +227,7 @@ fn an_export_that_is_interrupted_leaves_no_mixture() {
     let new = [first, part(1, 2.0)].concat();
     checkpoint::finish_weights(dir.path(), &new).unwrap();
     assert_eq!((read("a"), read("b")), (2.0, 2.0));
-    let error = LlamaConfig::from_hf_dir(dir.path()).err().expect("no model before its config");
+    let error = LlamaConfig::from_hf_dir(dir.path()).expect_err("no model before its config");
     assert!(error.to_string().starts_with("cannot read"), "{error}");
 
     // What was left by one that never ended goes with the next.
