@@ -9,9 +9,14 @@ use tch::{Device, Kind, Tensor};
 
 /// The sentence with which step01 refuses `dir` as its --hf-model; the directory is DIR in it.
 fn refused(dir: &Path) -> String {
+    refused_with(dir, "")
+}
+
+/// As [`refused`], with more flags.
+fn refused_with(dir: &Path, more: &str) -> String {
     let program = Program { step: 1, about: "", layout: Layout::default() };
-    let args = ["--hf-model".to_owned(), dir.to_str().unwrap().to_owned()];
-    match cli::parse(&program, args, |_| None) {
+    let args = format!("--hf-model DIR {more}").replace("DIR", dir.to_str().unwrap());
+    match cli::parse(&program, args.split_whitespace(), |_| None) {
         Err(Refusal::Invalid(sentence)) => sentence.replace(dir.to_str().unwrap(), "DIR"),
         Err(Refusal::Help(text)) => panic!("{text}"),
         Ok(_) => panic!("{} was taken", dir.display()),
@@ -42,6 +47,11 @@ fn its_weights_are_those_of_its_config_and_its_text_is_that_of_its_tokenizer() {
     assert_snapshot!(refused(dir), @"hf-model DIR: weight lm_head.weight has shape [300, 32] where the config says [300, 64]");
     weights.last_mut().unwrap().1 = last.1;
     write(dir, &weights);
+    for file in ["config.json", "model.safetensors"] {
+        let sentence = refused_with(dir, &format!("--metrics DIR/{file}"));
+        let expected = "would be written over hf-model: name another file";
+        assert_eq!(sentence, format!("metrics DIR/{file} {expected}"));
+    }
     std::fs::write(dir.join("tokenizer.json"), "").unwrap();
     assert_snapshot!(refused(dir), @"hf-model DIR has a tokenizer, and text without one is bytes: take --tokenizer DIR/tokenizer.json");
 }
