@@ -81,6 +81,9 @@ pub fn fused_adamw(
 /// query heads share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and
 /// bf16.
 pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    // A backward pass wants all three again. Where `v` is a view into a product with q and k, a copy of its
+    // own lets the product be freed.
+    let v = &v.contiguous();
     // The kernels want heads before positions; strides do it, nothing is copied.
     let [q, k, v] = [q, k, v].map(|t| t.transpose(1, 2)); // [batch, heads, seq, head_dim]
     let none = None::<&Tensor>;

@@ -85,7 +85,10 @@ impl LlamaConfig {
 
     /// As [`LlamaConfig::from_hf_dir`], from the text of `config.json`.
     pub fn from_hf_json(text: &str) -> Result<Self> {
-        let hf: HfConfig = serde_json::from_str(text).context("not a Llama config.json")?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let hf: HfConfig =
+            serde_path_to_error::deserialize(&mut json).context("not a Llama config.json")?;
+        json.end().context("not a Llama config.json")?;
         if hf.model_type != "llama" {
             bail!("model_type is \"{}\"; only \"llama\" can be loaded", hf.model_type);
         }

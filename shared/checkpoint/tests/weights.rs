@@ -205,6 +205,8 @@ fn both_spellings_of_the_rotary_embedding_are_read() {
     assert_eq!(parse(&both("llama3").replace("rope_type", "name")), parse(&new));
     let differ = "rope_type is \"llama3\", but type, its older name, is \"yarn\"";
     assert!(error(&both("yarn")).contains(differ), "{}", error(&both("yarn")));
+    let field = error(r#""rope_theta": "ten""#);
+    assert!(field.contains("rope_theta: invalid type: string \"ten\""), "{field}");
     let mistral = CONFIG.replace("llama", "mistral");
     assert!(LlamaConfig::from_hf_json(&mistral).unwrap_err().to_string().contains("\"mistral\""));
 }

@@ -85,9 +85,7 @@ impl ContextParallel {
     /// heads, head_dim]`; `k`, `v`: the same with `kv_heads` heads; returns the shape of `q`.
     pub fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         if self.group.size() == 1 {
-            // One block, and no ring. v is a view into one product with q and k: kept as a copy, it
-            // lets that product be freed.
-            return Ok(autograd::causal_attention(q, k, &v.contiguous()));
+            return Ok(autograd::causal_attention(q, k, v)); // one block, and no ring
         }
         let cp = self.clone();
         // The kernels want heads before positions: [batch, heads, seq/cp, head_dim].
