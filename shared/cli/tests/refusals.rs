@@ -159,7 +159,7 @@ fn devices_and_launchers() {
         ("MASTER_PORT", "29500"),
         ("LOCAL_RANK", "one"),
     ];
-    assert_snapshot!(refused_by(2, "--device cuda --dp 2", &world, dir().path()), @r#"LOCAL_RANK is "one", but must be a rank's number on its host, from 0"#);
+    assert_snapshot!(refused_by(2, "--device cuda --dp 2", &world, dir().path()), @r#"LOCAL_RANK is "one", but must be a whole number in its range"#);
     assert_snapshot!(refused(1, "--launcher env"), @"RANK is not set: --launcher env takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT");
     assert_snapshot!(refused_by(2, "--dp 2", &[("RANK", "0"), ("WORLD_SIZE", "2")], dir().path()), @"MASTER_ADDR is not set: --launcher env takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT");
     assert_snapshot!(refused_by(2, "--dp 2", &[("RANK", "0"), ("WORLD_SIZE", "3"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")], dir().path()), @"WORLD_SIZE is 3, but dp 2 · pp 1 · cp 1 · tp 1 takes 2 ranks");

@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// |---|---|
 /// | `RANK` | this process's number, from 0 |
 /// | `WORLD_SIZE` | how many there are |
-/// | `LOCAL_RANK` | its number on this host, which names its GPU: read where there is one |
+/// | `LOCAL_RANK` | its number on this host, which names its GPU; optional |
 /// | `MASTER_ADDR`, `MASTER_PORT` | where rank 0 listens |
 /// | `FERROTRON_SECRET` | any text, the same on every rank; only ranks that know it are let in |
 ///
@@ -21,6 +21,7 @@ use std::str::FromStr;
 pub struct EnvWorld {
     pub rank: usize,
     pub size: usize,
+    pub local_rank: Option<usize>,
     pub host: String,
     pub port: u16,
     pub secret: Option<String>,
@@ -39,6 +40,10 @@ impl EnvWorld {
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let rank: usize = number(&lookup, "RANK")?;
         let size: usize = number(&lookup, "WORLD_SIZE")?;
+        let local_rank = match lookup("LOCAL_RANK") {
+            Some(_) => Some(number(&lookup, "LOCAL_RANK")?),
+            None => None,
+        };
         let host = required(&lookup, "MASTER_ADDR")?;
         let mut port: u16 = number(&lookup, "MASTER_PORT")?;
         let secret = lookup("FERROTRON_SECRET").filter(|secret| !secret.is_empty());
@@ -57,7 +62,7 @@ impl EnvWorld {
             secret.is_some() || host == "localhost" || loopback(&host),
             "MASTER_ADDR is {host}, which others can reach: set FERROTRON_SECRET to the same text on every rank"
         );
-        Ok(Self { rank, size, host, port, secret, watched })
+        Ok(Self { rank, size, local_rank, host, port, secret, watched })
     }
 
     /// Whether this world has the shape of `layout`.
@@ -104,9 +109,10 @@ mod tests {
 
     #[test]
     fn a_sound_environment() {
-        let world = read(&[]).unwrap();
-        assert_eq!((world.rank, world.size), (1, 4));
+        let world = read(&[("LOCAL_RANK", "0")]).unwrap();
+        assert_eq!((world.rank, world.size, world.local_rank), (1, 4, Some(0)));
         assert_eq!((world.host.as_str(), world.port, world.secret), ("127.0.0.1", 29500, None));
+        assert_eq!(read(&[]).unwrap().local_rank, None);
     }
 
     #[test]
