@@ -80,6 +80,8 @@ fn files_that_cannot_be_written_are_found_out_before_the_run() {
 #[test]
 fn a_run_does_not_write_over_what_it_reads_or_writes() {
     assert_snapshot!(refused(1, "--data DIR/long.bin --metrics DIR/long.bin"), @"metrics DIR/long.bin would be written over data: name another file");
+    assert_snapshot!(refused(6, "--eval-every 1 --eval-data DIR/long.txt --metrics DIR/long.txt"), @"metrics DIR/long.txt would be written over eval-data: name another file");
+    assert_snapshot!(refused(1, "--tokenizer DIR/long.txt --metrics DIR/long.txt"), @"metrics DIR/long.txt would be written over tokenizer: name another file");
     assert_snapshot!(refused(1, "--config DIR/fast.toml --trace DIR/hf/../fast.toml"), @"trace DIR/hf/../fast.toml would be written over config: name another file");
     assert_snapshot!(refused(1, "--metrics DIR/m --trace DIR/m"), @"trace DIR/m would be written over metrics: name another file");
     assert_snapshot!(refused(1, "--metrics DIR/m.svg --trace DIR/m.json"), @"the trace's chart DIR/m.svg would be written over metrics: name another file");
