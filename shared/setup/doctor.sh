@@ -19,22 +19,14 @@ report() {
 
 libtorch=${LIBTORCH:-.libtorch/torch}
 
-libtorch_loads() {
+# loads LIBRARY NAME MEND: opens one of libtorch's, with all that it needs.
+loads() {
     local answer
-    if ! answer=$(python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$libtorch/lib/libtorch_cpu.so" 2>&1); then
-        echo "libtorch does not load (${answer##*: }): remove .libtorch and run \`make setup\`."
+    if ! answer=$(python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$libtorch/lib/$1" 2>&1); then
+        echo "$2 does not load (${answer##*: }): $3"
         return 1
     fi
-    echo "libtorch loads"
-}
-
-cuda_loads() {
-    local answer
-    if ! answer=$(python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$libtorch/lib/libtorch_cuda.so" 2>&1); then
-        echo "the CUDA half of libtorch does not load (${answer##*: }): run \`make setup CUDA=1\`."
-        return 1
-    fi
-    echo "the CUDA half of libtorch loads"
+    echo "$2 loads"
 }
 
 driver() {
@@ -119,8 +111,10 @@ report cores
 report memory
 report disk
 if report check_libtorch "$libtorch"; then
-    [ "$python" = 0 ] || report libtorch_loads || ready=0
-    if [ "$python" = 1 ] && { has_gpu || has_cuda .libtorch; }; then report cuda_loads; fi
+    [ "$python" = 0 ] || report loads libtorch_cpu.so libtorch "remove .libtorch and run \`make setup\`." || ready=0
+    if [ "$python" = 1 ] && { has_gpu || has_cuda .libtorch; }; then
+        report loads libtorch_cuda.so "the CUDA half of libtorch" "run \`make setup CUDA=1\`."
+    fi
     if has_gpu; then report driver; fi
 else
     # Only set-up needs pip.
