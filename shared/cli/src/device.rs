@@ -1,8 +1,8 @@
 //! The GPU of this process.
 
 use crate::config::{Config, DeviceName, Dtype};
-use anyhow::{Context, Result, anyhow, ensure};
-use comm::{Gpu, Launcher};
+use anyhow::{Result, anyhow, ensure};
+use comm::{EnvWorld, Gpu, Launcher};
 
 /// Makes GPUs usable where the run is on them, and takes the one that is this process's.
 pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
@@ -16,12 +16,9 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
     );
     // Ranks that we start may share a GPU: they are told so. Others would meet NCCL's refusal.
     let shares = launcher != Launcher::Env || Launcher::has_started(&env);
-    let local_rank = if launcher == Launcher::Threads { None } else { env("LOCAL_RANK") };
-    let local_rank: usize = match local_rank {
-        None => 0, // one rank, or the process that starts them
-        Some(text) => text.trim().parse().ok().with_context(|| {
-            format!("LOCAL_RANK is {text:?}, but must be a rank's number on its host, from 0")
-        })?,
+    let local_rank = match launcher {
+        Launcher::Env if world > 1 => EnvWorld::from_lookup(&env)?.local_rank,
+        _ => Some(0), // one rank, or the process that starts them
     };
     if launcher == Launcher::Env && !Launcher::has_started(&env) {
         comm::settle_for_gpus()?;
@@ -52,11 +49,18 @@ fn check_attention(cp: usize, dtype: Dtype, (major, minor): (i32, i32)) -> Resul
     Ok(())
 }
 
-/// The GPU of the rank of this number on its host.
-fn pick(shares: bool, local_rank: usize, count: usize) -> Result<Gpu> {
+/// The GPU of the rank of this number on its host. Without a number it must be the only one in sight.
+fn pick(shares: bool, local_rank: Option<usize>, count: usize) -> Result<Gpu> {
+    ensure!(
+        local_rank.is_some() || count <= 1,
+        "LOCAL_RANK is not set, but this rank sees {count} GPUs, and its number on its host says which is its own"
+    );
+    let local_rank = local_rank.unwrap_or(0);
     ensure!(
         shares || local_rank < count,
-        "LOCAL_RANK is {local_rank}, but this host has {count} GPUs: start a rank for each"
+        "LOCAL_RANK is {local_rank}, but this rank sees GPUs 0 to {}: start a rank for each GPU, or leave \
+         LOCAL_RANK unset where each rank sees one alone",
+        count - 1
     );
     Ok(Gpu { ordinal: local_rank % count, count })
 }
@@ -82,12 +86,23 @@ mod tests {
 
     #[test]
     fn a_rank_takes_the_gpu_of_its_number_and_shares_only_where_we_start_it() {
-        let ordinal = |shares, rank| pick(shares, rank, 2).map(|gpu| gpu.ordinal);
+        let ordinal = |shares, rank| pick(shares, Some(rank), 2).map(|gpu| gpu.ordinal);
         for (rank, expected) in [(0, 0), (1, 1), (2, 0), (7, 1)] {
             assert_eq!(ordinal(true, rank).unwrap(), expected);
         }
         assert_eq!(ordinal(false, 1).unwrap(), 1);
         let refused = ordinal(false, 2).unwrap_err().to_string();
-        assert_eq!(refused, "LOCAL_RANK is 2, but this host has 2 GPUs: start a rank for each");
+        let told = "LOCAL_RANK is 2, but this rank sees GPUs 0 to 1: start a rank for each GPU, or leave \
+                    LOCAL_RANK unset where each rank sees one alone";
+        assert_eq!(refused, told);
+    }
+
+    #[test]
+    fn a_rank_without_a_number_takes_the_only_gpu_in_sight() {
+        assert_eq!(pick(false, None, 1).unwrap().ordinal, 0);
+        let refused = pick(false, None, 4).unwrap_err().to_string();
+        let told = "LOCAL_RANK is not set, but this rank sees 4 GPUs, and its number on its host says \
+                    which is its own";
+        assert_eq!(refused, told);
     }
 }
