@@ -282,7 +282,7 @@ fn the_page_of_a_small_world() {
       optimiser               3.81 µs    6.7%
       step                   57.16 µs           17,914,330 tokens/s
       MFU 9.9%: 7 of 67 TFLOP/s, counted as 6N + 12LhS a token; 8.9% strict: no look-up, half of attention
-      and were products at 80%: 10.1%; elementwise fused to half: 11.0%; no bubble (stages interleaved): 11.6%
+      and were products at 80%: 10.1%; elementwise fused to half: 11.0%; without the bubble: 11.6%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%, no latency;
       attention fused; memory suffices. Hidden: backward tp sums behind weights' gradients, dp behind
       the last backward pass, cp behind attention, pp behind the pass before. Not counted: data,
@@ -335,7 +335,7 @@ fn the_page_of_a_large_world() {
       optimiser               0.05 s     0.4%
       step                   14.91 s            1,125,241 tokens/s
       MFU 36.6%: 362 of 989 TFLOP/s, counted as 6N + 12LhS a token; 35.1% strict: no look-up, half of attention
-      and were products at 80%: 40.2%; elementwise fused to half: 39.3%; no bubble (stages interleaved): 52.6%
+      and were products at 80%: 40.2%; elementwise fused to half: 39.3%; without the bubble: 52.6%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%, no latency;
       attention fused; memory suffices. Hidden: backward tp sums behind weights' gradients, dp behind
       the last backward pass, cp behind attention, pp behind the pass before. Not counted: data,

@@ -106,7 +106,7 @@ fn a_configuration_that_can_be_read_only_once() {
         sentence
     };
     assert_snapshot!(refused("--config DIR/pipe --launcher processes --dp 2"), @"config DIR/pipe is no file and can be read only once, but every process reads it again: write it to a file");
-    assert_snapshot!(refused("--config DIR/pipe --steps 0"), @"steps is 0, but must be at least 1");
+    assert_snapshot!(refused("--config DIR/pipe --seq-len 0"), @"seq-len is 0, but must be at least 1");
 }
 
 #[test]

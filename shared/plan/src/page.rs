@@ -65,9 +65,10 @@ fn ranks(layout: Layout) -> String {
         let members = match n {
             1 => "0 alone".to_owned(),
             2 => format!("0, {}", group(stride)),
+            3 => format!("0, {}, {}", group(stride), group(2 * stride)),
             _ => format!("0, {}, … {}", group(stride), group(stride * (n - 1))),
         };
-        let how = match in_node(stride, n) {
+        let how = match in_node(world, stride, n) {
             _ if n == 1 => "",
             true => "inside a node",
             false => "between nodes",
@@ -108,9 +109,18 @@ fn memory(plan: &Plan) -> String {
     let total = |pp: usize| (plan.memory(at(pp)).total(), pp);
     let (needs, worst) = (0..plan.stages.len()).map(total).max().expect("a stage");
     let gpu = plan.config.run.gpu;
-    let verdict = if needs <= gpu.figures().memory { "fits" } else { "does NOT fit" };
-    let (needs, has) = (size(needs), size(gpu.figures().memory));
-    text + &format!("  the most: stage {worst}, {needs}, which {verdict} the {has} of one {gpu}\n")
+    let has = gpu.figures().memory;
+    let verdict = if needs <= has { "fits" } else { "does NOT fit" };
+    text += &format!(
+        "  the most: stage {worst}, {}, which {verdict} the {} of one {gpu}\n",
+        size(needs),
+        size(has)
+    );
+    // What comes and goes is not held: logits, gradients on their way, NCCL's and CUDA's own.
+    if (needs..needs + needs / 10).contains(&has) {
+        text += "  but barely: logits, gradients on their way, CUDA and NCCL take some gigabytes beside it\n";
+    }
+    text
 }
 
 fn bytes(plan: &Plan) -> String {
@@ -158,7 +168,7 @@ fn time(plan: &Plan) -> String {
         [faster, step.less(step.elementwise / 2.0), seconds - step.bubble].map(|s| mfu(s)[0]);
     text + &format!(
         "  and were products at 80%: {faster:.1}%; elementwise fused to half: {fused:.1}%; \
-         no bubble (stages interleaved): {full:.1}%\n{}",
+         without the bubble: {full:.1}%\n{}",
         assumed()
     )
 }

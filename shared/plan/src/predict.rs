@@ -85,10 +85,10 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     let through: f64 = stages.iter().map(Step::busy).sum();
     let layout = plan.config.parallel.layout;
     let hop = (plan.tokens * plan.hidden * plan.compute) as f64
-        / link(gpu, layout.tp * layout.cp, layout.pp);
+        / link(plan, gpu, layout.tp * layout.cp, layout.pp);
     let data = match layout.dp {
-        1 => link(gpu, layout.tp, layout.cp),
-        _ => link(gpu, 1, layout.world()),
+        1 => link(plan, gpu, layout.tp, layout.cp),
+        _ => link(plan, gpu, 1, layout.world()),
     };
     let after = |pp: usize| {
         let at = Coords { pp, ..Coords::default() };
@@ -102,7 +102,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     let held = plan.parameters(Coords::default()).iter().sum::<u64>() * plan.weight;
     let copies = plan.copied(Coords::default()) * (plan.weight + 3 * plan.compute);
     let ends =
-        plan.sum_ends(Coords::default()) as f64 / link(gpu, layout.tp * layout.cp, layout.pp);
+        plan.sum_ends(Coords::default()) as f64 / link(plan, gpu, layout.tp * layout.cp, layout.pp);
     Step {
         products: m * slowest.products,
         attention: m * slowest.attention,
@@ -137,7 +137,7 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let layout = config.parallel.layout;
     // Two sums a layer forward, in the open. Backward, each beside the gradient of a weight.
     let share = 2.0 * (layout.tp - 1) as f64 / layout.tp as f64;
-    let sum = share * (t * h * compute) as f64 / link(gpu, 1, layout.tp);
+    let sum = share * (t * h * compute) as f64 / link(plan, gpu, 1, layout.tp);
     let beside = |outs: u64| match config.parallel.tp_sync {
         TpSync::Blocking => sum,
         TpSync::Overlapped => (sum - flops((2 * t * h * outs) as f64)).max(0.0),
@@ -147,7 +147,7 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
 
     // A block travels while the one before is attended to; backward its gradients travel too.
     let (hops, kv_numbers) = ((layout.cp - 1) as f64, (2 * t * kv) as f64);
-    let ring = |bytes: u64| kv_numbers * bytes as f64 / link(gpu, layout.tp, layout.cp);
+    let ring = |bytes: u64| kv_numbers * bytes as f64 / link(plan, gpu, layout.tp, layout.cp);
     let exposed = |bytes, attention: f64| (ring(bytes) - attention / layout.cp as f64).max(0.0);
     let cp = exposed(compute, forward) + exposed(compute + plan.softmax, backward);
     Step {
@@ -180,12 +180,13 @@ pub fn assumed() -> String {
     )
 }
 
-/// Whether `n` ranks, each `stride` from the next, stay in one node.
-pub fn in_node(stride: usize, n: usize) -> bool {
-    GPUS_PER_NODE.is_multiple_of(stride * n)
+/// Whether every group of `n` ranks, each `stride` from the next, stays in one node of `world` ranks'.
+pub fn in_node(world: usize, stride: usize, n: usize) -> bool {
+    world <= GPUS_PER_NODE || GPUS_PER_NODE.is_multiple_of(stride * n)
 }
 
-/// Bytes per second that a rank sends in such a group.
-fn link(gpu: &Figures, stride: usize, n: usize) -> f64 {
-    OF_LINKS * if in_node(stride, n) { gpu.nvlink } else { gpu.network }
+/// Bytes per second that a rank sends in such a group of this run.
+fn link(plan: &Plan, gpu: &Figures, stride: usize, n: usize) -> f64 {
+    let world = plan.config.parallel.layout.world();
+    OF_LINKS * if in_node(world, stride, n) { gpu.nvlink } else { gpu.network }
 }

@@ -52,8 +52,10 @@ enum Direction {
 /// How much of the step the ranks spent waiting. Displayed as one line, in per cent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bubble {
-    /// The share of the window, averaged over the ranks.
+    /// The share of the window between passes, averaged over the ranks.
     pub measured: f64,
+    /// The share that they were blocked inside passes: their tp or cp groups had something to exchange.
+    pub inside: f64,
     /// What remains when all stages take equally long and messages no time: (pp − 1)/(m + pp − 1),
     /// with m micro-batches. (Narayanan et al. 2021, *Megatron-LM*, section 2.2.1, divide by the
     /// ideal time and not by the whole, and get (pp − 1)/m.)
@@ -93,11 +95,15 @@ impl Chart {
             return None;
         }
         let whole = self.length_ns * self.rows.len() as u64;
-        let busy: u64 = self.rows.iter().flat_map(|row| &row.passes).map(Pass::busy_ns).sum();
+        let passes = || self.rows.iter().flat_map(|row| &row.passes);
+        let within: u64 = passes().map(|pass| pass.end_ns - pass.start_ns).sum();
+        let busy: u64 = passes().map(Pass::busy_ns).sum();
+        let share = |ns: u64| ns as f64 / whole as f64;
         let forward = |pass: &&Pass| pass.direction == Direction::Forward;
         let m = self.rows[0].passes.iter().filter(forward).count();
         Some(Bubble {
-            measured: (whole - busy) as f64 / whole as f64,
+            measured: share(whole - within),
+            inside: share(within - busy),
             ideal: (self.pp - 1) as f64 / (m + self.pp - 1) as f64,
         })
     }
@@ -105,8 +111,13 @@ impl Chart {
 
 impl fmt::Display for Bubble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (measured, ideal) = (100.0 * self.measured, 100.0 * self.ideal);
-        write!(f, "idle: measured {measured:.0} %, (pp − 1)/(m + pp − 1) = {ideal:.0} %")
+        let [measured, inside, ideal] =
+            [self.measured, self.inside, self.ideal].map(|share| 100.0 * share);
+        write!(f, "idle: measured {measured:.0} %, (pp − 1)/(m + pp − 1) = {ideal:.0} %")?;
+        match inside {
+            ..0.5 => Ok(()),
+            _ => write!(f, "; waiting inside passes: {inside:.0} %"),
+        }
     }
 }
 

@@ -77,10 +77,16 @@ fn chart(ranks: &[RankTrace]) -> Chart {
     Chart::read(&exports).unwrap().unwrap()
 }
 
+/// Without a wait inside a pass.
+fn perfect(stages: usize, micro_batches: usize) -> Bubble {
+    let ideal = (stages - 1) as f64 / (micro_batches + stages - 1) as f64;
+    Bubble { measured: ideal, inside: 0.0, ideal }
+}
+
 #[test]
 fn a_perfect_1f1b_step_idles_as_the_formula_says() {
     let chart = chart(&step(7 * MS, 4, |stage| one_f_one_b(stage, 4, 8)));
-    assert_eq!(chart.bubble(), Some(Bubble { measured: 3.0 / 11.0, ideal: 3.0 / 11.0 }));
+    assert_eq!(chart.bubble(), Some(perfect(4, 8)));
     // One column a millisecond.
     let text = "\
 pp0 │0123······aa4bb5cc6dd7ee·ff·gg·hh│
@@ -96,7 +102,7 @@ pp3 │···0aa1bb2cc3dd4ee5ff6gg7hh······│
 #[test]
 fn a_perfect_afab_step_idles_as_long_and_computes_in_another_order() {
     let chart = chart(&step(0, 4, |_| afab(8)));
-    assert_eq!(chart.bubble(), Some(Bubble { measured: 3.0 / 11.0, ideal: 3.0 / 11.0 }));
+    assert_eq!(chart.bubble(), Some(perfect(4, 8)));
     let text = "\
 pp0 │01234567·········aabbccddeeffgghh│
 pp1 │·01234567······aabbccddeeffgghh··│
@@ -138,7 +144,7 @@ fn without_a_whole_step_there_is_no_chart() {
 }
 
 #[test]
-fn a_wait_inside_a_pass_is_waiting() {
+fn a_wait_inside_a_pass_is_waiting_but_no_bubble() {
     let mut ranks = step(0, 2, |_| afab(1));
     let before = chart(&ranks).bubble().unwrap();
     assert_eq!(before.measured, 0.5);
@@ -149,7 +155,10 @@ fn a_wait_inside_a_pass_is_waiting() {
     }
     let chart = chart(&ranks);
     // 0.4 and 0.2 ms of forward 0, and the first 1 ms of backward 0, of 2 × 6 ms.
-    assert_eq!(chart.bubble().unwrap().measured, (6.0 + 1.6) / 12.0);
+    let bubble = chart.bubble().unwrap();
+    assert_eq!(bubble, Bubble { inside: 1.6 / 12.0, ..before });
+    let told = "idle: measured 50 %, (pp − 1)/(m + pp − 1) = 50 %; waiting inside passes: 13 %";
+    assert_eq!(bubble.to_string(), told);
     let row = "pp1 │··········00····00············aaaaaaaaaa····················│";
     assert!(chart.text(66).contains(row), "{}", chart.text(66));
 }
