@@ -36,6 +36,8 @@ pub struct Progress {
     pub shuffle: Option<u64>,
     /// Samples in the data.
     pub samples: usize,
+    /// By what the data are known from others of as many samples.
+    pub data: u64,
 }
 
 /// What one rank wrote.

@@ -8,7 +8,8 @@ fn commit(draft: Draft, step: usize) {
     let text = r#"{"vocab_size": 40, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 8,
         "num_attention_heads": 4}"#;
     let model = LlamaConfig::from_hf_json(text).unwrap();
-    let progress = Progress { step, global_batch: 1, seq_len: 1, shuffle: None, samples: 1 };
+    let progress =
+        Progress { step, global_batch: 1, seq_len: 1, shuffle: None, samples: 1, data: 1 };
     draft.commit(&model, progress, vec![]).unwrap();
 }
 

@@ -219,6 +219,7 @@ impl Config {
             seq_len: self.data.seq_len,
             shuffle: self.data.shuffle.then_some(self.train.seed),
             samples: self.dataset.as_ref().map_or(0, |dataset| dataset.samples()),
+            data: self.dataset.as_ref().map_or(0, |dataset| dataset.fingerprint()),
         }
     }
 }

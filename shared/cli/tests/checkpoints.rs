@@ -70,10 +70,14 @@ fn metrics_go_on_in_a_file_of_metrics() {
 }
 
 #[test]
-fn the_data_must_be_as_many() {
+fn the_data_must_be_the_same() {
     let dir = checkpoints(&[4], |_| ());
     std::fs::write(dir.path().join("other.txt"), "text ".repeat(999)).unwrap();
     assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with data of 8191 samples, but these have 39: they are others");
+    // As many samples as the tales have, with other words.
+    let tales = data::corpus::text(data::corpus::SIZE).replace("the", "The");
+    std::fs::write(dir.path().join("other.txt"), tales).unwrap();
+    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with other data: these differ from them");
 }
 
 #[test]

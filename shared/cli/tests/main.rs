@@ -35,8 +35,8 @@ fn ends() {
     assert_eq!(end("finish", &[]), (Some(0), String::new()));
     assert_eq!(end("fail", &[]), (Some(1), "error: no space left\n".into()));
     assert_eq!(
-        end("finish", &["--steps", "0"]),
-        (Some(2), "error: steps is 0, but must be at least 1\n".into())
+        end("finish", &["--seq-len", "0"]),
+        (Some(2), "error: seq-len is 0, but must be at least 1\n".into())
     );
     let (code, text) = end("finish", &["--no-such-flag"]);
     assert_eq!((code, text.lines().count()), (Some(2), 1), "{text}");

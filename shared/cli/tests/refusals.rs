@@ -50,7 +50,6 @@ fn a_value_of_the_wrong_kind() {
 
 #[test]
 fn numbers_out_of_range() {
-    assert_snapshot!(refused(1, "--steps 0"), @"steps is 0, but must be at least 1");
     assert_snapshot!(refused(1, "--seq-len 0"), @"seq-len is 0, but must be at least 1");
     assert_snapshot!(refused(1, "--micro-batch 0"), @"micro-batch is 0, but must be at least 1");
     assert_snapshot!(refused(1, "--global-batch 0"), @"global-batch is 0, but must be at least 1");

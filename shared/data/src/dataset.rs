@@ -1,10 +1,9 @@
 //! A long row of tokens, cut into samples.
 
+use crate::tokens::{Tokens, is_tokens, map_tokens, read_text, u16s};
 use crate::{Tokenizer, corpus};
 use anyhow::{Context, Result, bail, ensure};
-use memmap2::Mmap;
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 
 /// ⌊(T−1)/S⌋ samples of S+1 tokens out of T: sample i starts at token i·S, so its last token, which
@@ -15,41 +14,10 @@ pub struct Dataset {
     samples: usize,
 }
 
-enum Tokens {
-    Memory(Vec<u32>),
-    /// A file of little-endian u16.
-    Mapped(Mmap),
-}
-
-impl Tokens {
-    fn len(&self) -> usize {
-        match self {
-            Self::Memory(tokens) => tokens.len(),
-            Self::Mapped(bytes) => bytes.len() / 2,
-        }
-    }
-
-    fn range(&self, start: usize, len: usize) -> Vec<i64> {
-        match self {
-            Self::Memory(tokens) => tokens[start..start + len].iter().map(|&t| t.into()).collect(),
-            Self::Mapped(bytes) => u16s(&bytes[2 * start..2 * (start + len)]).collect(),
-        }
-    }
-}
-
-fn u16s(bytes: &[u8]) -> impl Iterator<Item = i64> {
-    bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]).into())
-}
-
 impl fmt::Debug for Dataset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Dataset({} tokens in samples of {})", self.tokens(), self.seq_len)
     }
-}
-
-/// Whether a data file holds tokens (`.bin`); all others are text.
-pub fn is_tokens(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "bin")
 }
 
 impl Dataset {
@@ -128,6 +96,17 @@ impl Dataset {
         self.samples
     }
 
+    /// By what other data of as many samples are known: a hash (FNV-1a) of some samples, spread from the
+    /// first to the last.
+    pub fn fingerprint(&self) -> u64 {
+        let seen = self.samples.min(256);
+        let spread = (0..seen).map(|i| i * (self.samples - 1) / (seen - 1).max(1));
+        let tokens = spread.flat_map(|i| self.sample(i));
+        tokens.fold(0xcbf2_9ce4_8422_2325, |hash, token| {
+            (hash ^ token as u64).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+
     /// The S+1 tokens of sample `index`, which is below [`Dataset::samples`].
     pub fn sample(&self, index: usize) -> Vec<i64> {
         assert!(index < self.samples, "sample {index} of {}", self.samples);
@@ -137,35 +116,6 @@ impl Dataset {
 
 fn first(tokens: impl Iterator<Item = i64>, wrong: impl Fn(&i64) -> bool) -> Option<(usize, i64)> {
     tokens.enumerate().find(|(_, id)| wrong(id))
-}
-
-fn read_text(path: &Path, tokenizer: &Tokenizer) -> Result<Tokens> {
-    let bytes = std::fs::read(path).context("cannot be read")?;
-    let text = match std::str::from_utf8(&bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.valid_up_to();
-            let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
-            bail!(
-                "it is not UTF-8 text: byte {:#04x} at position {at}, line {line} (tokens end in .bin)",
-                bytes[at]
-            );
-        }
-    };
-    Ok(Tokens::Memory(tokenizer.encode(text)?))
-}
-
-fn map_tokens(path: &Path) -> Result<Tokens> {
-    let file = File::open(path).context("cannot be read")?;
-    let bytes = file.metadata().context("cannot be read")?.len();
-    ensure!(bytes % 2 == 0, "it has {bytes} bytes, an odd number: its tokens are two bytes each");
-    if bytes == 0 {
-        return Ok(Tokens::Memory(Vec::new())); // nothing to map
-    }
-    // SAFETY: the mapping is read-only and private. Another process that shortens the file under a
-    // run would end it with a signal; nobody is served by guarding against that.
-    let map = unsafe { Mmap::map(&file) }.context("cannot be mapped")?;
-    Ok(Tokens::Mapped(map))
 }
 
 #[cfg(test)]
@@ -203,6 +153,17 @@ mod tests {
         }
         let big = open("b.bin", &le(&[65535, 1, 258]), 65536, 2).unwrap();
         assert_eq!(big.sample(0), [65535, 1, 258]);
+    }
+
+    #[test]
+    fn other_data_of_the_same_length_have_another_fingerprint() {
+        let of = |tokens: Vec<u32>| Dataset::from_tokens(tokens, 9, 2).unwrap().fingerprint();
+        let plain = of(vec![1, 2, 3, 4, 5]);
+        assert_eq!(plain, of(vec![1, 2, 3, 4, 5]));
+        let others = [vec![0, 2, 3, 4, 5], vec![1, 2, 3, 4, 6], vec![2, 1, 3, 4, 5]].map(of);
+        assert!(!others.contains(&plain), "{plain} {others:?}");
+        assert_eq!(of(vec![1; 3]), of(vec![1; 3]), "one sample");
+        assert_ne!(of(vec![1; 4001]), of(vec![2; 4001]), "more samples than are looked at");
     }
 
     #[test]

@@ -5,8 +5,10 @@ pub mod corpus;
 mod dataset;
 mod random;
 mod tokenizer;
+mod tokens;
 
 pub use batches::{BatchOptions, Batches, MicroBatch};
-pub use dataset::{Dataset, is_tokens};
+pub use dataset::Dataset;
 pub use random::Random;
 pub use tokenizer::Tokenizer;
+pub use tokens::is_tokens;

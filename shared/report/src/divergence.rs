@@ -16,7 +16,8 @@ pub(crate) fn check(stats: &StepStats, first: bool) -> Result<()> {
     ensure!(
         is_finite,
         "the run diverged: in step {step} the loss is {loss} and the gradient's norm {grad_norm}, at a \
-             learning rate of {lr:.1e}; try a lower --lr, a longer --warmup, or clipping (--clip 1)"
+             learning rate of {lr:.1e}; try a lower --lr, a longer --warmup, or a lower --clip (0 \
+             turns it off)"
     );
     Ok(())
 }
@@ -45,8 +46,8 @@ mod tests {
                 let error = reporter.step(&diverged).unwrap_err().to_string();
                 let expected = format!(
                     "the run diverged: in step 2 the loss is {loss} and the gradient's norm {grad_norm}, \
-                     at a learning rate of 1.0e-3; try a lower --lr, a longer --warmup, or clipping \
-                     (--clip 1)"
+                     at a learning rate of 1.0e-3; try a lower --lr, a longer --warmup, or a lower \
+                     --clip (0 turns it off)"
                 );
                 assert_eq!(error, expected);
                 let lines = std::fs::read_to_string(path).unwrap_or_default().lines().count();

@@ -76,13 +76,19 @@ impl Reporter {
         })
     }
 
-    /// Computes the validation loss, to be shown with the step whose [`Reporter::step`] comes next. The
-    /// time that it takes is not the step's.
+    /// Computes the validation loss, to be shown with the step whose [`Reporter::step`] comes next, or at
+    /// the end where none does.
     pub fn validate(&mut self, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
-        let start = Instant::now();
-        self.val_loss = Some(loss()?);
-        self.last += start.elapsed();
+        self.val_loss = Some(self.aside(loss)?);
         Ok(())
+    }
+
+    /// Does what belongs to no step: the time that it takes is not theirs.
+    pub fn aside<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let done = work()?;
+        self.last += start.elapsed();
+        Ok(done)
     }
 
     /// Called once after each optimiser step; the time since the call before is that step's.
@@ -130,6 +136,7 @@ impl Reporter {
             steps: self.durations.len(),
             seconds: self.durations.iter().map(Duration::as_secs_f64).sum(),
             losses: self.losses,
+            val_loss: self.val_loss,
             tokens_per_second,
             mfu,
             mfu_strict,
@@ -200,17 +207,25 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_validation_is_no_step_s() {
+    fn the_time_of_a_validation_and_of_a_checkpoint_is_no_step_s() {
         let (start, pause) = (Instant::now(), Duration::from_millis(50));
         let mut reporter = Reporter::new(Options { steps: 1, ..Options::default() }).unwrap();
-        let validate = || {
+        let work = || {
             std::thread::sleep(pause);
             Ok(2.0)
         };
-        reporter.validate(validate).unwrap();
+        reporter.validate(work).unwrap();
+        reporter.aside(work).unwrap();
         reporter.step(&stats(1, 2.0)).unwrap();
         let seconds = reporter.finish().unwrap().seconds;
-        assert!(start.elapsed().as_secs_f64() - seconds >= pause.as_secs_f64());
+        assert!(start.elapsed().as_secs_f64() - seconds >= 2.0 * pause.as_secs_f64());
+    }
+
+    #[test]
+    fn a_validation_that_no_step_follows_is_shown_at_the_end() {
+        let mut reporter = Reporter::new(Options::default()).unwrap();
+        reporter.validate(|| Ok(2.5)).unwrap();
+        assert_eq!(reporter.finish().unwrap().to_string(), "no steps  val_loss 2.5000");
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct Summary {
     pub seconds: f64,
     /// Loss of the first step and of the last; `None` if there was no step.
     pub losses: Option<(f64, f64)>,
+    /// The loss on held-out text that was computed after the last step.
+    pub val_loss: Option<f64>,
     /// Mean over the last half of the steps, which leaves out the warm-up of caches and allocators.
     pub tokens_per_second: f64,
     /// From `tokens_per_second`, in the usual count ([`crate::flops_per_token`]).
@@ -22,12 +24,14 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let validation =
+            self.val_loss.map_or(String::new(), |loss| format!("  val_loss {loss:.4}"));
         let Some((first, last)) = self.losses else {
-            return write!(f, "no steps");
+            return write!(f, "no steps{validation}");
         };
         let plural = if self.steps == 1 { "" } else { "s" };
         write!(f, "{} step{plural} in {:.1} s", self.steps, self.seconds)?;
-        write!(f, "  loss {first:.4} -> {last:.4}")?;
+        write!(f, "  loss {first:.4} -> {last:.4}{validation}")?;
         write!(f, "  {} tokens/s over the last half", thousands(self.tokens_per_second))?;
         if let Some(mfu) = self.mfu {
             write!(f, "  MFU {:.1}%", 100.0 * mfu)?;
@@ -52,6 +56,7 @@ mod tests {
             steps: 100,
             seconds: 23.44,
             losses: Some((5.5432, 2.3456)),
+            val_loss: None,
             tokens_per_second: 12345.0,
             mfu: Some(0.4567),
             mfu_strict: Some(0.4312),

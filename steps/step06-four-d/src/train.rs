@@ -151,10 +151,9 @@ impl<'a> Trainer<'a> {
 /// Trains as `config` says, shows how it goes, and ends with a sample.
 pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     let mut trainer = Trainer::new(config, mesh)?;
-    let (train, save) = (&config.train, &config.run.save);
-    let mut reporter =
-        Reporter::new(report::Options { start: trainer.step, ..config.report(mesh.is_leader()) })?;
-    for step in trainer.step + 1..=train.steps {
+    let (train, save, start) = (&config.train, &config.run.save, trainer.step);
+    let mut reporter = Reporter::new(report::Options { start, ..config.report(mesh.is_leader()) })?;
+    for step in start + 1..=train.steps {
         let is_due = |every: Option<usize>| every.is_some_and(|n| step % n == 0);
         let stats = trainer.step()?;
         if is_due(train.eval_every) {
@@ -165,8 +164,11 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
             && is_due(config.run.save_every)
             && step < train.steps
         {
-            trainer.save(dir)?;
+            reporter.aside(|| trainer.save(dir))?;
         }
+    }
+    if start == train.steps && train.eval_every.is_some() {
+        reporter.validate(|| trainer.evaluate())?; // a model that is used, and not trained on
     }
     if let Some(dir) = save {
         trainer.save(dir)?; // where no step was left too: another layout may have been resumed

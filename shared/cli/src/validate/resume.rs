@@ -21,7 +21,7 @@ fn resume(config: &Config, path: &Path) -> Result<usize> {
     if let Some((field, theirs, ours)) = difference(saved.model(), &config.model)? {
         bail!("{shown} is of a model with {field} {theirs}, but this one has {ours}");
     }
-    let Progress { step, global_batch, seq_len, shuffle, samples } = *saved.progress();
+    let Progress { step, global_batch, seq_len, shuffle, samples, data } = *saved.progress();
     let here = config.progress(step);
     let same = |field: &str, theirs: usize, ours: usize| {
         ensure!(
@@ -41,6 +41,7 @@ fn resume(config: &Config, path: &Path) -> Result<usize> {
         samples == ours,
         "{shown} was made with data of {samples} samples, but these have {ours}: they are others"
     );
+    ensure!(data == here.data, "{shown} was made with other data: these differ from them");
     // As many are no mistake: a finished model may still be sampled and exported.
     let steps = config.train.steps;
     ensure!(step <= steps, "steps is {steps}, but {shown} has made {step} already");

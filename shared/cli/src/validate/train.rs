@@ -8,7 +8,6 @@ pub(super) fn check(config: &Config) -> Result<()> {
     let (micro, global) = (train.micro_batch, train.global_batch);
     let counts = [
         ("seq-len", data.seq_len),
-        ("steps", train.steps),
         ("micro-batch", micro),
         ("global-batch", global),
         ("eval-every", train.eval_every.unwrap_or(1)),
@@ -82,6 +81,7 @@ fn optimizer(config: &Config) -> Result<()> {
         ensure!(x >= 0.0, "{name} is {x:?}, but must not be negative");
     }
     ensure!(min_lr <= lr, "min-lr is {min_lr:?}, but must not exceed lr {lr:?}");
-    ensure!(warmup <= steps, "warmup is {warmup}, but must not exceed steps {steps}");
+    // Without steps a model is only used.
+    ensure!(warmup <= steps || steps == 0, "warmup is {warmup}, but must not exceed steps {steps}");
     Ok(())
 }
