@@ -64,10 +64,18 @@ macro_rules! training {
 }
 training!(step01, step01::train::Trainer, |_| None);
 training!(step02, step02::train::Trainer<'_>, |_| None);
-training!(step06, step06::train::Trainer<'_>, |p: &step06::layers::Parameter| p.split);
-training!(step05, step05::train::Trainer<'_>, |p: &step05::layers::Parameter| p.split);
-training!(step04, step04::train::Trainer<'_>, |p: &step04::layers::Parameter| p.split);
-training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p.split);
+training!(step06, step06::train::Trainer<'_>, |p: &step06::layers::Parameter| p
+    .split
+    .map(|dim| dim as i64));
+training!(step05, step05::train::Trainer<'_>, |p: &step05::layers::Parameter| p
+    .split
+    .map(|dim| dim as i64));
+training!(step04, step04::train::Trainer<'_>, |p: &step04::layers::Parameter| p
+    .split
+    .map(|dim| dim as i64));
+training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p
+    .split
+    .map(|dim| dim as i64));
 
 impl Record {
     /// Trains `steps` steps and keeps everything.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::path::Path;
 
 /// The fields of a Hugging Face `config.json` that shape the computation.
@@ -37,6 +38,10 @@ pub struct LlamaConfig {
     /// The longest sequence, in tokens.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: i64,
+    /// Hugging Face's `bos_token_id`, `eos_token_id` and `pad_token_id`, where the model came with them: they
+    /// shape no computation, and are there for an export to take along.
+    #[serde(skip)]
+    pub token_ids: Map<String, Value>,
 }
 
 /// Llama 3.1's frequency scaling of the rotary embedding.
@@ -103,6 +108,12 @@ impl LlamaConfig {
             Some(rope) => (rope.rope_theta.or(hf.rope_theta), Some(rope)),
             None => (hf.rope_theta, hf.rope_scaling),
         };
+        let token_ids = [
+            ("bos_token_id", hf.bos_token_id),
+            ("eos_token_id", hf.eos_token_id), // one, or a list
+            ("pad_token_id", hf.pad_token_id),
+        ];
+        let token_ids = token_ids.into_iter().map(|(name, id)| (name.to_owned(), id));
         Ok(Self {
             vocab_size: hf.vocab_size,
             hidden_size: hf.hidden_size,
@@ -116,6 +127,7 @@ impl LlamaConfig {
             rope_scaling: rope.map(HfRope::scaling).transpose()?.flatten(),
             tie_word_embeddings: hf.tie_word_embeddings,
             max_position_embeddings: hf.max_position_embeddings,
+            token_ids: token_ids.filter(|(_, id)| !id.is_null()).collect(),
         })
     }
 }
@@ -147,6 +159,12 @@ struct HfConfig {
     attention_bias: bool,
     #[serde(default)]
     mlp_bias: bool,
+    #[serde(default)]
+    bos_token_id: Value,
+    #[serde(default)]
+    eos_token_id: Value,
+    #[serde(default)]
+    pad_token_id: Value,
 }
 
 fn llama() -> String {

@@ -34,6 +34,7 @@ impl LlamaConfig {
         });
         if let (Value::Object(config), Value::Object(more)) = (&mut config, more) {
             config.extend(more);
+            config.extend(self.token_ids.clone());
             if let Some(Value::Object(rope)) = config.get_mut("rope_scaling") {
                 rope.insert("rope_type".into(), "llama3".into());
             }
@@ -85,6 +86,28 @@ pub fn finish_weights(dir: &Path, entries: &[(String, String, u64)]) -> Result<(
         let map: BTreeMap<_, _> = entries.iter().map(|(tensor, file, _)| (tensor, file)).collect();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
         write(&dir.join(INDEX), &serde_json::to_vec_pretty(&index)?)?;
+    }
+    Ok(())
+}
+
+/// What may lie beside a model's weights and is no concern of training.
+const BESIDE: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+];
+
+/// Puts beside an export in `dir` what makes text of its tokens: the files that lie beside the `model` which
+/// it was trained from, and `tokenizer` as `tokenizer.json`, where there are such.
+pub fn copy_tokenizer(dir: &Path, model: Option<&Path>, tokenizer: Option<&Path>) -> Result<()> {
+    let beside = |model: &Path| BESIDE.map(|name| (model.join(name), name));
+    let found = model.map(beside).into_iter().flatten().filter(|(path, _)| path.is_file());
+    let given = tokenizer.map(|path| (path.to_owned(), BESIDE[0]));
+    for (path, name) in found.chain(given) {
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        write(&dir.join(name), &bytes)?;
     }
     Ok(())
 }

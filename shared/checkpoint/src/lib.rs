@@ -8,7 +8,7 @@ mod seeded;
 mod shapes;
 
 pub use config::{LlamaConfig, RopeScaling};
-pub use export::{finish_weights, write_weights};
+pub use export::{copy_tokenizer, finish_weights, write_weights};
 
 use anyhow::{Context, Result};
 use safetensors_dir::SafetensorsDir;

@@ -5,7 +5,8 @@ use tch::{Device, Kind, Tensor};
 
 fn config() -> LlamaConfig {
     let config = r#"{"model_type": "llama", "vocab_size": 40, "hidden_size": 24, "intermediate_size": 32,
-        "num_hidden_layers": 8, "num_attention_heads": 4}"#;
+        "num_hidden_layers": 8, "num_attention_heads": 4, "bos_token_id": 1, "eos_token_id": [2, 3],
+        "pad_token_id": null}"#;
     LlamaConfig::from_hf_json(config).unwrap()
 }
 
@@ -29,7 +30,30 @@ fn a_written_config_reads_as_it_was() {
         let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
         let expected = format!(r#""torch_dtype": "{dtype}""#);
         assert!(text.contains(&expected), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let ids = ["bos_token_id", "eos_token_id"].map(|name| json[name].to_string());
+        assert_eq!(ids, ["1", "[2,3]"]);
+        assert!(json.get("pad_token_id").is_none(), "{text}");
     }
+}
+
+#[test]
+fn the_tokenizer_goes_along() {
+    let [model, export] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let write = |name: &str| std::fs::write(model.path().join(name), name).unwrap();
+    ["tokenizer.json", "generation_config.json", "notes.txt", "own.json"]
+        .iter()
+        .for_each(|name| write(name));
+    let copy = |tokenizer| {
+        checkpoint::copy_tokenizer(export.path(), Some(model.path()), tokenizer).unwrap();
+        let names = ["tokenizer.json", "generation_config.json", "notes.txt"];
+        names.map(|name| std::fs::read_to_string(export.path().join(name)).ok())
+    };
+    let beside = ["tokenizer.json", "generation_config.json"].map(|text| Some(text.to_owned()));
+    assert_eq!(copy(None), [beside[0].clone(), beside[1].clone(), None]);
+    let own = Some("own.json".to_owned());
+    assert_eq!(copy(Some(&model.path().join("own.json"))), [own, beside[1].clone(), None]);
+    checkpoint::copy_tokenizer(export.path(), None, None).unwrap();
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Config {
         let LlamaConfig {
             vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads,
             num_key_value_heads: _, head_dim: _, rms_norm_eps, rope_theta, rope_scaling,
-            tie_word_embeddings, max_position_embeddings,
+            tie_word_embeddings, max_position_embeddings, token_ids: _,
         } = model;
         let samples = [dataset, eval_dataset].map(|set| set.as_ref().map(|set| set.samples()));
         vec![

@@ -12,7 +12,7 @@ pub struct Parameter {
     pub name: String,
     pub tensor: Tensor,
     /// The dimension along which tensor-parallel ranks share it; `None`: each holds all of it.
-    pub split: Option<i64>,
+    pub split: Option<usize>,
 }
 
 /// Fetches weights by name and remembers what it gave out.
@@ -30,15 +30,15 @@ impl Loader<'_> {
     }
 
     /// This rank's shard along dimension `dim` of a tensor whose whole shape is `shape`.
-    pub fn split(&mut self, name: &str, shape: &[i64], dim: i64) -> Result<Tensor> {
+    pub fn split(&mut self, name: &str, shape: &[i64], dim: usize) -> Result<Tensor> {
         self.get(name, shape, Some(dim))
     }
 
-    fn get(&mut self, name: &str, shape: &[i64], split: Option<i64>) -> Result<Tensor> {
+    fn get(&mut self, name: &str, shape: &[i64], split: Option<usize>) -> Result<Tensor> {
         let (rank, ranks) = (self.tp.group.rank(), self.tp.group.size());
         let tensor = match split {
             None => self.weights.get(name, shape)?,
-            Some(dim) => self.weights.shard(name, shape, dim as usize, rank, ranks)?,
+            Some(dim) => self.weights.shard(name, shape, dim, rank, ranks)?,
         };
         let name = name.to_owned();
         self.parameters.push(Parameter { name, tensor: tensor.shallow_clone(), split });

@@ -81,7 +81,9 @@ pub fn learning_rate(train: &TrainConfig, step: usize) -> f64 {
     if step < train.warmup {
         return train.lr * (step + 1) as f64 / train.warmup as f64;
     }
+    if step >= train.steps {
+        return train.min_lr;
+    }
     let progress = (step - train.warmup) as f64 / (train.steps - train.warmup) as f64;
-    let progress = progress.min(1.0); // behind the last step, and where there is only a warm-up
     train.min_lr + (train.lr - train.min_lr) * 0.5 * (1.0 + (PI * progress).cos())
 }

@@ -138,35 +138,38 @@ impl ContextParallel {
         lse: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
         let (rank, ranks) = (self.group.rank(), self.group.size());
-        let grad_q = q.zeros_like().to_kind(lse.kind());
-        let mut grad_home = kv.zeros_like().to_kind(lse.kind());
-        let (mut kv, mut kv_grad_in_transit) = (kv.shallow_clone(), None);
-        for hop in 0..ranks {
+        let zeros = |of: &Tensor| of.zeros_like().to_kind(lse.kind());
+        let (grad_q, mut grad_home) = (zeros(q), zeros(kv));
+        // Adds what this rank's queries and the block of the rank `hop` places before it give each other.
+        let add = |hop: usize, kv: &Tensor, grad_kv: &Tensor| {
             let from = (rank + ranks - hop) % ranks;
-            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
-            let grad_kv = if hop == 0 { grad_home.shallow_clone() } else { grad_home.zeros_like() };
-            if let Some(tile) = tile(self.layout, rank, from, q.size()[2]) {
-                let [grad, q, out, lse] =
-                    [grad, q, out, lse].map(|t| positions_of(t, &tile.queries));
-                let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
-                // With `out` and `lse` of all blocks together, not of this one.
-                let [gq, gk, gv] =
-                    attention_block_backward(&grad, &q, &k, &v, &out, &lse, tile.causal);
-                let _ = positions_of(&grad_q, &tile.queries).g_add_(&gq);
-                let _ = positions_of(&grad_kv.get(0), &tile.keys).g_add_(&gk);
-                let _ = positions_of(&grad_kv.get(1), &tile.keys).g_add_(&gv);
+            let Some(tile) = tile(self.layout, rank, from, q.size()[2]) else { return };
+            let [grad, q, out, lse] = [grad, q, out, lse].map(|t| positions_of(t, &tile.queries));
+            let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
+            // With `out` and `lse` of all blocks together, not of this one.
+            let [gq, gk, gv] = attention_block_backward(&grad, &q, &k, &v, &out, &lse, tile.causal);
+            let _ = positions_of(&grad_q, &tile.queries).g_add_(&gq);
+            let _ = positions_of(&grad_kv.get(0), &tile.keys).g_add_(&gk);
+            let _ = positions_of(&grad_kv.get(1), &tile.keys).g_add_(&gv);
+        };
+
+        // This rank's own block, while it sets out around the ring; then those that come by.
+        let (mut hop, mut next) = (0, Some(self.pass_on(kv)));
+        add(hop, kv, &grad_home);
+        let mut follower: Option<Passing> = None;
+        while let Some(block) = next {
+            let kv = block.wait()?;
+            hop += 1;
+            next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
+            let mut grad_kv = zeros(&kv);
+            add(hop, &kv, &grad_kv);
+            if let Some(follower) = follower {
+                grad_kv += follower.wait()?; // from the ranks that had this block before
             }
-            // What arrives now is the gradient of the block in hand: the rank before us had that block
-            // one hop ago.
-            if hop > 0 {
-                let arrived = kv_grad_in_transit.take().map(Passing::wait).transpose()?;
-                let sum = arrived.map_or(grad_kv.shallow_clone(), |arrived| arrived + &grad_kv);
-                kv_grad_in_transit = Some(self.pass_on(&sum)); // after the last hop: home
-            }
-            kv = next.map_or(Ok(kv), Passing::wait)?;
+            follower = Some(self.pass_on(&grad_kv)); // after the last hop: home
         }
-        if let Some(passing) = kv_grad_in_transit {
-            grad_home += passing.wait()?;
+        if let Some(follower) = follower {
+            grad_home += follower.wait()?;
         }
         Ok((grad_q.to_kind(q.kind()), grad_home.to_kind(q.kind())))
     }

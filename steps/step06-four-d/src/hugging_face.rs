@@ -1,15 +1,15 @@
 //! The trained model as Hugging Face would write it.
 
 use anyhow::{Context, Result};
-use checkpoint::{finish_weights, shard_range, write_weights};
+use checkpoint::{copy_tokenizer, finish_weights, shard_range, write_weights};
 use cli::Config;
 use comm::Mesh;
 use std::path::Path;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::layers::Parameter;
 
-/// Writes `config.json` and the weights to `dir`, a file for each pipeline stage. A collective: the
+/// Writes `config.json`, the tokenizer and the weights to `dir`, a file for each stage. A collective: the
 /// tp ranks of a stage send their shards to the first, which puts them together and writes.
 pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh) -> Result<()> {
     if mesh.is_leader() {
@@ -21,7 +21,10 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
         let mut tensors = vec![];
         // The first stage writes tied embeddings.
         for parameter in parameters.iter().filter(|p| !p.tied || mesh.coords.pp == 0) {
-            tensors.extend(whole(parameter, mesh)?.map(|tensor| (parameter.name.clone(), tensor)));
+            if let Some(tensor) = whole(parameter, mesh)? {
+                // Side by side, whole tensors might not fit on a GPU that holds a shard of each.
+                tensors.push((parameter.name.clone(), tensor.to_device(Device::Cpu)));
+            }
         }
         if mesh.coords.tp == 0 {
             let written = write_weights(dir, mesh.coords.pp, mesh.layout.pp, &tensors)?;
@@ -34,6 +37,7 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
         let entries: Vec<Vec<_>> =
             written.map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?;
         finish_weights(dir, &entries.concat())?;
+        copy_tokenizer(dir, config.hf_model.as_deref(), config.data.tokenizer.as_deref())?;
         config.model.write_hf(dir, config.weights_kind())?;
     }
     Ok(mesh.patient.barrier()?)
@@ -50,11 +54,11 @@ fn whole(parameter: &Parameter, mesh: &Mesh) -> Result<Option<Tensor>> {
     let mut shards = vec![mine];
     for rank in 1..tp.size() {
         let mut shape = parameter.shape.clone();
-        let range = shard_range(shape[dim as usize], rank, tp.size());
-        shape[dim as usize] = range.end - range.start;
+        let range = shard_range(shape[dim], rank, tp.size());
+        shape[dim] = range.end - range.start;
         let shard = shards[0].new_empty(shape, (shards[0].kind(), shards[0].device()));
         tp.recv(&shard, rank)?;
         shards.push(shard);
     }
-    Ok(Some(Tensor::cat(&shards, dim)))
+    Ok(Some(Tensor::cat(&shards, dim as i64)))
 }

@@ -89,7 +89,7 @@ fn kept(parameter: &Parameter, [exp_avg, exp_avg_sq]: [Tensor; 2]) -> [(Held, Te
     let held = |suffix: &str| Held {
         name: format!("{name}{suffix}"),
         shape: shape.clone(),
-        split: split.map(|dim| (dim as usize, range.clone())),
+        split: split.map(|dim| (dim, range.clone())),
     };
     [
         (held(""), parameter.tensor.detach()),
