@@ -98,6 +98,9 @@ fn an_impossible_layout() {
 
 #[test]
 fn an_impossible_architecture() {
+    let wide = "[model]\nhidden_size = 2\nnum_attention_heads = 1048576\nhead_dim = 1048576\n\
+                num_key_value_heads = 1\nmax_position_embeddings = 1048576\n[data]\nseq-len = 1048576";
+    assert_snapshot!(file_refused(wide), @"seq-len is 1048576, but must be at most 1024 with 1048576 heads of head_dim 1048576");
     assert_snapshot!(file_refused("[model]\nhidden_size = 0"), @"hidden_size is 0, but must be at least 1");
     assert_snapshot!(file_refused("[model]\nnum_hidden_layers = -1"), @"config DIR/run.toml: [model] num_hidden_layers is -1, but must not be negative");
     assert_snapshot!(file_refused("[model]\nhidden_size = 100"), @"num_attention_heads is 8, but must divide hidden_size 100 unless head_dim is given");

@@ -19,14 +19,16 @@ impl Display {
         if !leader {
             return Ok(Self::Nothing);
         }
+        if start > 0 {
+            print_line(&format!("goes on after step {start} of {steps}"))?;
+        }
         let target = ProgressDrawTarget::stdout();
         if target.is_hidden() {
             return Ok(Self::Lines);
         }
         let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-        bar.set_style(ProgressStyle::with_template(
-            "{bar:24.cyan/blue} step {pos}/{len}  {msg}  {eta} left",
-        )?);
+        // How long it takes is known when a step is done.
+        bar.set_style(ProgressStyle::with_template("{bar:24.cyan/blue} step {pos}/{len}")?);
         // A resumed run has not done its first steps at an infinite speed.
         bar.set_position(start as u64);
         bar.reset_eta();
@@ -44,6 +46,9 @@ impl Display {
         match self {
             Self::Bar(bar) => {
                 let speed = thousands(tokens_per_second);
+                bar.set_style(ProgressStyle::with_template(
+                    "{bar:24.cyan/blue} step {pos}/{len}  {msg}  {eta} left",
+                )?);
                 bar.set_message(format!("loss {:.4}{validation}  {speed} tokens/s", stats.loss));
                 bar.set_position(stats.step as u64);
             }

@@ -22,6 +22,16 @@ pub(super) fn check(config: &Config) -> Result<()> {
         i64::try_from(seq).is_ok_and(|seq| seq <= most),
         "seq-len is {seq}, but must not exceed max_position_embeddings {most}"
     );
+    // Nobody attends to as much: layers are dealt out by what their attention costs.
+    let model = &config.model;
+    let width = model.num_attention_heads * model.head_dim();
+    let most = (1 << 50) / width;
+    ensure!(
+        seq as i64 <= most,
+        "seq-len is {seq}, but must be at most {most} with {} heads of head_dim {}",
+        model.num_attention_heads,
+        model.head_dim()
+    );
     let unit = micro.checked_mul(dp);
     let unit = unit.with_context(|| {
         format!("micro-batch {micro} × dp {dp} is out of all proportion: global-batch is a multiple of it")
