@@ -4,7 +4,8 @@
 //! buffer of S bytes is cut into n chunks. In a reduce-scatter every chunk goes round the circle
 //! once and collects each rank's share on the way; it ends, complete, on the rank of its own
 //! number. In an all-gather the complete chunks go round once more, and everybody keeps a copy.
-//! The two together are an all-reduce: 2(n-1)/n·S bytes from each rank, which is the least there is.
+//! The two together are an all-reduce: 2(n-1)/n·S bytes from each rank, the least there is where only
+//! ranks add.
 //!
 //! Long buffers go round in pieces that fit the cache, so that what has just been received is sent
 //! on before it is forgotten.
