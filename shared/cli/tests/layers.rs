@@ -106,6 +106,8 @@ fn a_default_follows_the_setting_that_it_goes_with() {
     assert_eq!((train.min_lr, train.warmup), (1e-4 / 10.0, 5));
     let train = parse(1, &["--lr", "1e-2", "--min-lr", "1e-5", "--steps", "999"]).train;
     assert_eq!((train.min_lr, train.warmup), (1e-5, 10));
+    let only_used = parse(1, &["--steps", "0"]).train;
+    assert_eq!((only_used.steps, only_used.warmup), (0, 0));
 }
 
 #[test]
