@@ -94,10 +94,19 @@ fn rank_thread<T>(
 ) {
     let outcome = attempt(name, &wiring.abort, || {
         launch.set_intra_op_threads();
-        let value = rank_main(&Mesh::new(launch.layout, rank, wiring)?)?;
-        launch.drain()?;
-        Ok(value)
+        let mesh = Mesh::new(launch.layout, rank, wiring)?;
+        let outcome = attempt(name, &wiring.abort, || {
+            let value = rank_main(&mesh)?;
+            launch.drain()?;
+            Ok(value)
+        });
+        if let Err(failure) = &outcome {
+            // While there is a mesh: it ends only after what is in its lanes, and that waits for peers.
+            wiring.abort.raise(&failure.sentence);
+        }
+        Ok(outcome)
     });
+    let outcome = outcome.and_then(|outcome| outcome);
     if let Err(failure) = &outcome {
         wiring.abort.raise(&failure.sentence);
     }
