@@ -60,7 +60,7 @@ impl World {
         (0..self.ranks).map(|rank| self.start(rank)).collect()
     }
 
-    fn pids(&self) -> Vec<u32> {
+    pub fn pids(&self) -> Vec<u32> {
         (0..self.ranks).map(|rank| self.notes.pid(rank)).collect()
     }
 }
