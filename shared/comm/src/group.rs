@@ -20,7 +20,7 @@ use tch::Tensor;
 /// Every member makes the same collective calls in the same order. Reductions have a fixed order:
 /// the results are the same bits on every rank, run after run. Nothing here records autograd
 /// history; operations that write into a tensor write into its storage, and autograd does not see
-/// it. A tensor in flight must be neither written nor (if it is received into) read.
+/// it.
 ///
 /// Each operation has a blocking form and a non-blocking one that returns [`Work`]. Non-blocking
 /// operations of one kind run in the order in which they were started: collectives in one queue,
@@ -30,6 +30,11 @@ use tch::Tensor;
 /// Tensors on a GPU take another way than tensors on the CPU, where the ranks have GPUs: they are
 /// handed to NCCL, and *blocking* then means that what is computed next waits, and not the thread.
 ///
+/// # In flight
+/// Until its operation is done, a tensor must not be written, nor read if the operation writes into it.
+/// As with tch's own tensors, which may share memory, nothing checks this: who breaks it races.
+///
+/// # Errors
 /// An operation that fails also raises the run's [`Abort`], so that no other rank waits in vain.
 #[derive(Clone)]
 pub struct Group {
