@@ -231,6 +231,6 @@ impl Group {
         let (last, rank) = (self.size() - 1, self.rank());
         let hint =
             format!("ranks are 0 to {last}, and a rank does not send to itself (it is {rank})");
-        Err(CommError::Peer { op, group, peer, hint })
+        Err(self.refuse(CommError::Peer { op, group, peer, hint }))
     }
 }

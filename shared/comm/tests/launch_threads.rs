@@ -176,6 +176,17 @@ fn an_error_ends_all_ranks_while_a_message_is_in_flight() {
 }
 
 #[test]
+fn what_a_group_refuses_ends_the_run_though_nobody_waits_for_it() {
+    let error = failure(Layout { dp: 2, ..Layout::default() }, |mesh| {
+        if mesh.rank == 1 {
+            drop(mesh.dp.isend(&Tensor::from(1.0), 1)); // to itself
+        }
+        keep_talking(mesh)
+    });
+    assert!(error.contains("send on group dp names rank 1"), "{error}");
+}
+
+#[test]
 fn intra_op_threads_are_set_for_each_rank() {
     let threads = |layout, threads_per_rank| {
         let settings = Launch { layout, threads_per_rank, ..Launch::default() };
