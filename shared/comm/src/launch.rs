@@ -45,6 +45,7 @@ pub struct Launch {
     /// other work for a time slice each.
     pub threads_per_rank: usize,
     /// Longest wait for another rank: to come at all, within an operation, and to finish.
+    /// `Duration::MAX` is no limit.
     pub timeout: Duration,
     /// A process that has not been heard of for so long counts as lost (its heart beats once a
     /// second). Ten seconds are ten beats: enough for a machine that swaps or starts many ranks

@@ -95,7 +95,7 @@ impl Control {
         if shared.rank != 0 {
             self.broadcast(&Frame::Bye);
         }
-        let end = Instant::now() + limit;
+        let since = Instant::now();
         let mut state = shared.lock();
         loop {
             if let Some(cause) = shared.told.cause() {
@@ -105,7 +105,7 @@ impl Control {
             if state.lines.iter().all(done) {
                 break;
             }
-            let left = end.saturating_duration_since(Instant::now());
+            let left = limit.saturating_sub(since.elapsed());
             if shared.rank == 0 && left.is_zero() {
                 let names = shared.names.iter().zip(&state.lines);
                 let late: Vec<_> =
