@@ -89,7 +89,7 @@ impl Control {
     /// end for a death.
     ///
     /// # Errors
-    /// Another rank's failure, or those who were not done within `limit` (which rank 0 watches).
+    /// Another rank's failure, or those who were not done within `limit`, which rank 0 alone watches.
     pub fn goodbye(&self, limit: Duration) -> anyhow::Result<()> {
         let shared = &*self.0;
         if shared.rank != 0 {
@@ -117,7 +117,8 @@ impl Control {
                 self.fail(&cause);
                 return Err(anyhow!(cause));
             }
-            let nap = left.clamp(Duration::from_millis(1), BEAT);
+            // The others are woken by what they hear; for rank 0 time passes too.
+            let nap = if shared.rank == 0 { left.min(BEAT) } else { BEAT };
             state =
                 shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
         }
