@@ -61,8 +61,10 @@ pub struct Hook {
 }
 
 /// Calls `hook` whenever a backward pass has finished adding to `param.grad()`: once a pass,
-/// however often the parameter is used. One hook a parameter; `param` must be a leaf that
-/// requires a gradient.
+/// however often the parameter is used.
+///
+/// # Errors
+/// Where `param` is no leaf that requires a gradient, or has a hook already: a parameter has one.
 ///
 /// An error or a panic inside the hook ends the backward pass with its message.
 pub fn on_grad_ready(
@@ -74,8 +76,8 @@ pub fn on_grad_ready(
         "a gradient hook needs a leaf tensor that requires a gradient"
     );
     let closure: GradHook = Box::new(hook);
-    // SAFETY: the tensor is alive; the shim owns the closure until the hook is replaced or the
-    // tensor dies.
+    // SAFETY: the tensor is alive; the shim owns the closure until the hook is removed or the
+    // tensor dies, or drops it at once where it fails.
     check(unsafe {
         ffi::ferrotron_set_hook(param.as_ptr(), Box::into_raw(Box::new(closure)).cast())
     })?;

@@ -111,11 +111,16 @@ char* ferrotron_custom(Tensor* const* inputs, size_t n, const Tensor* output, vo
   return error;
 }
 
-// `closure` runs each time that a backward pass has added to `param.grad`; nullptr removes it.
+// `closure` runs each time that a backward pass has added to `param.grad`; nullptr removes it. Takes the
+// closure in any case.
 char* ferrotron_set_hook(Tensor* param, void* closure) {
   return guarded([&] {
     std::unique_ptr<torch::autograd::PostAccumulateGradHook> hook;
-    if (closure != nullptr) hook = std::make_unique<RustHook>(closure);
+    if (closure != nullptr) {
+      hook = std::make_unique<RustHook>(closure);
+      TORCH_CHECK(torch::autograd::impl::post_acc_grad_hooks(*param) == nullptr,
+                  "the parameter has a gradient hook already");
+    }
     torch::autograd::impl::set_post_acc_grad_hooks(*param, std::move(hook));
   });
 }

@@ -144,40 +144,6 @@ fn many_threads_run_backward_passes_side_by_side() {
 }
 
 #[test]
-fn a_hook_fires_once_a_pass_with_the_gradient_complete_and_not_after_it_is_dropped() {
-    let w = leaf(&[3]);
-    let (fired, alive) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let hook = {
-        let (fired, token, w) = (fired.clone(), Alive::new(&alive), w.shallow_clone());
-        autograd::on_grad_ready(&w.shallow_clone(), move || {
-            let _ = &token;
-            let pass = fired.fetch_add(1, SeqCst) + 1;
-            // Both uses of w have been added: 2 + 3, times the passes so far.
-            assert_eq!(w.grad().double_value(&[0]), 5.0 * pass as f64);
-            Ok(())
-        })
-        .unwrap()
-    };
-    for pass in 1..=3 {
-        (&w * 2.0 + &w * 3.0).sum(Kind::Double).backward();
-        assert_eq!(fired.load(SeqCst), pass);
-    }
-    drop(hook);
-    assert_eq!(alive.load(SeqCst), 0, "the hook's closure outlived its handle");
-    (&w * 2.0).sum(Kind::Double).backward();
-    assert_eq!(fired.load(SeqCst), 3);
-}
-
-#[test]
-fn a_failing_hook_ends_the_pass_and_a_hook_needs_a_leaf() {
-    let w = leaf(&[3]);
-    let _hook = autograd::on_grad_ready(&w, || bail!("the bucket is closed")).unwrap();
-    let error = autograd::backward(&(&w * 2.0).sum(Kind::Double)).unwrap_err();
-    assert_eq!(error.to_string(), "the bucket is closed");
-    assert!(autograd::on_grad_ready(&(&w * 2.0), || Ok(())).is_err());
-}
-
-#[test]
 fn gradients_accumulate_in_the_tensor_they_are_given() {
     let w = leaf(&[2, 3]);
     let bucket = Tensor::zeros([10], F64);
