@@ -92,7 +92,8 @@ extern "C" fn ferrotron_backward(
     error: *mut c_void,
 ) -> bool {
     report(error, || {
-        // SAFETY: `closure` is the box that `custom` made; the node that owns it is running.
+        // SAFETY: `closure` is the box that `custom` made. The node that owns it holds its lock while
+        // it calls: it neither frees the box nor calls from two threads at once.
         let backward = unsafe { &*closure.cast::<Backward>() };
         // SAFETY: `grad` lives until we return; the clone holds its own reference.
         let grad = unsafe { Tensor::clone_from_ptr(grad.cast_mut()) };

@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -43,9 +44,14 @@ struct RustNode : Node {
     closure = nullptr;
   }
   // Called by the engine after `apply`, unless the graph is kept: what the closure saved is freed.
-  void release_variables() override { drop(); }
+  // (The lock is the node's own: passes of several threads may meet in it.)
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    drop();
+  }
 
   variable_list apply(variable_list&& gradients) override {
+    std::lock_guard<std::mutex> lock(mutex_);
     TORCH_CHECK(closure != nullptr, "backward ran a second time through a graph that was not kept");
     // The output took no part in the loss: its gradient is zero.
     Tensor grad = gradients[0].defined() ? gradients[0] : at::zeros(shape, options);

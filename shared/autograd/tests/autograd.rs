@@ -134,6 +134,35 @@ fn errors_panics_and_wrong_shapes_become_errors_of_the_backward_pass() {
     product(&x, &x).sum(Kind::Double).backward();
 }
 
+/// A closure need not be `Sync`, and what it saved is freed after a pass.
+#[test]
+fn passes_of_two_threads_take_turns_in_a_node_that_they_share() {
+    let x = leaf(&[3]);
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let trunk = {
+        let (inside, most) = (inside.clone(), most.clone());
+        autograd::custom([&x], &no_grad(|| &x * 2.0), move |grad| {
+            most.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            inside.fetch_sub(1, SeqCst);
+            Ok([grad * 2.0])
+        })
+        .unwrap()
+    };
+    let start = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        for head in [&trunk * 3.0, &trunk * 5.0] {
+            let (x, start) = (x.shallow_clone(), &start);
+            scope.spawn(move || {
+                start.wait();
+                let loss = head.sum(Kind::Double);
+                Tensor::run_backward(&[&loss], &[&x], true, false)
+            });
+        }
+    });
+    assert_eq!(most.load(SeqCst), 1);
+}
+
 #[test]
 fn many_threads_run_backward_passes_side_by_side() {
     std::thread::scope(|scope| {
