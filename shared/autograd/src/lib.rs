@@ -15,6 +15,7 @@ pub use stacked::Stacked;
 use anyhow::{Result, anyhow, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};
 use std::ptr::null_mut;
+use std::sync::{Arc, Mutex};
 use tch::{TchError, Tensor};
 
 /// Puts a backward function of your own behind `output`.
@@ -53,8 +54,7 @@ pub fn custom<const N: usize>(
     Ok(unsafe { Tensor::from_ptr(result) })
 }
 
-/// A hook on a parameter's gradient; dropping it removes the hook (not to be done from inside the
-/// hook).
+/// A hook on a parameter's gradient; dropping it removes the hook.
 #[must_use = "dropping the handle removes the hook"]
 pub struct Hook {
     param: Tensor,
@@ -75,7 +75,7 @@ pub fn on_grad_ready(
         param.requires_grad() && param.is_leaf(),
         "a gradient hook needs a leaf tensor that requires a gradient"
     );
-    let closure: GradHook = Box::new(hook);
+    let closure: GradHook = Arc::new(Mutex::new(hook));
     // SAFETY: the tensor is alive; the shim owns the closure until the hook is removed or the
     // tensor dies, or drops it at once where it fails.
     check(unsafe {

@@ -68,6 +68,7 @@ struct RustHook : torch::autograd::PostAccumulateGradHook {
   ~RustHook() override { ferrotron_drop_hook(closure); }
   void operator()(const Tensor&) override {
     std::string error;
+    // It may remove this very hook: from here on nothing of `this` is touched.
     if (!ferrotron_hook(closure, &error)) throw std::runtime_error(error);
   }
 };

@@ -1,8 +1,8 @@
 //! Hooks on gradients: when they fire, and who owns them.
 
 use anyhow::bail;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -71,4 +71,33 @@ fn a_second_hook_on_a_parameter_is_refused_and_the_first_stays() {
     assert_eq!(fired.load(SeqCst), 1);
     drop(first);
     assert!(autograd::on_grad_ready(&w, || Ok(())).is_ok(), "its place is free again");
+}
+
+/// What a hook captures, and tells when it is freed.
+struct Freed(Arc<AtomicUsize>);
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn a_hook_may_drop_its_own_handle() {
+    let w = leaf(&[3]);
+    let handle = Arc::new(Mutex::new(None));
+    let freed = Arc::new(AtomicUsize::new(0));
+    let hook = {
+        let (handle, freed) = (handle.clone(), Freed(freed.clone()));
+        autograd::on_grad_ready(&w, move || {
+            let before = freed.0.clone();
+            drop(handle.lock().unwrap().take());
+            assert_eq!(before.load(SeqCst), 0, "freed while it runs");
+            Ok(())
+        })
+    };
+    *handle.lock().unwrap() = Some(hook.unwrap());
+    autograd::backward(&(&w * 2.0).sum(Kind::Double)).unwrap();
+    assert_eq!(freed.load(SeqCst), 1, "and not afterwards");
+    autograd::backward(&(&w * 2.0).sum(Kind::Double)).unwrap();
 }
