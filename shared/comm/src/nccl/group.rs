@@ -27,8 +27,11 @@ pub(crate) enum Ring {
 type Pairs<D> = BTreeMap<(usize, usize), Arc<Channel<D>>>;
 
 pub(crate) struct Nccl<D: Driver> {
-    /// The same group on CPU tensors, over which communicators are agreed on.
+    /// The same group on CPU tensors.
     pub(super) cpu: Arc<Cpu>,
+    /// And once more, to agree on communicators: any thread may be the first to need one, whatever the
+    /// group moves on CPUs at that time.
+    agree: Cpu,
     watch: Arc<Watch<D>>,
     trace: Trace,
     /// For collectives.
@@ -42,7 +45,7 @@ pub(crate) struct Nccl<D: Driver> {
 impl<D: Driver> Nccl<D> {
     pub fn new(cpu: Arc<Cpu>, watch: Arc<Watch<D>>, trace: Trace) -> Self {
         let (all, pairs, sent) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
-        Self { cpu, watch, trace, all, pairs, sent }
+        Self { agree: cpu.beside(), cpu, watch, trace, all, pairs, sent }
     }
 
     /// Makes the communicators that a run needs, in an order that is the same on all ranks. Without it
@@ -92,7 +95,7 @@ impl<D: Driver> Nccl<D> {
         let others = (0..self.size()).filter(|&rank| rank != self.rank());
         let others: Vec<&str> = others.map(|rank| self.cpu.name_of(rank)).collect();
         let label = self.label("connect", others.join(", "));
-        let share = |id: &Tensor| self.cpu.broadcast(id, 0);
+        let share = |id: &Tensor| self.agree.broadcast(id, 0);
         let (rank, size) = (self.rank(), self.size());
         let channel = Arc::new(self.channel(label, rank == 0, share, rank, size)?);
         *all = Some(channel.clone());
@@ -109,8 +112,8 @@ impl<D: Driver> Nccl<D> {
         let peer = if sends { to } else { from };
         let label = self.label("connect", self.cpu.name_of(peer).to_owned());
         let share = |id: &Tensor| match sends {
-            true => self.cpu.send(id, to),
-            false => self.cpu.recv(id, from),
+            true => self.agree.send(id, to),
+            false => self.agree.recv(id, from),
         };
         let channel = self.channel(label, sends, share, usize::from(!sends), 2)?;
         // NCCL connects two ranks at their first message, and both wait there: so it comes here.

@@ -205,6 +205,27 @@ fn what_never_ends_or_fails_is_told_and_given_up() {
     });
 }
 
+/// Both go over the ranks' CPUs, where each would take the other's bytes for its own.
+#[test]
+fn a_pair_connects_beside_a_message_between_cpus() {
+    ranks(4, TIMEOUT, |rank, nccl, _| {
+        let tensor = Tensor::ones([4], (Kind::Float, Device::Cpu));
+        thread::scope(|scope| match rank {
+            0 => {
+                let message = tensor.copy();
+                scope.spawn(move || nccl.cpu.send(&message, 2).unwrap());
+                thread::sleep(Duration::from_millis(100)); // under way before the pair connects
+                nccl.send(&tensor, 2).unwrap(); // no neighbour, so this is the first
+            }
+            2 => {
+                nccl.recv(&tensor, 0).unwrap();
+                nccl.cpu.recv(&tensor, 0).unwrap();
+            }
+            _ => {}
+        });
+    });
+}
+
 /// Connecting is a row of meetings; in any other order than everybody's, ranks wait for ever.
 #[test]
 fn every_layout_connects() {
