@@ -186,6 +186,34 @@ fn what_a_group_refuses_ends_the_run_though_nobody_waits_for_it() {
     assert!(error.contains("send on group dp names rank 1"), "{error}");
 }
 
+/// Takes its time, as what libtorch keeps for a thread might.
+struct Slow(mpsc::Sender<()>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = self.0.send(());
+    }
+}
+
+thread_local! {
+    static SLOW: std::cell::RefCell<Option<Slow>> = const { std::cell::RefCell::new(None) };
+}
+
+#[test]
+fn ranks_that_have_ended_are_gone_when_a_failure_is_told() {
+    let (gone, all_gone) = mpsc::channel();
+    let error = failure(Layout { dp: 2, ..Layout::default() }, move |mesh| {
+        SLOW.set(Some(Slow(gone.clone())));
+        match mesh.rank {
+            0 => bail!("no space left"),
+            _ => keep_talking(mesh),
+        }
+    });
+    assert!(error.ends_with("no space left"), "{error}");
+    assert_eq!(all_gone.try_iter().count(), 2);
+}
+
 #[test]
 fn intra_op_threads_are_set_for_each_rank() {
     let threads = |layout, threads_per_rank| {
