@@ -83,7 +83,9 @@ fn flash_backward(inputs: [&Tensor; 6], causal: bool) -> [Tensor; 3] {
     grads.map(|grad| unsafe { Tensor::from_ptr(grad) })
 }
 
-/// The same by plain matrix products, in any dtype and on any device.
+/// The same by plain matrix products, in any dtype and on any device. Public for the tests, which hold the
+/// kernels against it: on a CPU nothing else comes here.
+#[doc(hidden)]
 pub mod products {
     use tch::{Kind, Tensor};
 

@@ -157,7 +157,8 @@ impl Group {
         self.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
 
-    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter); no step needs it: for readers who build ZeRO.
+    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter): for gradients of which each rank keeps its
+    /// part alone (ZeRO), summed while the backward pass goes on.
     pub fn reduce_scatter_async(&self, tensor: &Tensor) -> Work<Tensor> {
         self.start(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
@@ -179,7 +180,8 @@ impl Group {
         self.run(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
 
-    /// Non-blocking [`broadcast`](Self::broadcast); no step needs it: for readers who build ZeRO.
+    /// Non-blocking [`broadcast`](Self::broadcast): for many tensors, one from each rank perhaps, of which
+    /// the next sets out before the last has come.
     pub fn broadcast_async(&self, tensor: &Tensor, root: usize) -> Work<()> {
         self.start(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
@@ -218,7 +220,8 @@ impl Group {
         self.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
-    /// Non-blocking [`barrier`](Self::barrier); no step needs it: for readers who build ZeRO.
+    /// Non-blocking [`barrier`](Self::barrier): says that this rank has come so far; the [`Work`] is done
+    /// when all have.
     pub fn barrier_async(&self) -> Work<()> {
         self.start_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
