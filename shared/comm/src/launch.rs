@@ -40,9 +40,9 @@ pub struct Launch {
     /// differs, the run ends with a sentence that has both phrases.
     pub agreement: Vec<String>,
     pub launcher: Launcher,
-    /// Threads libtorch may use inside an operation, on each rank. More than one pays on a machine
-    /// that does nothing else: they wait for each other at every operation, actively, and beside
-    /// other work for a time slice each.
+    /// Threads libtorch may use inside an operation, on each rank. More than one pays only on an idle
+    /// machine: the threads spin for each other at every operation, and beside other work each spin
+    /// costs a time slice.
     pub threads_per_rank: usize,
     /// Longest wait for another rank: to come at all, within an operation, and to finish.
     /// `Duration::MAX` is no limit.

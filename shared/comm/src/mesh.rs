@@ -29,8 +29,8 @@ pub struct Mesh {
     pub coords: Coords,
     /// Every rank: for control (losses to show, norms, barriers), not for the bulk.
     pub world: Group,
-    /// Every rank again, and no limit to a wait: for those that wait while others read or write files,
-    /// which takes what it takes. That a rank has failed or died ends these waits too.
+    /// Every rank again, for waits without a limit: some ranks read or write files, which takes as long
+    /// as it takes, while the others wait here. A rank's failure or death still ends the wait.
     pub patient: Group,
     pub dp: Group,
     pub pp: Group,
