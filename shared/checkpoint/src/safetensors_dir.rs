@@ -25,6 +25,7 @@ pub(crate) struct SafetensorsDir {
     index: BTreeMap<String, usize>,
 }
 
+#[derive(Debug)]
 pub(crate) struct Mapped {
     bytes: Mmap,
     /// Where the tensors' bytes begin.
