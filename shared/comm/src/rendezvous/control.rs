@@ -44,6 +44,15 @@ pub(super) struct State {
     pub closed: bool,
 }
 
+impl State {
+    fn say(&self, frame: &Frame) {
+        for line in self.lines.iter().flatten() {
+            // A line that is broken is its reader's business.
+            let _ = wire::write(&line.stream, frame);
+        }
+    }
+}
+
 pub(super) struct Line {
     pub stream: TcpStream,
     /// Where the rank's data lines listen.
@@ -145,18 +154,18 @@ impl Control {
 
     /// Rank 0: settles on a cause and tells everybody. Later causes are consequences.
     pub(super) fn end(&self, cause: &str) {
+        // All in one: this rank's own code may leave as soon as it hears of it, and would close the lines.
+        let state = self.0.lock();
         self.0.told.raise(cause);
-        self.0.abort.raise(cause);
         let first = self.0.told.cause().unwrap_or_default();
-        self.broadcast(&Frame::End { cause: first });
+        state.say(&Frame::End { cause: first });
+        drop(state);
+        self.0.abort.raise(cause);
         self.0.changed.notify_all();
     }
 
     pub(super) fn broadcast(&self, frame: &Frame) {
-        for line in self.0.lock().lines.iter().flatten() {
-            // A line that is broken is its reader's business.
-            let _ = wire::write(&line.stream, frame);
-        }
+        self.0.lock().say(frame);
     }
 
     fn beat(&self) {
