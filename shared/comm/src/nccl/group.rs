@@ -14,13 +14,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-/// Between which neighbours in a group messages travel all the time.
+/// What a group will need, and is connected for before anything is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ring {
-    None,
-    /// From each rank to the next.
-    Forward,
-    Both,
+pub(crate) enum Connect {
+    /// Nothing that is sure: each way when it is first used.
+    WhenUsed,
+    Collectives,
+    /// And messages from each rank to the next.
+    AndNext,
+    /// And back.
+    AndBoth,
 }
 
 /// By sender and receiver.
@@ -51,9 +54,9 @@ impl<D: Driver> Nccl<D> {
     /// Makes the communicators that a run needs, in an order that is the same on all ranks. Without it
     /// each is made when it is first used, and its members wait for each other there, which may be in
     /// the wrong order: a stage that asks for the first gradient before it has sent an activation.
-    pub fn connect(&self, ring: Ring) -> Result<()> {
+    pub fn connect(&self, ahead: Connect) -> Result<()> {
         let n = self.size();
-        if n == 1 {
+        if n == 1 || ahead == Connect::WhenUsed {
             return Ok(());
         }
         self.collectives()?;
@@ -61,10 +64,10 @@ impl<D: Driver> Nccl<D> {
         // pairs would wait n times as long.
         for from in (0..n).step_by(2).chain((1..n).step_by(2)) {
             let to = (from + 1) % n;
-            let pairs = match ring {
-                Ring::None => vec![],
-                Ring::Forward => vec![(from, to)],
-                Ring::Both => vec![(from, to), (to, from)],
+            let pairs = match ahead {
+                Connect::WhenUsed | Connect::Collectives => vec![],
+                Connect::AndNext => vec![(from, to)],
+                Connect::AndBoth => vec![(from, to), (to, from)],
             };
             for (from, to) in pairs {
                 if from == self.rank() || to == self.rank() {

@@ -2,7 +2,7 @@
 
 mod fake;
 
-use super::{Nccl, Ring, Watch};
+use super::{Connect, Nccl, Watch};
 use crate::abort::Abort;
 use crate::backend::{Backend, OnGpu, Queue};
 use crate::cpu::Cpu;
@@ -40,7 +40,7 @@ fn ranks(n: usize, timeout: Duration, rank_main: impl Fn(usize, &Nccl<Fake>, &Wa
                 let (name, abort) = (layout.coords(rank).to_string(), Abort::new());
                 let watch = Watch::start(Fake { hall, ..Fake::default() }, name, abort, timeout);
                 let nccl = Nccl::new(cpu, watch.clone(), Trace::off());
-                nccl.connect(Ring::Both).unwrap();
+                nccl.connect(Connect::AndBoth).unwrap();
                 let driver = &watch.driver;
                 let all = (0..driver.events.load(SeqCst)).collect();
                 *driver.passed.lock().unwrap() = all; // connecting is over
