@@ -60,6 +60,10 @@ fn a_finished_one_is_written_elsewhere_but_not_again() {
     let save = |args| parse(dir.path(), args).unwrap().run.save.is_some();
     assert!(save("--steps 4 --resume DIR/ck --save DIR/other"));
     assert!(!save("--steps 4 --resume DIR/ck --save DIR/ck"));
+    assert!(!save("--steps 4 --resume DIR/ck/step-000004 --save DIR/other/../ck"));
+    // What is called like it elsewhere may be another run's.
+    std::fs::create_dir(dir.path().join("other/step-000004")).unwrap();
+    assert_snapshot!(refused(dir.path(), "--steps 4 --resume DIR/ck --save DIR/other"), @"save DIR/other: DIR/other/step-000004 is there already, and this run would write it: resume from it, or save elsewhere");
 }
 
 #[test]

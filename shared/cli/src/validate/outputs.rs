@@ -1,16 +1,18 @@
 //! Directories to write to. What cannot be written is found out here, and not when the training is done.
 
+use super::overwriting::same;
 use crate::Config;
 use anyhow::{Context, Result, ensure};
-use checkpoint::saved::named_in;
+use checkpoint::saved::{Saved, named_in};
 use std::fs::{self, File};
 use std::path::Path;
 
 /// Makes the directories, and looks for checkpoints that would be in the way of a run which goes on
 /// after `start` updates, and takes `save` back where the run would only write the one it goes on from. No rank trains before all have joined, and they join after this: what is
 /// there, an earlier run has left.
-pub(super) fn check(config: &mut Config, start: usize) -> Result<()> {
+pub(super) fn check(config: &mut Config, resumed: Option<&Saved>) -> Result<()> {
     let (run, steps) = (&mut config.run, config.train.steps);
+    let start = resumed.map_or(0, |saved| saved.progress().step);
     if let Some(path) = run.metrics.as_deref().filter(|path| start > 0 && path.is_file()) {
         report::metrics_up_to(path, start)
             .with_context(|| format!("metrics {}", path.display()))?;
@@ -21,17 +23,20 @@ pub(super) fn check(config: &mut Config, start: usize) -> Result<()> {
     let Some(dir) = &run.save else { return Ok(()) };
     writable("save", dir)?;
     let every = run.save_every.unwrap_or(steps);
-    let will_be = |step: usize| step == steps || step.is_multiple_of(every);
+    let writes =
+        |step: usize| step == steps || (start < step && step < steps && step.is_multiple_of(every));
     let mut there = named_in(dir)?;
     there.sort();
-    if start == steps && there.iter().any(|(step, _)| *step == start) {
-        run.save = None;
-        return Ok(());
-    }
     for (step, path) in there {
-        let (made, shown) = (start < step && step <= steps && will_be(step), path.display());
+        if step == start && resumed.is_some_and(|saved| same(saved.dir(), &path)) {
+            if start == steps {
+                run.save = None;
+            }
+            continue;
+        }
+        let shown = path.display();
         ensure!(
-            !made,
+            !writes(step),
             "save {}: {shown} is there already, and this run would write it: resume from it, or save elsewhere",
             dir.display()
         );

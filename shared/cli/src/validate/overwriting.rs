@@ -72,7 +72,7 @@ fn is_special(path: &Path) -> bool {
 }
 
 /// Whether two paths lead to one place, be it there or not.
-fn same(a: &Path, b: &Path) -> bool {
+pub(super) fn same(a: &Path, b: &Path) -> bool {
     let place = |path: &Path| {
         path.canonicalize().ok().or_else(|| {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
