@@ -99,7 +99,7 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(1)
+            comm::end_process()
         }
     }
 }

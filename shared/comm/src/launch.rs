@@ -10,6 +10,7 @@ mod threads;
 pub use env::EnvWorld;
 pub use outcome::in_one_sentence;
 pub use processes::settle_for_gpus;
+pub use single::end_process;
 
 use crate::layout::Layout;
 use crate::mesh::Mesh;
@@ -90,7 +91,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// # Errors
 /// One sentence that names the rank which failed first, by coordinates, and why. By then every
 /// other rank has ended, or (a thread deep in a computation, which nobody can stop) has been left
-/// behind after three seconds: the caller should exit with code 1 rather than go on.
+/// behind after three seconds: the caller should leave through [`end_process`] rather than go on.
 pub fn launch<T: Send + 'static>(
     launch: &Launch,
     rank_main: impl Fn(&Mesh) -> anyhow::Result<T> + Send + Sync + 'static,

@@ -39,7 +39,9 @@ pub use backend::sum_bytes;
 pub use error::{CommError, Result};
 pub use group::Group;
 pub use lane::Work;
-pub use launch::{EnvWorld, Gpu, Launch, Launcher, in_one_sentence, launch, settle_for_gpus};
+pub use launch::{
+    EnvWorld, Gpu, Launch, Launcher, end_process, in_one_sentence, launch, settle_for_gpus,
+};
 pub use layout::{Coords, Layout, Members};
 pub use mesh::Mesh;
 pub use reduce::Op;
