@@ -74,7 +74,9 @@ pub fn parse(
     device::choose(&mut config, &env)?;
     if !config.run.dry_run {
         config.open_data()?;
-        validate::checkpoints(&mut config)?;
+        if !validate::prepare_outputs(&config)? {
+            config.run.save = None;
+        }
     }
     Ok(config)
 }

@@ -67,6 +67,19 @@ fn a_finished_one_is_written_elsewhere_but_not_again() {
 }
 
 #[test]
+fn nothing_is_written_over_the_one_that_is_read() {
+    let dir = checkpoints(&[4], |_| ());
+    let over = |resume| {
+        let args =
+            format!("--steps 9 --resume {resume} --metrics DIR/ck/step-000004/checkpoint.json");
+        refused(dir.path(), &args)
+    };
+    assert_snapshot!(over("DIR/ck"), @"metrics DIR/ck/step-000004/checkpoint.json would be written over resume: name another file");
+    assert_eq!(over("DIR/ck"), over("DIR/ck/step-000004"));
+    parse(dir.path(), "--steps 9 --resume DIR/ck --metrics DIR/ck/metrics.jsonl").unwrap();
+}
+
+#[test]
 fn metrics_go_on_in_a_file_of_metrics() {
     let dir = checkpoints(&[4], |_| ());
     std::fs::write(dir.path().join("notes.txt"), "remember the milk").unwrap();
