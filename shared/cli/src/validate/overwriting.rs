@@ -3,6 +3,7 @@
 use crate::Config;
 use anyhow::{Context, Result, ensure};
 use checkpoint::saved::named_in;
+use report::is_special;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -78,11 +79,6 @@ fn files_of_checkpoints(dir: &Path) -> Vec<PathBuf> {
         path.ends_with("checkpoint.json") || path.extension() == Some("safetensors".as_ref())
     };
     entries.filter_map(|entry| Some(entry.ok()?.path())).filter(of_a_checkpoint).collect()
-}
-
-/// Whether there is something that is neither file nor directory, such as a pipe.
-fn is_special(path: &Path) -> bool {
-    path.exists() && !path.is_file() && !path.is_dir()
 }
 
 /// Whether two paths lead to one place, be it there or not.
