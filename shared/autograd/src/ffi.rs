@@ -69,7 +69,10 @@ unsafe extern "C" {
 }
 
 /// Turns what an entry point of the shim returned into a `Result`.
-pub(crate) fn check(error: *mut c_char) -> Result<()> {
+///
+/// # Safety
+/// It is just that: null, or a string that the shim handed over.
+pub(crate) unsafe fn check(error: *mut c_char) -> Result<()> {
     if error.is_null() {
         return Ok(());
     }
