@@ -127,9 +127,7 @@ impl Launch {
     pub fn set_intra_op_threads(&self) {
         tch::set_num_threads(i32::try_from(self.threads_per_rank).unwrap_or(i32::MAX));
     }
-}
 
-impl Launch {
     /// Waits until this rank's GPU has done what was queued: a rank is done when its GPU is.
     fn drain(&self) -> anyhow::Result<()> {
         self.gpu.map_or(Ok(()), |gpu| gpu::synchronize(gpu.ordinal))

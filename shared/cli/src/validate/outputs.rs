@@ -28,11 +28,8 @@ pub(super) fn prepare(config: &Config, resumed: Option<&Saved>) -> Result<bool> 
     let mut there = named_in(dir)?;
     there.sort();
     for (step, path) in there {
-        if step == start && resumed.is_some_and(|saved| same(saved.dir(), &path)) {
-            if start == steps {
-                return Ok(false);
-            }
-            continue;
+        if start == steps && resumed.is_some_and(|saved| same(saved.dir(), &path)) {
+            return Ok(false); // as it would be written, so it stands there
         }
         let shown = path.display();
         ensure!(
