@@ -165,7 +165,7 @@ BUGS = [
      'rope.insert("rope_type".into(), "llama3".into());', "let _ = rope;"),
     ("an export by every cp rank", "step06", f"{S6}/hugging_face.rs", " && mesh.coords.cp == 0", ""),
     ("a checkpoint by every cp rank", "step06", f"{S6}/sharded_checkpoint.rs", " && mesh.coords.cp == 0", ""),
-    ("a checkpoint that is visible before it is whole", "step06", "shared/checkpoint/src/saved.rs",
+    ("a checkpoint that is visible before it is whole", "step06", "shared/checkpoint/src/saved/draft.rs",
      'partial: dir.join(format!(".{name}.partial"))', "partial: dir.join(&name)"),
     ("positions of the piece next door", "step05", f"{S5}/context_parallel.rs",
      "CpLayout::Contiguous => piece(rank, ranks),", "CpLayout::Contiguous => piece((rank + 1) % ranks, ranks),"),

@@ -68,8 +68,9 @@ fn flash(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> (Tensor, Tensor) {
     let (mut out, mut lse) = (null_mut(), null_mut());
     let [q, k, v] = [q, k, v].map(Tensor::as_ptr);
     // SAFETY: three live tensors in; without an error the shim stores two new ones, which are ours.
-    check(unsafe { ffi::ferrotron_flash(q, k, v, causal, &mut out, &mut lse) })
+    unsafe { check(ffi::ferrotron_flash(q, k, v, causal, &mut out, &mut lse)) }
         .expect("flash attention");
+    // SAFETY: as said, they are ours.
     unsafe { (Tensor::from_ptr(out), Tensor::from_ptr(lse)) }
 }
 
@@ -78,12 +79,15 @@ fn flash_backward(inputs: [&Tensor; 6], causal: bool) -> [Tensor; 3] {
     let mut grads = [null_mut(); 3];
     let inputs = inputs.map(Tensor::as_ptr);
     // SAFETY: six live tensors in; without an error the shim stores three new ones, which are ours.
-    check(unsafe { ffi::ferrotron_flash_backward(inputs.as_ptr(), causal, grads.as_mut_ptr()) })
+    unsafe { check(ffi::ferrotron_flash_backward(inputs.as_ptr(), causal, grads.as_mut_ptr())) }
         .expect("flash attention, backward");
+    // SAFETY: as said, they are ours.
     grads.map(|grad| unsafe { Tensor::from_ptr(grad) })
 }
 
-/// The same by plain matrix products, in any dtype and on any device.
+/// The same by plain matrix products, in any dtype and on any device. Public for the tests, which hold the
+/// kernels against it: on a CPU nothing else comes here.
+#[doc(hidden)]
 pub mod products {
     use tch::{Kind, Tensor};
 

@@ -4,12 +4,14 @@ use anyhow::{Result, anyhow};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
 /// Gradient of the output in; gradients of the inputs out, in the order of the inputs.
 pub(crate) type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Tensor>> + Send>;
-pub(crate) type GradHook = Box<dyn FnMut() -> Result<()> + Send>;
+/// Whoever runs it holds it too: it may drop its own handle.
+pub(crate) type GradHook = Arc<Mutex<dyn FnMut() -> Result<()> + Send>>;
 
 unsafe extern "C" {
     fn ferrotron_push(grads: *mut c_void, grad: *const C_tensor);
@@ -67,7 +69,10 @@ unsafe extern "C" {
 }
 
 /// Turns what an entry point of the shim returned into a `Result`.
-pub(crate) fn check(error: *mut c_char) -> Result<()> {
+///
+/// # Safety
+/// It is just that: null, or a string that the shim handed over.
+pub(crate) unsafe fn check(error: *mut c_char) -> Result<()> {
     if error.is_null() {
         return Ok(());
     }
@@ -92,7 +97,8 @@ extern "C" fn ferrotron_backward(
     error: *mut c_void,
 ) -> bool {
     report(error, || {
-        // SAFETY: `closure` is the box that `custom` made; the node that owns it is running.
+        // SAFETY: `closure` is the box that `custom` made. The node that owns it holds its lock while
+        // it calls: it neither frees the box nor calls from two threads at once.
         let backward = unsafe { &*closure.cast::<Backward>() };
         // SAFETY: `grad` lives until we return; the clone holds its own reference.
         let grad = unsafe { Tensor::clone_from_ptr(grad.cast_mut()) };
@@ -107,10 +113,11 @@ extern "C" fn ferrotron_backward(
 #[unsafe(no_mangle)]
 extern "C" fn ferrotron_hook(closure: *mut c_void, error: *mut c_void) -> bool {
     report(error, || {
-        // SAFETY: `closure` is the box that `on_grad_ready` made, alive while its hook is set. The
-        // gradient accumulator holds its lock while it calls, so nobody else has the `&mut`.
-        let hook = unsafe { &mut *closure.cast::<GradHook>() };
-        tch::no_grad(hook)
+        // SAFETY: `closure` is the box that `on_grad_ready` made, alive while its hook is set.
+        let hook = unsafe { &*closure.cast::<GradHook>() }.clone();
+        // From here on the box may go. One that panicked before has its say again.
+        let mut hook = hook.lock().unwrap_or_else(PoisonError::into_inner);
+        tch::no_grad(&mut *hook)
     })
 }
 

@@ -14,7 +14,8 @@ pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
     let list = pointers(tensors);
     // SAFETY: `list` points at live tensors; without an error the shim stores a new tensor, which
     // is ours.
-    check(unsafe { ffi::ferrotron_norms(list.as_ptr(), list.len(), &mut result) })?;
+    unsafe { check(ffi::ferrotron_norms(list.as_ptr(), list.len(), &mut result)) }?;
+    // SAFETY: as said, it is ours.
     Ok(unsafe { Tensor::from_ptr(result) })
 }
 
@@ -22,7 +23,7 @@ pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
 pub fn scale(tensors: &[Tensor], factor: &Tensor) -> Result<()> {
     let list = pointers(tensors);
     // SAFETY: all pointers are to live tensors.
-    check(unsafe { ffi::ferrotron_scale(list.as_ptr(), list.len(), factor.as_ptr()) })
+    unsafe { check(ffi::ferrotron_scale(list.as_ptr(), list.len(), factor.as_ptr())) }
 }
 
 /// The constants of one AdamW update.
@@ -56,8 +57,8 @@ pub fn fused_adamw(
     let [p, g, m, v] = [params, grads, exp_avgs, exp_avg_sqs].map(pointers);
     let AdamW { lr, betas, weight_decay, eps } = options;
     // SAFETY: four lists of `n` live tensors each; the kernel checks shapes and dtypes itself.
-    check(unsafe {
-        ffi::ferrotron_adamw(
+    unsafe {
+        check(ffi::ferrotron_adamw(
             p.as_ptr(),
             g.as_ptr(),
             m.as_ptr(),
@@ -69,8 +70,8 @@ pub fn fused_adamw(
             betas.1,
             weight_decay,
             eps,
-        )
-    })
+        ))
+    }
 }
 
 /// Causal attention, softmax(q·kᵀ/√head_dim)·v, in one fused kernel in the manner of FlashAttention

@@ -15,6 +15,7 @@ pub use stacked::Stacked;
 use anyhow::{Result, anyhow, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};
 use std::ptr::null_mut;
+use std::sync::{Arc, Mutex};
 use tch::{TchError, Tensor};
 
 /// Puts a backward function of your own behind `output`.
@@ -40,29 +41,30 @@ pub fn custom<const N: usize>(
     let inputs = pointers(inputs);
     // SAFETY: all pointers are to live tensors; the shim takes ownership of the closure, also
     // when it fails.
-    check(unsafe {
-        ffi::ferrotron_custom(
+    unsafe {
+        check(ffi::ferrotron_custom(
             inputs.as_ptr(),
             N,
             output.as_ptr(),
             Box::into_raw(Box::new(closure)).cast(),
             &mut result,
-        )
-    })?;
+        ))
+    }?;
     // SAFETY: without an error the shim has stored a new tensor, which is ours.
     Ok(unsafe { Tensor::from_ptr(result) })
 }
 
-/// A hook on a parameter's gradient; dropping it removes the hook (not to be done from inside the
-/// hook).
+/// A hook on a parameter's gradient; dropping it removes the hook.
 #[must_use = "dropping the handle removes the hook"]
 pub struct Hook {
     param: Tensor,
 }
 
 /// Calls `hook` whenever a backward pass has finished adding to `param.grad()`: once a pass,
-/// however often the parameter is used. One hook a parameter; `param` must be a leaf that
-/// requires a gradient.
+/// however often the parameter is used.
+///
+/// # Errors
+/// Where `param` is no leaf that requires a gradient, or has a hook already: a parameter has one.
 ///
 /// An error or a panic inside the hook ends the backward pass with its message.
 pub fn on_grad_ready(
@@ -73,19 +75,19 @@ pub fn on_grad_ready(
         param.requires_grad() && param.is_leaf(),
         "a gradient hook needs a leaf tensor that requires a gradient"
     );
-    let closure: GradHook = Box::new(hook);
-    // SAFETY: the tensor is alive; the shim owns the closure until the hook is replaced or the
-    // tensor dies.
-    check(unsafe {
-        ffi::ferrotron_set_hook(param.as_ptr(), Box::into_raw(Box::new(closure)).cast())
-    })?;
+    let closure: GradHook = Arc::new(Mutex::new(hook));
+    // SAFETY: the tensor is alive; the shim owns the closure until the hook is removed or the
+    // tensor dies, or drops it at once where it fails.
+    unsafe {
+        check(ffi::ferrotron_set_hook(param.as_ptr(), Box::into_raw(Box::new(closure)).cast()))
+    }?;
     Ok(Hook { param: param.shallow_clone() })
 }
 
 impl Drop for Hook {
     fn drop(&mut self) {
         // SAFETY: the tensor is alive, and a null closure removes the hook. Removing cannot fail.
-        let _ = check(unsafe { ffi::ferrotron_set_hook(self.param.as_ptr(), null_mut()) });
+        let _ = unsafe { check(ffi::ferrotron_set_hook(self.param.as_ptr(), null_mut())) };
     }
 }
 
@@ -97,14 +99,14 @@ pub fn set_grad(param: &Tensor, grad: &Tensor) -> Result<()> {
         bail!("a gradient must have its parameter's shape, dtype and device: {param:?}, {grad:?}");
     }
     // SAFETY: both tensors are alive; the parameter takes a reference of its own.
-    check(unsafe { ffi::ferrotron_set_grad(param.as_ptr(), grad.as_ptr()) })
+    unsafe { check(ffi::ferrotron_set_grad(param.as_ptr(), grad.as_ptr())) }
 }
 
 /// Forgets the gradient (`param.grad = None`): the next backward pass hands its result over
 /// instead of adding it to zeros.
 pub fn clear_grad(param: &Tensor) -> Result<()> {
     // SAFETY: the tensor is alive; an undefined tensor is how libtorch spells None.
-    check(unsafe { ffi::ferrotron_set_grad(param.as_ptr(), Tensor::new().as_ptr()) })
+    unsafe { check(ffi::ferrotron_set_grad(param.as_ptr(), Tensor::new().as_ptr())) }
 }
 
 /// Differentiates the scalar `loss`, adding to the `.grad` of every leaf that it depends on.
@@ -122,5 +124,5 @@ pub fn backward(loss: &Tensor) -> Result<()> {
 /// As [`backward`], from an `output` of any shape whose gradient `grad` somebody else computed.
 pub fn backward_with(output: &Tensor, grad: &Tensor) -> Result<()> {
     // SAFETY: both tensors are alive.
-    check(unsafe { ffi::ferrotron_backward_with(output.as_ptr(), grad.as_ptr()) })
+    unsafe { check(ffi::ferrotron_backward_with(output.as_ptr(), grad.as_ptr())) }
 }

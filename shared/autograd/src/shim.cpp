@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -43,9 +44,14 @@ struct RustNode : Node {
     closure = nullptr;
   }
   // Called by the engine after `apply`, unless the graph is kept: what the closure saved is freed.
-  void release_variables() override { drop(); }
+  // (The lock is the node's own: passes of several threads may meet in it.)
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    drop();
+  }
 
   variable_list apply(variable_list&& gradients) override {
+    std::lock_guard<std::mutex> lock(mutex_);
     TORCH_CHECK(closure != nullptr, "backward ran a second time through a graph that was not kept");
     // The output took no part in the loss: its gradient is zero.
     Tensor grad = gradients[0].defined() ? gradients[0] : at::zeros(shape, options);
@@ -62,6 +68,7 @@ struct RustHook : torch::autograd::PostAccumulateGradHook {
   ~RustHook() override { ferrotron_drop_hook(closure); }
   void operator()(const Tensor&) override {
     std::string error;
+    // It may remove this very hook: from here on nothing of `this` is touched.
     if (!ferrotron_hook(closure, &error)) throw std::runtime_error(error);
   }
 };
@@ -111,11 +118,16 @@ char* ferrotron_custom(Tensor* const* inputs, size_t n, const Tensor* output, vo
   return error;
 }
 
-// `closure` runs each time that a backward pass has added to `param.grad`; nullptr removes it.
+// `closure` runs each time that a backward pass has added to `param.grad`; nullptr removes it. Takes the
+// closure in any case.
 char* ferrotron_set_hook(Tensor* param, void* closure) {
   return guarded([&] {
     std::unique_ptr<torch::autograd::PostAccumulateGradHook> hook;
-    if (closure != nullptr) hook = std::make_unique<RustHook>(closure);
+    if (closure != nullptr) {
+      hook = std::make_unique<RustHook>(closure);
+      TORCH_CHECK(torch::autograd::impl::post_acc_grad_hooks(*param) == nullptr,
+                  "the parameter has a gradient hook already");
+    }
     torch::autograd::impl::set_post_acc_grad_hooks(*param, std::move(hook));
   });
 }

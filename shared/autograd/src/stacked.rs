@@ -18,9 +18,9 @@ struct Made {
 }
 
 impl Stacked {
-    /// `weights`: `[out, in]` each, with any number of outputs. Operations of libtorch may change them
-    /// at any time; what it does not see (a broadcast into them) must come before the first
-    /// [`get`](Self::get).
+    /// `weights`: `[out, in]` each, with any number of outputs. libtorch's operations may change them at
+    /// any time and are noticed. Writes that it does not see (a broadcast into them) must come before
+    /// the first [`get`](Self::get).
     pub fn new(weights: Vec<Tensor>) -> Self {
         Self { weights, made: RefCell::default() }
     }

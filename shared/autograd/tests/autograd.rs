@@ -134,6 +134,35 @@ fn errors_panics_and_wrong_shapes_become_errors_of_the_backward_pass() {
     product(&x, &x).sum(Kind::Double).backward();
 }
 
+/// A closure need not be `Sync`, and what it saved is freed after a pass.
+#[test]
+fn passes_of_two_threads_take_turns_in_a_node_that_they_share() {
+    let x = leaf(&[3]);
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let trunk = {
+        let (inside, most) = (inside.clone(), most.clone());
+        autograd::custom([&x], &no_grad(|| &x * 2.0), move |grad| {
+            most.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            inside.fetch_sub(1, SeqCst);
+            Ok([grad * 2.0])
+        })
+        .unwrap()
+    };
+    let start = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        for head in [&trunk * 3.0, &trunk * 5.0] {
+            let (x, start) = (x.shallow_clone(), &start);
+            scope.spawn(move || {
+                start.wait();
+                let loss = head.sum(Kind::Double);
+                Tensor::run_backward(&[&loss], &[&x], true, false)
+            });
+        }
+    });
+    assert_eq!(most.load(SeqCst), 1);
+}
+
 #[test]
 fn many_threads_run_backward_passes_side_by_side() {
     std::thread::scope(|scope| {
@@ -141,40 +170,6 @@ fn many_threads_run_backward_passes_side_by_side() {
             scope.spawn(|| gradient_check(|t| product(&t[0], &t[1]), &[leaf(&[5]), leaf(&[5])]));
         }
     });
-}
-
-#[test]
-fn a_hook_fires_once_a_pass_with_the_gradient_complete_and_not_after_it_is_dropped() {
-    let w = leaf(&[3]);
-    let (fired, alive) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let hook = {
-        let (fired, token, w) = (fired.clone(), Alive::new(&alive), w.shallow_clone());
-        autograd::on_grad_ready(&w.shallow_clone(), move || {
-            let _ = &token;
-            let pass = fired.fetch_add(1, SeqCst) + 1;
-            // Both uses of w have been added: 2 + 3, times the passes so far.
-            assert_eq!(w.grad().double_value(&[0]), 5.0 * pass as f64);
-            Ok(())
-        })
-        .unwrap()
-    };
-    for pass in 1..=3 {
-        (&w * 2.0 + &w * 3.0).sum(Kind::Double).backward();
-        assert_eq!(fired.load(SeqCst), pass);
-    }
-    drop(hook);
-    assert_eq!(alive.load(SeqCst), 0, "the hook's closure outlived its handle");
-    (&w * 2.0).sum(Kind::Double).backward();
-    assert_eq!(fired.load(SeqCst), 3);
-}
-
-#[test]
-fn a_failing_hook_ends_the_pass_and_a_hook_needs_a_leaf() {
-    let w = leaf(&[3]);
-    let _hook = autograd::on_grad_ready(&w, || bail!("the bucket is closed")).unwrap();
-    let error = autograd::backward(&(&w * 2.0).sum(Kind::Double)).unwrap_err();
-    assert_eq!(error.to_string(), "the bucket is closed");
-    assert!(autograd::on_grad_ready(&(&w * 2.0), || Ok(())).is_err());
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub fn shard_range(length: i64, rank: usize, ranks: usize) -> Range<i64> {
 /// The source of a model's initial weights, by Hugging Face name.
 ///
 /// What a name holds depends on the source alone, never on how the model is split: a rank that
-/// asks for a slice gets exactly the numbers that stand there in the whole, and reads or draws
-/// little else.
+/// asks for a slice gets exactly the numbers that stand there in the whole. It reads just those; drawn
+/// are, of a row, also the numbers before them.
 pub struct Weights {
     source: Source,
     kind: Kind,

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::{Bound, Range};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -26,6 +25,7 @@ pub(crate) struct SafetensorsDir {
     index: BTreeMap<String, usize>,
 }
 
+#[derive(Debug)]
 pub(crate) struct Mapped {
     bytes: Mmap,
     /// Where the tensors' bytes begin.
@@ -55,13 +55,14 @@ pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     });
     let views = views.collect::<Result<Vec<_>, SafeTensorError>>()?;
     let mark = [("format".to_owned(), "pt".to_owned())].into();
+    // safetensors makes files for their owner alone; these get what the umask makes of a new file.
+    let mode = File::create(path)?.metadata()?.permissions();
     safetensors::serialize_to_file(views, Some(mark), path).map_err(|error| match error {
         // It says what its cause says, and a chain would have both.
         SafeTensorError::IoError(cause) => anyhow::Error::from(cause),
         error => error.into(),
     })?;
-    // Others may read it, as any file that is made without a second thought.
-    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))?)
+    Ok(std::fs::set_permissions(path, mode)?)
 }
 
 /// `model.safetensors.index.json`.

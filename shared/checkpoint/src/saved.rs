@@ -5,19 +5,22 @@
 //! a directory with the right name is a whole checkpoint, whenever the run was interrupted.
 
 mod digest;
+mod draft;
 mod lock;
 mod names;
 
+pub use draft::Draft;
 pub use names::named_in;
 
 use crate::LlamaConfig;
-use crate::safetensors_dir::{self, Mapped};
+use crate::safetensors_dir::Mapped;
 use anyhow::{Context, Result, bail, ensure};
 use digest::digest;
 use names::{name_of, newest, step_of};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -49,7 +52,7 @@ pub struct RankFile {
     tensors: Vec<Held>,
 }
 
-/// A tensor in a part: all of it, or a range of it.
+/// A tensor in a file: all of it, or a range of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Held {
     pub name: String,
@@ -64,68 +67,8 @@ struct Manifest {
     format: u32,
     model: LlamaConfig,
     progress: Progress,
-    parts: Vec<RankFile>,
-}
-
-/// A checkpoint that is being written.
-pub struct Draft {
-    partial: PathBuf,
-    target: PathBuf,
-    /// Held from its beginning to its end.
-    lock: OnceCell<File>,
-}
-
-impl Draft {
-    /// The checkpoint of `step` in `dir`, on any rank.
-    pub fn new(dir: &Path, step: usize) -> Self {
-        let name = name_of(step);
-        let lock = OnceCell::new();
-        Self { partial: dir.join(format!(".{name}.partial")), target: dir.join(name), lock }
-    }
-
-    /// Makes an empty directory to write to: to be done once, before any rank writes.
-    pub fn begin(&self) -> Result<()> {
-        let (shown, partial) = (self.target.display(), self.partial.display());
-        let lock = lock::take(self.target.parent().unwrap_or(Path::new(".")))?;
-        self.lock.get_or_init(|| lock);
-        ensure!(!self.target.exists(), "checkpoint {shown} is there already");
-        if self.partial.exists() {
-            fs::remove_dir_all(&self.partial)
-                .with_context(|| format!("cannot remove {partial}, left by a broken run"))?;
-        }
-        fs::create_dir_all(&self.partial).with_context(|| format!("cannot make {shown}"))
-    }
-
-    /// Writes what rank `rank` holds.
-    pub fn write(&self, rank: usize, tensors: Vec<(Held, Tensor)>) -> Result<RankFile> {
-        let (held, tensors): (Vec<Held>, Vec<Tensor>) = tensors.into_iter().unzip();
-        let file = format!("rank-{rank:05}.safetensors");
-        let path = self.partial.join(&file);
-        let named: Vec<_> = held.iter().map(|h| h.name.clone()).zip(tensors).collect();
-        let cannot = || format!("cannot write {}", path.display());
-        safetensors_dir::write(&path, &named).with_context(cannot)?;
-        File::open(&path).and_then(|f| f.sync_all()).with_context(cannot)?;
-        let (bytes, sha256) = digest(&path)?;
-        Ok(RankFile { file, bytes, sha256, tensors: held })
-    }
-
-    /// Makes the checkpoint visible: to be done once, after every rank has written its part.
-    pub fn commit(
-        self,
-        model: &LlamaConfig,
-        progress: Progress,
-        parts: Vec<RankFile>,
-    ) -> Result<()> {
-        let manifest = Manifest { format: FORMAT, model: model.clone(), progress, parts };
-        let path = self.partial.join(MANIFEST);
-        let sync = |path: &Path| File::open(path).and_then(|f| f.sync_all());
-        fs::write(&path, serde_json::to_vec(&manifest)?)
-            .and_then(|()| sync(&path))
-            .and_then(|()| sync(&self.partial))
-            .and_then(|()| fs::rename(&self.partial, &self.target))
-            .and_then(|()| sync(self.target.parent().unwrap_or(Path::new("."))))
-            .with_context(|| format!("cannot write checkpoint {}", self.target.display()))
-    }
+    #[serde(rename = "parts")]
+    files: Vec<RankFile>,
 }
 
 /// A complete checkpoint.
@@ -133,6 +76,10 @@ impl Draft {
 pub struct Saved {
     dir: PathBuf,
     manifest: Manifest,
+    /// Its files, each from when it is first read: opening one parses what it says of all its tensors.
+    open: Vec<OnceCell<Mapped>>,
+    /// By the name of a tensor, where it or its pieces are: which file, and which of its tensors.
+    places: BTreeMap<String, Vec<(usize, usize)>>,
 }
 
 impl Saved {
@@ -168,12 +115,17 @@ impl Saved {
         if let Some(named) = name.and_then(step_of) {
             ensure!(made == named, "{shown} has made {made} updates, and its name says {named}");
         }
-        for RankFile { file, bytes, .. } in &manifest.parts {
+        let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (number, RankFile { file, bytes, tensors, .. }) in manifest.files.iter().enumerate() {
             let found = fs::metadata(dir.join(file)).map(|about| about.len());
             let found = found.with_context(|| format!("{shown}/{file} cannot be read"))?;
             ensure!(found == *bytes, "{shown}/{file} has {found} bytes where {bytes} were written");
+            for (place, held) in tensors.iter().enumerate() {
+                places.entry(held.name.clone()).or_default().push((number, place));
+            }
         }
-        Ok(Self { dir, manifest })
+        let open = manifest.files.iter().map(|_| OnceCell::new()).collect();
+        Ok(Self { dir, manifest, open, places })
     }
 
     /// The directory of this one checkpoint.
@@ -193,7 +145,7 @@ impl Saved {
 
     /// Compares every `ranks`-th file, from the `rank`-th on, with what was written.
     pub fn verify(&self, rank: usize, ranks: usize) -> Result<()> {
-        for RankFile { file, sha256, .. } in self.manifest.parts.iter().skip(rank).step_by(ranks) {
+        for RankFile { file, sha256, .. } in self.manifest.files.iter().skip(rank).step_by(ranks) {
             let path = self.dir.join(file);
             let same = digest(&path)?.1 == *sha256;
             ensure!(same, "{} is not what was written: its SHA-256 differs", path.display());
@@ -223,8 +175,9 @@ impl Saved {
         dim: usize,
         wanted: Range<i64>,
     ) -> Result<(Tensor, i64)> {
-        for RankFile { file, tensors, .. } in &self.manifest.parts {
-            let Some(held) = tensors.iter().find(|held| held.name == name) else { continue };
+        for &(number, place) in self.places.get(name).into_iter().flatten() {
+            let RankFile { file, tensors, .. } = &self.manifest.files[number];
+            let held = &tensors[place];
             ensure!(held.shape == shape, "{name} has shape {:?}, not {shape:?}", held.shape);
             let here = held.range(dim);
             if here.contains(&wanted.start) {
@@ -233,7 +186,11 @@ impl Saved {
                 part[dim] = here.end - here.start;
                 let mut slice: Vec<_> = part.iter().map(|&n| 0..n).collect();
                 slice[dim] = wanted.start - here.start..end - here.start;
-                let tensor = Mapped::open(&self.dir.join(file))?.read(name, &part, &slice);
+                if self.open[number].get().is_none() {
+                    let _ = self.open[number].set(Mapped::open(&self.dir.join(file))?);
+                }
+                let open = self.open[number].get().expect("opened above");
+                let tensor = open.read(name, &part, &slice);
                 return Ok((tensor.with_context(|| format!("{name} in {file}"))?, end));
             }
         }

@@ -1,6 +1,7 @@
 //! What is written as Hugging Face would write it reads as it was, also where something broke off.
 
 use checkpoint::{LlamaConfig, RopeScaling, Weights};
+use std::os::unix::fs::PermissionsExt;
 use tch::{Device, Kind, Tensor};
 
 fn config() -> LlamaConfig {
@@ -97,4 +98,24 @@ fn an_export_that_is_interrupted_leaves_no_mixture() {
     checkpoint::finish_weights(dir.path(), &one).unwrap();
     let names = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.collect::<Vec<_>>(), ["model.safetensors"]);
+}
+
+/// The umask is that of a process, and tests are threads of one.
+#[test]
+fn files_are_as_private_as_the_umask_says() {
+    let mut test = std::process::Command::new("sh");
+    test.args(["-c", r#"umask 077 && exec "$0" --exact --ignored under_a_umask"#]);
+    let output = test.arg(std::env::current_exe().unwrap()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "files_are_as_private_as_the_umask_says runs it, with a umask"]
+fn under_a_umask() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = [("a".to_owned(), Tensor::zeros([2], (Kind::Float, Device::Cpu)))];
+    let entries = checkpoint::write_weights(dir.path(), 0, 1, &tensors).unwrap();
+    checkpoint::finish_weights(dir.path(), &entries).unwrap();
+    let mode = dir.path().join("model.safetensors").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }

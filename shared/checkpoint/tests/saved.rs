@@ -1,22 +1,23 @@
 //! One run writes a checkpoint, and what is read is what was written.
 
 use checkpoint::LlamaConfig;
-use checkpoint::saved::{Draft, Progress, Saved};
+use checkpoint::saved::{Draft, Held, Progress, RankFile, Saved};
 use std::path::Path;
+use tch::Tensor;
 
-fn commit(draft: Draft, step: usize) {
+fn commit(draft: Draft, step: usize, parts: Vec<RankFile>) {
     let text = r#"{"vocab_size": 40, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 8,
         "num_attention_heads": 4}"#;
     let model = LlamaConfig::from_hf_json(text).unwrap();
     let progress =
         Progress { step, global_batch: 1, seq_len: 1, shuffle: None, samples: 1, data: 1 };
-    draft.commit(&model, progress, vec![]).unwrap();
+    draft.commit(&model, progress, parts).unwrap();
 }
 
 fn save(dir: &Path, step: usize) {
     let draft = Draft::new(dir, step);
     draft.begin().unwrap();
-    commit(draft, step);
+    commit(draft, step, vec![]);
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn of_two_runs_that_write_to_one_directory_the_second_is_refused() {
     let error = Draft::new(dir.path(), 3).begin().unwrap_err().to_string();
     let shown = dir.path().display();
     assert_eq!(error, format!("another run is saving to {shown}: give each its own --save"));
-    commit(first, 3);
+    commit(first, 3, vec![]);
 
     // What a broken run has left is in nobody's way, unless it is something else.
     Draft::new(dir.path(), 4).begin().unwrap();
@@ -48,4 +49,41 @@ fn a_checkpoint_is_called_after_the_updates_that_it_has_made() {
     assert_eq!(error, format!("{shown}/step-000004 has made 3 updates, and its name says 4"));
     std::fs::rename(as_("step-000004"), as_("best")).unwrap();
     assert_eq!(Saved::open(&as_("best")).unwrap().progress().step, 3);
+}
+
+/// Opening one reads its whole header, and there are many tensors.
+#[test]
+fn a_file_of_tensors_is_opened_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let draft = Draft::new(dir.path(), 3);
+    draft.begin().unwrap();
+    // "rows" is split between the files, and each has one of its own.
+    let parts = [0, 1].map(|rank| {
+        let rows = Held {
+            name: "rows".into(),
+            shape: vec![4],
+            split: Some((0, 2 * rank as i64..2 * rank as i64 + 2)),
+        };
+        let own = Held { name: format!("own {rank}"), shape: vec![1], split: None };
+        let numbers = |n: &[i64]| Tensor::from_slice(n).to_kind(tch::Kind::Float);
+        let first = 10 * rank as i64;
+        let tensors = vec![(rows, numbers(&[first, first + 1])), (own, numbers(&[first + 2]))];
+        draft.write(rank, tensors).unwrap()
+    });
+    commit(draft, 3, parts.into());
+
+    let saved = Saved::open(dir.path()).unwrap();
+    let read = |name: &str, n| {
+        let wanted = Held { name: name.into(), shape: vec![n], split: None };
+        saved.read(&wanted).map(|t| Vec::<f32>::try_from(t).unwrap()).map_err(|e| e.to_string())
+    };
+    assert_eq!(read("rows", 4).unwrap(), [0., 1., 10., 11.]);
+    for file in ["rank-00000.safetensors", "rank-00001.safetensors"] {
+        std::fs::remove_file(dir.path().join("step-000003").join(file)).unwrap();
+    }
+    assert_eq!(read("own 0", 1).unwrap(), [2.]);
+    assert_eq!(read("own 1", 1).unwrap(), [12.]);
+    let shown = dir.path().join("step-000003");
+    let lacks = format!("checkpoint {} lacks other from row 0 on", shown.display());
+    assert_eq!(read("other", 1).unwrap_err(), lacks);
 }

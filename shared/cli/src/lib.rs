@@ -74,7 +74,9 @@ pub fn parse(
     device::choose(&mut config, &env)?;
     if !config.run.dry_run {
         config.open_data()?;
-        validate::checkpoints(&mut config)?;
+        if !validate::prepare_outputs(&config)? {
+            config.run.save = None;
+        }
     }
     Ok(config)
 }
@@ -99,7 +101,7 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(1)
+            comm::end_process()
         }
     }
 }

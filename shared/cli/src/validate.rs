@@ -30,8 +30,9 @@ pub(crate) fn validate(
     run::check(config, env)
 }
 
-/// Once the data are open: the checkpoint that the run goes on from, and those that it will write.
-pub(crate) fn checkpoints(config: &mut Config) -> Result<()> {
-    let start = resume::check(config)?;
-    outputs::check(config, start)
+/// Once the data are open: looks at the checkpoint to go on from, and makes the directories to write to.
+/// Whether the run has any to save: a finished one is not written over itself.
+pub(crate) fn prepare_outputs(config: &Config) -> Result<bool> {
+    let resumed = resume::check(config)?;
+    outputs::prepare(config, resumed.as_ref())
 }

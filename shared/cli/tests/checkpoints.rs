@@ -60,6 +60,23 @@ fn a_finished_one_is_written_elsewhere_but_not_again() {
     let save = |args| parse(dir.path(), args).unwrap().run.save.is_some();
     assert!(save("--steps 4 --resume DIR/ck --save DIR/other"));
     assert!(!save("--steps 4 --resume DIR/ck --save DIR/ck"));
+    assert!(!save("--steps 4 --resume DIR/ck/step-000004 --save DIR/other/../ck"));
+    // What is called like it elsewhere may be another run's.
+    std::fs::create_dir(dir.path().join("other/step-000004")).unwrap();
+    assert_snapshot!(refused(dir.path(), "--steps 4 --resume DIR/ck --save DIR/other"), @"save DIR/other: DIR/other/step-000004 is there already, and this run would write it: resume from it, or save elsewhere");
+}
+
+#[test]
+fn nothing_is_written_over_the_one_that_is_read() {
+    let dir = checkpoints(&[4], |_| ());
+    let over = |resume| {
+        let args =
+            format!("--steps 9 --resume {resume} --metrics DIR/ck/step-000004/checkpoint.json");
+        refused(dir.path(), &args)
+    };
+    assert_snapshot!(over("DIR/ck"), @"metrics DIR/ck/step-000004/checkpoint.json would be written over resume: name another file");
+    assert_eq!(over("DIR/ck"), over("DIR/ck/step-000004"));
+    parse(dir.path(), "--steps 9 --resume DIR/ck --metrics DIR/ck/metrics.jsonl").unwrap();
 }
 
 #[test]

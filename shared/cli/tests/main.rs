@@ -10,11 +10,27 @@ use tch::{Device, Kind, Tensor};
 /// What the program is to do.
 const ACT: &str = "FERROTRON_TEST_ACT";
 
+/// Says so when it is, which a rank that is still computing would not survive.
+struct TakenDown;
+
+impl Drop for TakenDown {
+    fn drop(&mut self) {
+        eprintln!("what belongs to the thread of main was taken down");
+    }
+}
+
+thread_local! {
+    static TAKEN_DOWN: TakenDown = const { TakenDown };
+}
+
 fn run(act: &str) -> anyhow::Result<()> {
     let vector = |n| Tensor::zeros([n], (Kind::Float, Device::Cpu));
     match act {
         "finish" => Ok(()),
-        "fail" => bail!("no space left"),
+        "fail" => {
+            TAKEN_DOWN.with(|_| ());
+            bail!("no space left")
+        }
         // As libtorch's errors come: from an operator, from a function, and where memory is not enough.
         "panic" => panic!("{:?} has a sum", vector(2) + vector(3)),
         "throw" => vector(2).f_add(&vector(3)).map(drop).context("two vectors"),

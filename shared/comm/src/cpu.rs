@@ -15,6 +15,7 @@ use tch::{Device, Tensor, no_grad};
 
 const COLLECTIVES: u32 = 0;
 const MESSAGES: u32 = 1;
+const LANES: u32 = 2;
 
 /// The backend for CPU tensors: rings over a transport.
 pub(crate) struct Cpu {
@@ -27,6 +28,8 @@ pub(crate) struct Cpu {
     timeout: Duration,
     trace: Trace,
     sent: AtomicU64,
+    /// 0, or what [`Cpu::beside`] makes of it.
+    first_lane: u32,
 }
 
 impl Cpu {
@@ -46,7 +49,16 @@ impl Cpu {
             timeout,
             trace,
             sent: AtomicU64::new(0),
+            first_lane: 0,
         }
+    }
+
+    /// The same group in lanes of its own, whose operations do not meet this one's.
+    pub fn beside(&self) -> Cpu {
+        let (spec, transport, trace) =
+            (self.spec.clone(), self.transport.clone(), self.trace.clone());
+        let beside = Cpu::new(spec, self.world_rank, transport, self.timeout, trace);
+        Cpu { first_lane: LANES, ..beside }
     }
 
     pub fn rank(&self) -> usize {
@@ -79,7 +91,7 @@ impl Cpu {
             transport: &*self.transport,
             members: &self.spec.members,
             rank: self.rank,
-            channel: Channel { group: self.spec.id, lane },
+            channel: Channel { group: self.spec.id, lane: self.first_lane + lane },
             call: Call {
                 header,
                 group: self.spec.name,

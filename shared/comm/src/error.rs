@@ -48,7 +48,7 @@ pub enum CommError {
     #[error("{op} on group {group}: {detail}")]
     Shape { op: String, group: String, detail: String },
 
-    /// A rank outside the group was named.
+    /// A rank outside the group was named: `peer`, counted in the group.
     #[error("{op} on group {group} names rank {peer}; {hint}")]
     Peer { op: String, group: String, peer: usize, hint: String },
 

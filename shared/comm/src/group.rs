@@ -20,7 +20,7 @@ use tch::Tensor;
 /// Every member makes the same collective calls in the same order. Reductions have a fixed order:
 /// the results are the same bits on every rank, run after run. Nothing here records autograd
 /// history; operations that write into a tensor write into its storage, and autograd does not see
-/// it. A tensor in flight must be neither written nor (if it is received into) read.
+/// it.
 ///
 /// Each operation has a blocking form and a non-blocking one that returns [`Work`]. Non-blocking
 /// operations of one kind run in the order in which they were started: collectives in one queue,
@@ -30,6 +30,11 @@ use tch::Tensor;
 /// Tensors on a GPU take another way than tensors on the CPU, where the ranks have GPUs: they are
 /// handed to NCCL, and *blocking* then means that what is computed next waits, and not the thread.
 ///
+/// # In flight
+/// Until its operation is done, a tensor must not be written, nor read if the operation writes into it.
+/// As with tch's own tensors, which may share memory, nothing checks this: who breaks it races.
+///
+/// # Errors
 /// An operation that fails also raises the run's [`Abort`], so that no other rank waits in vain.
 #[derive(Clone)]
 pub struct Group {
@@ -152,7 +157,8 @@ impl Group {
         self.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
 
-    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter); no step needs it: for readers who build ZeRO.
+    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter): for gradients of which each rank keeps its
+    /// part alone (ZeRO), summed while the backward pass goes on.
     pub fn reduce_scatter_async(&self, tensor: &Tensor) -> Work<Tensor> {
         self.start(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
@@ -174,7 +180,8 @@ impl Group {
         self.run(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
 
-    /// Non-blocking [`broadcast`](Self::broadcast); no step needs it: for readers who build ZeRO.
+    /// Non-blocking [`broadcast`](Self::broadcast): for many tensors, one from each rank perhaps, of which
+    /// the next sets out before the last has come.
     pub fn broadcast_async(&self, tensor: &Tensor, root: usize) -> Work<()> {
         self.start(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
@@ -213,7 +220,8 @@ impl Group {
         self.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
-    /// Non-blocking [`barrier`](Self::barrier); no step needs it: for readers who build ZeRO.
+    /// Non-blocking [`barrier`](Self::barrier): says that this rank has come so far; the [`Work`] is done
+    /// when all have.
     pub fn barrier_async(&self) -> Work<()> {
         self.start_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
@@ -226,6 +234,6 @@ impl Group {
         let (last, rank) = (self.size() - 1, self.rank());
         let hint =
             format!("ranks are 0 to {last}, and a rank does not send to itself (it is {rank})");
-        Err(CommError::Peer { op, group, peer, hint })
+        Err(self.refuse(CommError::Peer { op, group, peer, hint }))
     }
 }

@@ -43,7 +43,7 @@ impl Lane {
         let mut state = self.queue.lock();
         if state.busy || !state.jobs.is_empty() {
             drop(state);
-            return self.start(job, "", Trace::off()).wait();
+            return self.start(job, "", Trace::off())?.wait();
         }
         state.busy = true;
         drop(state);
@@ -52,12 +52,15 @@ impl Lane {
     }
 
     /// Queues `job` and returns at once.
+    ///
+    /// # Errors
+    /// Where there is no thread to run it.
     pub fn start<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T> + Send + 'static,
         name: &'static str,
         trace: Trace,
-    ) -> Work<T> {
+    ) -> Result<Work<T>> {
         let outcome = Arc::new(Outcome::default());
         let promise = Promise(outcome.clone());
         let job = Box::new(move || promise.keep(job()));
@@ -66,9 +69,9 @@ impl Lane {
         if let Err(source) = self.ensure_worker() {
             self.queue.lock().jobs.clear(); // breaks their promises
             let what = format!("cannot start the thread for '{}'", self.name);
-            return Work::ready(Err(CommError::Setup { what, source }));
+            return Err(CommError::Setup { what, source });
         }
-        Work { stage: Stage::Running(outcome), name, trace }
+        Ok(Work { stage: Stage::Running(outcome), name, trace })
     }
 
     fn ensure_worker(&self) -> std::io::Result<()> {

@@ -10,6 +10,7 @@ mod threads;
 pub use env::EnvWorld;
 pub use outcome::in_one_sentence;
 pub use processes::settle_for_gpus;
+pub use single::end_process;
 
 use crate::layout::Layout;
 use crate::mesh::Mesh;
@@ -40,11 +41,12 @@ pub struct Launch {
     /// differs, the run ends with a sentence that has both phrases.
     pub agreement: Vec<String>,
     pub launcher: Launcher,
-    /// Threads libtorch may use inside an operation, on each rank. More than one pays on a machine
-    /// that does nothing else: they wait for each other at every operation, actively, and beside
-    /// other work for a time slice each.
+    /// Threads libtorch may use inside an operation, on each rank. More than one pays only on an idle
+    /// machine: the threads spin for each other at every operation, and beside other work each spin
+    /// costs a time slice.
     pub threads_per_rank: usize,
     /// Longest wait for another rank: to come at all, within an operation, and to finish.
+    /// `Duration::MAX` is no limit.
     pub timeout: Duration,
     /// A process that has not been heard of for so long counts as lost (its heart beats once a
     /// second). Ten seconds are ten beats: enough for a machine that swaps or starts many ranks
@@ -89,7 +91,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// # Errors
 /// One sentence that names the rank which failed first, by coordinates, and why. By then every
 /// other rank has ended, or (a thread deep in a computation, which nobody can stop) has been left
-/// behind after three seconds: the caller should exit with code 1 rather than go on.
+/// behind after three seconds: the caller should leave through [`end_process`] rather than go on.
 pub fn launch<T: Send + 'static>(
     launch: &Launch,
     rank_main: impl Fn(&Mesh) -> anyhow::Result<T> + Send + Sync + 'static,
@@ -125,9 +127,7 @@ impl Launch {
     pub fn set_intra_op_threads(&self) {
         tch::set_num_threads(i32::try_from(self.threads_per_rank).unwrap_or(i32::MAX));
     }
-}
 
-impl Launch {
     /// Waits until this rank's GPU has done what was queued: a rank is done when its GPU is.
     fn drain(&self) -> anyhow::Result<()> {
         self.gpu.map_or(Ok(()), |gpu| gpu::synchronize(gpu.ordinal))

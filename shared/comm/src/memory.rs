@@ -1,7 +1,7 @@
 //! The memory of a contiguous CPU tensor, as bytes.
 
 use std::slice;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// To read from. The tensor must be contiguous and on the CPU.
 pub(crate) fn bytes(tensor: &Tensor) -> &[u8] {
@@ -9,10 +9,10 @@ pub(crate) fn bytes(tensor: &Tensor) -> &[u8] {
     if length == 0 {
         return &[]; // the pointer of an empty tensor may be null
     }
-    debug_assert!(tensor.is_contiguous());
+    assert_plain(tensor);
     // SAFETY: a contiguous CPU tensor is `length` bytes from its data pointer on, and the reference
-    // keeps them allocated. Nobody writes them meanwhile: the caller of an operation promises to
-    // leave its tensor alone until the operation is done.
+    // keeps them allocated. That nobody writes them meanwhile is not checked, as nowhere in tch, whose
+    // tensors share memory: see `Group` on tensors in flight.
     unsafe { slice::from_raw_parts(tensor.data_ptr().cast(), length) }
 }
 
@@ -22,8 +22,25 @@ pub(crate) fn bytes_mut(tensor: &mut Tensor) -> &mut [u8] {
     if length == 0 {
         return &mut [];
     }
-    debug_assert!(tensor.is_contiguous());
-    // SAFETY: as in `bytes`; that nobody else reads or writes the tensor until the operation is done
-    // is the same promise.
+    assert_plain(tensor);
+    // SAFETY: as in `bytes`; here nobody else may read them either.
     unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast(), length) }
+}
+
+/// Of a tensor with gaps, or one on a GPU, the bytes from its pointer on are not its own.
+fn assert_plain(tensor: &Tensor) {
+    assert!(tensor.device() == Device::Cpu, "{tensor:?} is not in CPU memory");
+    assert!(tensor.is_contiguous(), "{tensor:?} is not contiguous");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    #[should_panic(expected = "not contiguous")]
+    fn one_number_seen_a_thousand_times_is_refused() {
+        bytes(&Tensor::ones([1], (Kind::Float, Device::Cpu)).expand([1000], false));
+    }
 }

@@ -5,7 +5,7 @@ use crate::backend::OnGpu;
 use crate::cpu::Cpu;
 use crate::error::CommError;
 use crate::layout::{Coords, Layout};
-use crate::nccl::{Cuda, Driver, Nccl, Ring, Watch};
+use crate::nccl::{Connect, Cuda, Driver, Nccl, Watch};
 use crate::spec::id;
 use crate::transport::Transport;
 use crate::{Group, GroupSpec};
@@ -29,8 +29,8 @@ pub struct Mesh {
     pub coords: Coords,
     /// Every rank: for control (losses to show, norms, barriers), not for the bulk.
     pub world: Group,
-    /// Every rank again, and no limit to a wait: for those that wait while others read or write files,
-    /// which takes what it takes. That a rank has failed or died ends these waits too.
+    /// Every rank again, for waits without a limit: some ranks read or write files, which takes as long
+    /// as it takes, while the others wait here. A rank's failure or death still ends the wait.
     pub patient: Group,
     pub dp: Group,
     pub pp: Group,
@@ -91,7 +91,7 @@ impl Mesh {
         }
         // One id serves all groups of a dimension: they divide the world, so no two ranks meet
         // in two of them. All ranks come by here in the same order, which connecting relies on.
-        let group = |id: u32, name: &'static str, members: Vec<usize>, messages: Option<Ring>| {
+        let group = |id: u32, name: &'static str, members: Vec<usize>, ahead: Connect| {
             let names = names.clone();
             let spec = GroupSpec { id, name, members, names };
             let (transport, trace) = (wiring.transport.clone(), trace.clone());
@@ -99,14 +99,14 @@ impl Mesh {
             let mut gpu: Option<Arc<dyn OnGpu>> = None;
             if let Some(watch) = watch {
                 let nccl = Nccl::new(cpu.clone(), watch.clone(), trace.clone());
-                messages.map_or(Ok(()), |ring| nccl.connect(ring))?;
+                nccl.connect(ahead)?;
                 gpu = Some(Arc::new(nccl));
             }
             Ok(Group::over(cpu, gpu, wiring.abort.clone(), trace))
         };
         let members = layout.members(rank);
         // With cp gradients go over data, and nothing over dp. (What did would connect it then.)
-        let dp_used = (layout.cp == 1).then_some(Ring::None);
+        let dp_used = if layout.cp == 1 { Connect::Collectives } else { Connect::WhenUsed };
         let dp = group(id::DP, "dp", members.dp, dp_used)?;
         let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
         let everyone = GroupSpec {
@@ -118,19 +118,19 @@ impl Mesh {
         let patient = Group::new(everyone, rank, transport, abort, Duration::MAX, trace.clone());
         let data = match layout.cp {
             1 => dp.clone(),
-            _ => group(id::DATA, "data", members.data, Some(Ring::None))?,
+            _ => group(id::DATA, "data", members.data, Connect::Collectives)?,
         };
         Ok(Mesh {
             rank,
             layout,
             coords: layout.coords(rank),
-            world: group(id::WORLD, "world", members.world, None)?, // for control, on the CPU
+            world: group(id::WORLD, "world", members.world, Connect::WhenUsed)?, // for control, on the CPU
             patient,
             dp,
             // Activations go up, gradients down; from end to end goes the gradient of a tied embedding.
-            pp: group(id::PP, "pp", members.pp, Some(Ring::Both))?,
-            cp: group(id::CP, "cp", members.cp, Some(Ring::Forward))?,
-            tp: group(id::TP, "tp", members.tp, Some(Ring::None))?,
+            pp: group(id::PP, "pp", members.pp, Connect::AndBoth)?,
+            cp: group(id::CP, "cp", members.cp, Connect::AndNext)?,
+            tp: group(id::TP, "tp", members.tp, Connect::Collectives)?,
             data,
             trace,
         })

@@ -31,5 +31,5 @@ mod watch;
 
 pub(crate) use cuda::Cuda;
 pub(crate) use driver::Driver;
-pub(crate) use group::{Nccl, Ring};
+pub(crate) use group::{Connect, Nccl};
 pub(crate) use watch::Watch;

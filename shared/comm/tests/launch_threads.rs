@@ -8,6 +8,9 @@ use tch::Tensor;
 
 const SIXTEEN: Layout = Layout { dp: 2, pp: 2, cp: 2, tp: 2 };
 
+/// The product's, not a measurement: all is over so long after a rank has failed.
+const PROMISE: Duration = Duration::from_secs(5);
+
 fn world(layout: Layout) -> Launch {
     Launch { layout, ..Launch::default() }
 }
@@ -154,8 +157,61 @@ fn a_rank_deep_in_a_computation_is_left_behind() {
         _ => keep_talking(mesh),
     });
     assert_eq!(error, "rank dp0 pp0 cp0 tp0 failed: no space left");
-    // The product's promise, not a measurement: all is over 5 s after a rank has failed.
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < PROMISE, "{:?}", start.elapsed());
+}
+
+/// The failing rank still expects a message from a peer that has gone on to something else.
+#[test]
+fn an_error_ends_all_ranks_while_a_message_is_in_flight() {
+    let start = Instant::now();
+    let error = failure(Layout { dp: 2, ..Layout::default() }, |mesh| {
+        if mesh.rank == 0 {
+            let _on_its_way = mesh.dp.irecv(&Tensor::from(0.0), 1);
+            bail!("no space left");
+        }
+        keep_talking(mesh)
+    });
+    assert_eq!(error, "rank dp0 pp0 cp0 tp0 failed: no space left");
+    assert!(start.elapsed() < PROMISE, "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_a_group_refuses_ends_the_run_though_nobody_waits_for_it() {
+    let error = failure(Layout { dp: 2, ..Layout::default() }, |mesh| {
+        if mesh.rank == 1 {
+            drop(mesh.dp.isend(&Tensor::from(1.0), 1)); // to itself
+        }
+        keep_talking(mesh)
+    });
+    assert!(error.contains("send on group dp names rank 1"), "{error}");
+}
+
+/// Takes its time, as what libtorch keeps for a thread might.
+struct Slow(mpsc::Sender<()>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = self.0.send(());
+    }
+}
+
+thread_local! {
+    static SLOW: std::cell::RefCell<Option<Slow>> = const { std::cell::RefCell::new(None) };
+}
+
+#[test]
+fn ranks_that_have_ended_are_gone_when_a_failure_is_told() {
+    let (gone, all_gone) = mpsc::channel();
+    let error = failure(Layout { dp: 2, ..Layout::default() }, move |mesh| {
+        SLOW.set(Some(Slow(gone.clone())));
+        match mesh.rank {
+            0 => bail!("no space left"),
+            _ => keep_talking(mesh),
+        }
+    });
+    assert!(error.ends_with("no space left"), "{error}");
+    assert_eq!(all_gone.try_iter().count(), 2);
 }
 
 #[test]

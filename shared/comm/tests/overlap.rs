@@ -114,11 +114,10 @@ fn the_trace_shows_operations_and_waits() {
                 let trace = report::Trace::new(rank, format!("dp{rank}"));
                 let group = group(rank, 2, transport, abort, PATIENCE, trace.clone());
                 let tensor = Tensor::ones([1024], CPU);
-                let work = group.all_reduce_async(&tensor);
                 if rank == 1 {
-                    thread::sleep(Duration::from_millis(5));
+                    thread::sleep(Duration::from_millis(200)); // so that rank 0 waits
                 }
-                work.wait().unwrap();
+                group.all_reduce_async(&tensor).wait().unwrap();
                 String::from_utf8(trace.export()).unwrap()
             })
         };
@@ -126,8 +125,13 @@ fn the_trace_shows_operations_and_waits() {
         let ranks: Vec<_> = ranks.map(start).collect();
         ranks.into_iter().map(|r| r.join().unwrap()).collect()
     });
-    for trace in traces {
-        assert!(trace.contains("all_reduce") && trace.contains("\"Dp\""), "{trace}");
-        assert!(trace.contains("4096"), "bytes sent: {trace}");
+    for (rank, trace) in traces.iter().enumerate() {
+        let trace: serde_json::Value = serde_json::from_str(trace).unwrap();
+        let on = |track: &str| {
+            let mut events = trace["events"].as_array().unwrap().iter();
+            events.find(|event| event["track"] == track && event["name"] == "all_reduce")
+        };
+        assert_eq!(on("Dp").expect("the operation")["bytes"], 4096);
+        assert!(rank == 1 || on("Wait").is_some(), "{trace}");
     }
 }

@@ -23,3 +23,4 @@ pub use metrics::{CommBytes, StepStats, metrics_up_to};
 pub use reporter::{Options, Reporter};
 pub use summary::Summary;
 pub use trace::{Span, Trace};
+pub use whole::is_special;

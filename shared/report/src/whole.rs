@@ -17,9 +17,9 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .inspect_err(|_| drop(std::fs::remove_file(&partial)))
 }
 
-/// Whether there is something that is no file, such as a pipe.
-pub(crate) fn is_special(path: &Path) -> bool {
-    path.exists() && !path.is_file()
+/// Whether there is something that is neither file nor directory, such as a pipe.
+pub fn is_special(path: &Path) -> bool {
+    path.exists() && !path.is_file() && !path.is_dir()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! By what a file is known again.
+//! A file's length and SHA-256.
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};

@@ -1,45 +1,48 @@
 //! Directories to write to. What cannot be written is found out here, and not when the training is done.
 
+use super::overwriting::same;
 use crate::Config;
 use anyhow::{Context, Result, ensure};
-use checkpoint::saved::named_in;
+use checkpoint::saved::{Saved, named_in};
 use std::fs::{self, File};
 use std::path::Path;
 
-/// Makes the directories, and looks for checkpoints that would be in the way of a run which goes on
-/// after `start` updates, and takes `save` back where the run would only write the one it goes on from. No rank trains before all have joined, and they join after this: what is
-/// there, an earlier run has left.
-pub(super) fn check(config: &mut Config, start: usize) -> Result<()> {
-    let (run, steps) = (&mut config.run, config.train.steps);
+/// Makes the output directories and refuses a checkpoint that this run, which goes on from `resumed`,
+/// would write over. What is found here is an earlier run's: no rank trains before all have joined.
+/// Returns whether there is anything to save, beside the very checkpoint that it goes on from.
+pub(super) fn prepare(config: &Config, resumed: Option<&Saved>) -> Result<bool> {
+    let (run, steps) = (&config.run, config.train.steps);
+    let start = resumed.map_or(0, |saved| saved.progress().step);
     if let Some(path) = run.metrics.as_deref().filter(|path| start > 0 && path.is_file()) {
         report::metrics_up_to(path, start)
             .with_context(|| format!("metrics {}", path.display()))?;
     }
     if let Some(dir) = &run.export_hf {
-        writable("export-hf", dir)?;
+        make("export-hf", dir)?;
     }
-    let Some(dir) = &run.save else { return Ok(()) };
-    writable("save", dir)?;
+    let Some(dir) = &run.save else { return Ok(false) };
+    make("save", dir)?;
     let every = run.save_every.unwrap_or(steps);
-    let will_be = |step: usize| step == steps || step.is_multiple_of(every);
+    let writes =
+        |step: usize| step == steps || (start < step && step < steps && step.is_multiple_of(every));
     let mut there = named_in(dir)?;
     there.sort();
-    if start == steps && there.iter().any(|(step, _)| *step == start) {
-        run.save = None;
-        return Ok(());
-    }
     for (step, path) in there {
-        let (made, shown) = (start < step && step <= steps && will_be(step), path.display());
+        if start == steps && resumed.is_some_and(|saved| same(saved.dir(), &path)) {
+            return Ok(false); // as it would be written, so it stands there
+        }
+        let shown = path.display();
         ensure!(
-            !made,
+            !writes(step),
             "save {}: {shown} is there already, and this run would write it: resume from it, or save elsewhere",
             dir.display()
         );
     }
-    Ok(())
+    Ok(true)
 }
 
-fn writable(name: &str, dir: &Path) -> Result<()> {
+/// Makes a directory where there is none, and a file in it for a moment.
+fn make(name: &str, dir: &Path) -> Result<()> {
     let shown = dir.display();
     ensure!(!dir.exists() || dir.is_dir(), "{name} {shown} is not a directory");
     let probe = dir.join(format!(".probe-{}", std::process::id()));

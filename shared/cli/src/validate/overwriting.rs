@@ -2,10 +2,12 @@
 
 use crate::Config;
 use anyhow::{Context, Result, ensure};
+use checkpoint::saved::named_in;
+use report::is_special;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// `file` is that of `--config`.
+/// `file` is that of `--config`. Each file to write is opened, and nothing stays of that.
 pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
     let (data, run) = (&config.data, &config.run);
     let mut others: Vec<(&str, PathBuf)> = vec![];
@@ -20,6 +22,9 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
     others.extend(settings.into_iter().filter_map(|(name, path)| Some((name, path?.to_owned()))));
     if let Some(dir) = &config.hf_model {
         others.extend(files_of_model(dir)?.into_iter().map(|path| ("hf-model", path)));
+    }
+    if let Some(dir) = &run.resume {
+        others.extend(files_of_checkpoints(dir).into_iter().map(|path| ("resume", path)));
     }
 
     let mut outputs = vec![];
@@ -46,7 +51,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
                 path.display()
             );
         }
-        writable(name, &path)?;
+        open_once(name, &path)?;
         others.push((name, path));
     }
     Ok(())
@@ -66,13 +71,18 @@ fn files_of_model(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether there is something that is neither file nor directory, such as a pipe.
-fn is_special(path: &Path) -> bool {
-    path.exists() && !path.is_file() && !path.is_dir()
+/// Of the checkpoint `dir`, or those in it, the files that are read. (Whether it is one is told later.)
+fn files_of_checkpoints(dir: &Path) -> Vec<PathBuf> {
+    let inside = named_in(dir).unwrap_or_default().into_iter().map(|(_, path)| path);
+    let entries = inside.chain([dir.to_owned()]).filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    let of_a_checkpoint = |path: &PathBuf| {
+        path.ends_with("checkpoint.json") || path.extension() == Some("safetensors".as_ref())
+    };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(of_a_checkpoint).collect()
 }
 
 /// Whether two paths lead to one place, be it there or not.
-fn same(a: &Path, b: &Path) -> bool {
+pub(super) fn same(a: &Path, b: &Path) -> bool {
     let place = |path: &Path| {
         path.canonicalize().ok().or_else(|| {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -83,7 +93,7 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// Opens it as a run would, but leaves what is there.
-fn writable(name: &str, path: &Path) -> Result<()> {
+fn open_once(name: &str, path: &Path) -> Result<()> {
     let shown = path.display();
     ensure!(!path.is_dir(), "{name} {shown} is a directory, but must be a file");
     ensure!(path.file_name().is_some(), "{name} {shown:?} is no name of a file");

@@ -7,14 +7,14 @@ use checkpoint::saved::{Progress, Saved};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The updates made before this run begins: those of the checkpoint to go on from.
-pub(super) fn check(config: &Config) -> Result<usize> {
-    let Some(path) = &config.run.resume else { return Ok(0) };
-    resume(config, path).with_context(|| format!("resume {}", path.display()))
+/// The checkpoint to go on from, where there is one.
+pub(super) fn check(config: &Config) -> Result<Option<Saved>> {
+    let Some(path) = &config.run.resume else { return Ok(None) };
+    resume(config, path).map(Some).with_context(|| format!("resume {}", path.display()))
 }
 
 /// A checkpoint must be whole, of this model, and end where this run's data go on.
-fn resume(config: &Config, path: &Path) -> Result<usize> {
+fn resume(config: &Config, path: &Path) -> Result<Saved> {
     ensure!(path.is_dir(), "it is not a directory");
     let saved = Saved::open(path)?;
     let shown = saved.dir().display();
@@ -45,7 +45,7 @@ fn resume(config: &Config, path: &Path) -> Result<usize> {
     // As many are no mistake: a finished model may still be sampled and exported.
     let steps = config.train.steps;
     ensure!(step <= steps, "steps is {steps}, but {shown} has made {step} already");
-    Ok(step)
+    Ok(saved)
 }
 
 /// The first field in which two models differ: its name and both values.

@@ -2,7 +2,7 @@
 
 use super::Group;
 use crate::backend::{Backend, OnGpu, Queue};
-use crate::error::Result;
+use crate::error::{CommError, Result};
 use crate::lane::{Lane, Work};
 use report::Track;
 use tch::{Device, Tensor};
@@ -42,10 +42,14 @@ impl Group {
         };
         match (job(gpu, tensor), gpu.done(queue)) {
             (Ok(result), Some(done)) => Work::queued(result, done, name, self.shared.trace.clone()),
-            (result, _) => {
-                Work::ready(result.inspect_err(|e| self.shared.abort.raise(e.to_string())))
-            }
+            (result, _) => Work::ready(result.map_err(|e| self.refuse(e))),
         }
+    }
+
+    /// An error of this rank's, which ends the run: nobody may ever look at it, and peers wait.
+    pub(super) fn refuse(&self, error: CommError) -> CommError {
+        self.shared.abort.raise(error.to_string());
+        error
     }
 
     fn lane(&self, queue: Queue) -> &Lane {
@@ -71,7 +75,7 @@ impl Group {
         job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let _span = (self.size() > 1).then(|| self.shared.trace.span(Track::Wait, name));
-        self.lane(queue).run(self.job(job))
+        self.lane(queue).run(self.job(job)).map_err(|e| self.refuse(e))
     }
 
     pub(super) fn start_on_cpu<T: Send + 'static>(
@@ -83,6 +87,7 @@ impl Group {
         if self.size() == 1 {
             return Work::ready(self.job(job)()); // nothing to wait for
         }
-        self.lane(queue).start(self.job(job), name, self.shared.trace.clone())
+        let started = self.lane(queue).start(self.job(job), name, self.shared.trace.clone());
+        started.unwrap_or_else(|e| Work::ready(Err(self.refuse(e))))
     }
 }

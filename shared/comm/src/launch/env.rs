@@ -36,7 +36,7 @@ impl EnvWorld {
     /// Reads the variables through `lookup`.
     ///
     /// # Errors
-    /// One sentence for each thing that is missing, garbled or contradictory.
+    /// One sentence about the first thing that is missing, garbled or contradictory.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let rank: usize = number(&lookup, "RANK")?;
         let size: usize = number(&lookup, "WORLD_SIZE")?;

@@ -147,9 +147,9 @@ fn end_stuck(abort: &Abort, control: &Control, line: Option<&ParentLine>) -> ! {
     end_process()
 }
 
-/// Ends this process at once, with code 1: threads that compute would trip over what an orderly
-/// exit takes down.
-pub(super) fn end_process() -> ! {
+/// Ends this process at once, with code 1, as a run that has failed should: a rank that was left
+/// behind still computes, and would trip over what an orderly exit takes down.
+pub fn end_process() -> ! {
     let _ = std::io::stdout().flush();
     // SAFETY: takes no pointers and does not return; nothing of this process runs afterwards.
     unsafe { libc::_exit(1) }

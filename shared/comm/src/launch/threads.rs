@@ -7,8 +7,8 @@ use crate::mesh::{Mesh, Wiring};
 use crate::transport;
 use anyhow::{Context, anyhow};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// As a main thread usually has; only what is used is ever backed by memory.
@@ -45,7 +45,7 @@ pub(super) fn launch<T: Send + 'static>(
             .spawn(move || rank_thread(rank, &name, &launch, &wiring, &events, &*rank_main))
             .with_context(|| format!("cannot start a thread for rank {rank}"));
         match started {
-            Ok(thread) => threads.push(thread),
+            Ok(thread) => threads.push(Some(thread)),
             Err(error) => {
                 abort.raise(format!("{error:#}"));
                 return Err(error);
@@ -66,20 +66,18 @@ pub(super) fn launch<T: Send + 'static>(
             Ok(Event::Raised) => end = Some(Instant::now() + GRACE),
             Ok(Event::Ended(rank, outcome)) => {
                 running -= 1;
+                // Past its last statement; what remains is to hand back its memory.
+                let _ = threads[rank].take().map(JoinHandle::join);
                 match outcome {
                     Ok(value) => values[rank] = Some(value),
                     Err(failure) => failures.push(failure),
                 }
             }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            Err(_) => break, // the grace is over, and whoever is not back is left behind
         }
     }
     if let Some(cause) = abort.cause() {
         return Err(anyhow!(fullest(cause, &failures)));
-    }
-    for thread in threads {
-        // Already past its last statement; what remains is to hand back its memory.
-        let _ = thread.join();
     }
     Ok(values.into_iter().flatten().collect())
 }
@@ -94,10 +92,19 @@ fn rank_thread<T>(
 ) {
     let outcome = attempt(name, &wiring.abort, || {
         launch.set_intra_op_threads();
-        let value = rank_main(&Mesh::new(launch.layout, rank, wiring)?)?;
-        launch.drain()?;
-        Ok(value)
+        let mesh = Mesh::new(launch.layout, rank, wiring)?;
+        let outcome = attempt(name, &wiring.abort, || {
+            let value = rank_main(&mesh)?;
+            launch.drain()?;
+            Ok(value)
+        });
+        if let Err(failure) = &outcome {
+            // While there is a mesh: it ends only after what is in its lanes, and that waits for peers.
+            wiring.abort.raise(&failure.sentence);
+        }
+        Ok(outcome)
     });
+    let outcome = outcome.and_then(|outcome| outcome);
     if let Err(failure) = &outcome {
         wiring.abort.raise(&failure.sentence);
     }

@@ -117,6 +117,7 @@ pub(crate) struct Communicator {
 
 // SAFETY: NCCL allows calls from any thread, one at a time, which the lock sees to.
 unsafe impl Send for Communicator {}
+// SAFETY: as above.
 unsafe impl Sync for Communicator {}
 
 impl Communicator {

@@ -41,7 +41,7 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// A failure that came to light after its call had returned.
     fn failure(&self, comm: &Self::Comm) -> Option<String>;
     /// Ends communicators and everything queued on them: all at once, for each may wait on the GPU until
-    /// another is ended. One in whose call a thread is stays as it is.
+    /// another is ended. A communicator that a thread is calling at the moment is left alone.
     fn abort(&self, comms: &[Arc<Self::Comm>]);
 }
 

@@ -105,6 +105,7 @@ impl Functions {
         // calls', which are not asked how they ended.
         let _ = unsafe { (self.group_start)() };
         calls();
+        // SAFETY: as above.
         let _ = unsafe { (self.group_end)() };
     }
 

@@ -14,21 +14,27 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-/// Between which neighbours in a group messages travel all the time.
+/// What a group will need, and is connected for before anything is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ring {
-    None,
-    /// From each rank to the next.
-    Forward,
-    Both,
+pub(crate) enum Connect {
+    /// Nothing that is sure: each way when it is first used.
+    WhenUsed,
+    Collectives,
+    /// And messages from each rank to the next.
+    AndNext,
+    /// And back.
+    AndBoth,
 }
 
 /// By sender and receiver.
 type Pairs<D> = BTreeMap<(usize, usize), Arc<Channel<D>>>;
 
 pub(crate) struct Nccl<D: Driver> {
-    /// The same group on CPU tensors, over which communicators are agreed on.
+    /// The same group on CPU tensors.
     pub(super) cpu: Arc<Cpu>,
+    /// And once more, to agree on communicators: any thread may be the first to need one, whatever the
+    /// group moves on CPUs at that time.
+    agree: Cpu,
     watch: Arc<Watch<D>>,
     trace: Trace,
     /// For collectives.
@@ -42,15 +48,15 @@ pub(crate) struct Nccl<D: Driver> {
 impl<D: Driver> Nccl<D> {
     pub fn new(cpu: Arc<Cpu>, watch: Arc<Watch<D>>, trace: Trace) -> Self {
         let (all, pairs, sent) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
-        Self { cpu, watch, trace, all, pairs, sent }
+        Self { agree: cpu.beside(), cpu, watch, trace, all, pairs, sent }
     }
 
     /// Makes the communicators that a run needs, in an order that is the same on all ranks. Without it
     /// each is made when it is first used, and its members wait for each other there, which may be in
     /// the wrong order: a stage that asks for the first gradient before it has sent an activation.
-    pub fn connect(&self, ring: Ring) -> Result<()> {
+    pub fn connect(&self, ahead: Connect) -> Result<()> {
         let n = self.size();
-        if n == 1 {
+        if n == 1 || ahead == Connect::WhenUsed {
             return Ok(());
         }
         self.collectives()?;
@@ -58,10 +64,10 @@ impl<D: Driver> Nccl<D> {
         // pairs would wait n times as long.
         for from in (0..n).step_by(2).chain((1..n).step_by(2)) {
             let to = (from + 1) % n;
-            let pairs = match ring {
-                Ring::None => vec![],
-                Ring::Forward => vec![(from, to)],
-                Ring::Both => vec![(from, to), (to, from)],
+            let pairs = match ahead {
+                Connect::WhenUsed | Connect::Collectives => vec![],
+                Connect::AndNext => vec![(from, to)],
+                Connect::AndBoth => vec![(from, to), (to, from)],
             };
             for (from, to) in pairs {
                 if from == self.rank() || to == self.rank() {
@@ -92,7 +98,7 @@ impl<D: Driver> Nccl<D> {
         let others = (0..self.size()).filter(|&rank| rank != self.rank());
         let others: Vec<&str> = others.map(|rank| self.cpu.name_of(rank)).collect();
         let label = self.label("connect", others.join(", "));
-        let share = |id: &Tensor| self.cpu.broadcast(id, 0);
+        let share = |id: &Tensor| self.agree.broadcast(id, 0);
         let (rank, size) = (self.rank(), self.size());
         let channel = Arc::new(self.channel(label, rank == 0, share, rank, size)?);
         *all = Some(channel.clone());
@@ -109,8 +115,8 @@ impl<D: Driver> Nccl<D> {
         let peer = if sends { to } else { from };
         let label = self.label("connect", self.cpu.name_of(peer).to_owned());
         let share = |id: &Tensor| match sends {
-            true => self.cpu.send(id, to),
-            false => self.cpu.recv(id, from),
+            true => self.agree.send(id, to),
+            false => self.agree.recv(id, from),
         };
         let channel = self.channel(label, sends, share, usize::from(!sends), 2)?;
         // NCCL connects two ranks at their first message, and both wait there: so it comes here.

@@ -36,12 +36,9 @@ impl<D: Driver> Operation<D> {
         self.end.get().map_or(Ok(false), |end| driver.is_done(end))
     }
 
-    /// Lets go of its tensors: the GPU has passed its end, or the compute stream waits for that.
-    ///
-    /// The second is as good. Every tensor of every operation, copies and results too, was made by a
-    /// thread that computes on that stream, for there is no other; so libtorch gives its memory only to
-    /// tensors that are written on that stream, behind the wait, or behind events that are recorded
-    /// there, behind it as well.
+    /// Lets go of its tensors. Safe once the GPU has passed the operation's end, and equally once the
+    /// compute stream has been told to wait for it: all these tensors were allocated on that stream, so
+    /// libtorch hands their memory only to work queued behind that wait.
     pub fn release(&self) {
         let tensors = std::mem::take(&mut *self.tensors());
         drop(tensors); // not locked

@@ -2,7 +2,7 @@
 
 mod fake;
 
-use super::{Nccl, Ring, Watch};
+use super::{Connect, Nccl, Watch};
 use crate::abort::Abort;
 use crate::backend::{Backend, OnGpu, Queue};
 use crate::cpu::Cpu;
@@ -40,7 +40,7 @@ fn ranks(n: usize, timeout: Duration, rank_main: impl Fn(usize, &Nccl<Fake>, &Wa
                 let (name, abort) = (layout.coords(rank).to_string(), Abort::new());
                 let watch = Watch::start(Fake { hall, ..Fake::default() }, name, abort, timeout);
                 let nccl = Nccl::new(cpu, watch.clone(), Trace::off());
-                nccl.connect(Ring::Both).unwrap();
+                nccl.connect(Connect::AndBoth).unwrap();
                 let driver = &watch.driver;
                 let all = (0..driver.events.load(SeqCst)).collect();
                 *driver.passed.lock().unwrap() = all; // connecting is over
@@ -202,6 +202,27 @@ fn what_never_ends_or_fails_is_told_and_given_up() {
         let cause = watch.abort.wait(Duration::from_secs(10)).expect("nobody noticed");
         let told = "failed in connect on group dp: unhandled cuda error";
         assert_eq!(cause, format!("rank dp{rank} pp0 cp0 tp0 {told}"));
+    });
+}
+
+/// Both go over the ranks' CPUs, where each would take the other's bytes for its own.
+#[test]
+fn a_pair_connects_beside_a_message_between_cpus() {
+    ranks(4, TIMEOUT, |rank, nccl, _| {
+        let tensor = Tensor::ones([4], (Kind::Float, Device::Cpu));
+        thread::scope(|scope| match rank {
+            0 => {
+                let message = tensor.copy();
+                scope.spawn(move || nccl.cpu.send(&message, 2).unwrap());
+                thread::sleep(Duration::from_millis(100)); // under way before the pair connects
+                nccl.send(&tensor, 2).unwrap(); // no neighbour, so this is the first
+            }
+            2 => {
+                nccl.recv(&tensor, 0).unwrap();
+                nccl.cpu.recv(&tensor, 0).unwrap();
+            }
+            _ => {}
+        });
     });
 }
 

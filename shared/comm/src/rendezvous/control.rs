@@ -44,6 +44,15 @@ pub(super) struct State {
     pub closed: bool,
 }
 
+impl State {
+    fn say(&self, frame: &Frame) {
+        for line in self.lines.iter().flatten() {
+            // A line that is broken is its reader's business.
+            let _ = wire::write(&line.stream, frame);
+        }
+    }
+}
+
 pub(super) struct Line {
     pub stream: TcpStream,
     /// Where the rank's data lines listen.
@@ -89,13 +98,13 @@ impl Control {
     /// end for a death.
     ///
     /// # Errors
-    /// Another rank's failure, or those who were not done within `limit` (which rank 0 watches).
+    /// Another rank's failure, or those who were not done within `limit`, which rank 0 alone watches.
     pub fn goodbye(&self, limit: Duration) -> anyhow::Result<()> {
         let shared = &*self.0;
         if shared.rank != 0 {
             self.broadcast(&Frame::Bye);
         }
-        let end = Instant::now() + limit;
+        let since = Instant::now();
         let mut state = shared.lock();
         loop {
             if let Some(cause) = shared.told.cause() {
@@ -105,7 +114,7 @@ impl Control {
             if state.lines.iter().all(done) {
                 break;
             }
-            let left = end.saturating_duration_since(Instant::now());
+            let left = limit.saturating_sub(since.elapsed());
             if shared.rank == 0 && left.is_zero() {
                 let names = shared.names.iter().zip(&state.lines);
                 let late: Vec<_> =
@@ -117,7 +126,8 @@ impl Control {
                 self.fail(&cause);
                 return Err(anyhow!(cause));
             }
-            let nap = left.clamp(Duration::from_millis(1), BEAT);
+            // The others are woken by what they hear; for rank 0 time passes too.
+            let nap = if shared.rank == 0 { left.min(BEAT) } else { BEAT };
             state =
                 shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -144,18 +154,18 @@ impl Control {
 
     /// Rank 0: settles on a cause and tells everybody. Later causes are consequences.
     pub(super) fn end(&self, cause: &str) {
+        // All in one: this rank's own code may leave as soon as it hears of it, and would close the lines.
+        let state = self.0.lock();
         self.0.told.raise(cause);
-        self.0.abort.raise(cause);
         let first = self.0.told.cause().unwrap_or_default();
-        self.broadcast(&Frame::End { cause: first });
+        state.say(&Frame::End { cause: first });
+        drop(state);
+        self.0.abort.raise(cause);
         self.0.changed.notify_all();
     }
 
     pub(super) fn broadcast(&self, frame: &Frame) {
-        for line in self.0.lock().lines.iter().flatten() {
-            // A line that is broken is its reader's business.
-            let _ = wire::write(&line.stream, frame);
-        }
+        self.0.lock().say(frame);
     }
 
     fn beat(&self) {

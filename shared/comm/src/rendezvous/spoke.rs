@@ -30,7 +30,7 @@ enum Denied {
 }
 
 pub(super) fn connect(join: Join) -> anyhow::Result<World> {
-    let end = Instant::now() + join.timeout;
+    let since = Instant::now();
     let name = join.name(join.rank);
     let (host, port) = (&join.host, join.port);
     let prover = Prover::new(&join.secret);
@@ -43,7 +43,7 @@ pub(super) fn connect(join: Join) -> anyhow::Result<World> {
         if let Some(cause) = join.abort.cause() {
             bail!(cause);
         }
-        if Instant::now() > end {
+        if since.elapsed() > join.timeout {
             let seconds = join.timeout.as_secs_f64();
             bail!("{name} found no rank 0 at {host}:{port} within {seconds} s: {why}");
         }
@@ -55,7 +55,7 @@ pub(super) fn connect(join: Join) -> anyhow::Result<World> {
     control.0.lock().lines[0] = Some(Line { stream, data: hub, bye: false });
     let listening = control.clone();
     thread::spawn(move || listening.listen(0, reader));
-    let met = wait_for_peers(&join, &control, end);
+    let met = wait_for_peers(&join, &control, since);
     let (mut peers, run) = met.inspect_err(|_| control.close())?;
     // As this host sees rank 0, which may know itself by another address.
     peers[0].set_ip(hub.ip());
@@ -105,10 +105,10 @@ fn reach(join: &Join) -> anyhow::Result<TcpStream> {
 fn wait_for_peers(
     join: &Join,
     control: &Control,
-    end: Instant,
+    since: Instant,
 ) -> anyhow::Result<(Vec<SocketAddr>, [u8; 32])> {
     // Rank 0 gives up first, and knows who is missing.
-    let end = end + ATTEMPT;
+    let limit = join.timeout.saturating_add(ATTEMPT);
     let mut state = control.0.lock();
     loop {
         if let Some(cause) = join.abort.cause() {
@@ -120,7 +120,7 @@ fn wait_for_peers(
             }
             bail!("rank 0 sent a list of {} ranks", peers.len());
         }
-        if Instant::now() > end {
+        if since.elapsed() > limit {
             bail!("rank 0 let {} in and then said no more", join.name(join.rank));
         }
         let nap = Duration::from_millis(20);

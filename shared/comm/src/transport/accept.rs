@@ -11,13 +11,16 @@ use sha2::Sha256;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a connection may take to say what it is for.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that may be saying it at once; more wait until one of them has, or has run out of time.
+const GREETED: usize = 64;
 
 const NONCE: usize = 32;
 const HELLO: usize = 16;
@@ -30,6 +33,8 @@ pub(super) struct Inbox {
     secret: [u8; 32],
     arrived: Mutex<HashMap<(Channel, usize), TcpStream>>,
     more: Condvar,
+    /// Connections that are being greeted.
+    greeted: AtomicUsize,
     pub closed: AtomicBool,
 }
 
@@ -41,6 +46,7 @@ impl Inbox {
             secret,
             arrived: Mutex::default(),
             more: Condvar::new(),
+            greeted: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
         listener.set_nonblocking(true)?;
@@ -72,11 +78,17 @@ impl Inbox {
 
     fn accept(self: Arc<Self>, listener: &TcpListener) {
         while !self.closed.load(Relaxed) {
+            if self.greeted.load(Relaxed) >= GREETED {
+                thread::sleep(LOOK_UP);
+                continue;
+            }
             match listener.accept() {
                 Ok((stream, _)) => {
                     // On a thread of its own, so that one that says nothing holds up nobody.
                     let inbox = self.clone();
+                    let place = Place::take(&self);
                     let greet = move || {
+                        let _place = place;
                         if let Ok((key, stream)) = inbox.greet(stream) {
                             let arrived = inbox.arrived.lock();
                             let mut arrived = arrived.unwrap_or_else(PoisonError::into_inner);
@@ -87,22 +99,25 @@ impl Inbox {
                     // Without a thread the connection is dropped, which its other end reports.
                     let _ = thread::Builder::new().name("greet".into()).spawn(greet);
                 }
-                Err(_) => super::poll::readable(listener, LOOK_UP),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    super::poll::readable(listener, LOOK_UP);
+                }
+                // Too many files are open, for instance: who knocks goes on knocking meanwhile.
+                Err(_) => thread::sleep(LOOK_UP),
             }
         }
     }
 
     fn greet(&self, mut stream: TcpStream) -> io::Result<((Channel, usize), TcpStream)> {
         stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(HELLO_TIMEOUT))?;
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(io::Error::other)?;
         stream.write_all(&nonce)?;
-        let (mut hello, mut code) = ([0; HELLO], [0; CODE]);
-        stream.read_exact(&mut hello)?;
-        stream.read_exact(&mut code)?;
+        let mut answer = [0; HELLO + CODE];
+        read_within(&mut stream, &mut answer, HELLO_TIMEOUT)?;
+        let (hello, code) = answer.split_at(HELLO);
         // Compares in constant time.
-        let genuine = code_of(&self.secret, &nonce, &hello).verify_slice(&code);
+        let genuine = code_of(&self.secret, &nonce, hello).verify_slice(code);
         genuine.map_err(|_| ErrorKind::PermissionDenied)?;
         let word = |i: usize| u32::from_le_bytes(std::array::from_fn(|byte| hello[4 * i + byte]));
         let (group, lane, from, to) = (word(0), word(1), word(2), word(3));
@@ -112,6 +127,42 @@ impl Inbox {
         stream.set_nonblocking(true)?;
         Ok(((Channel { group, lane }, from as usize), stream))
     }
+}
+
+/// One of the places for connections that are greeted, free again when dropped.
+struct Place(Arc<Inbox>);
+
+impl Place {
+    fn take(inbox: &Arc<Inbox>) -> Self {
+        inbox.greeted.fetch_add(1, Relaxed);
+        Self(inbox.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.greeted.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Fills `buffer` within `limit`, however small the pieces in which its bytes come.
+fn read_within(stream: &mut TcpStream, buffer: &mut [u8], limit: Duration) -> io::Result<()> {
+    let since = Instant::now();
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let left = limit.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Says what a new connection is for. `patience` is asked while the other end does not answer.
@@ -153,4 +204,45 @@ fn code_of(secret: &[u8; 32], nonce: &[u8], hello: &[u8]) -> Hmac<Sha256> {
     code.update(nonce);
     code.update(hello);
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_who_say_nothing_take_up_only_so_many_threads() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let inbox = Inbox::open(0, listener, [1; 32]).unwrap();
+        let visit = || TcpStream::connect(address).unwrap();
+        let challenged = |mut stream: &TcpStream, limit| {
+            stream.set_read_timeout(Some(limit)).unwrap();
+            stream.read_exact(&mut [0; NONCE]).is_ok()
+        };
+        let mute: Vec<_> = (0..GREETED).map(|_| visit()).collect();
+        assert!(mute.iter().all(|stream| challenged(stream, HELLO_TIMEOUT)));
+        let one_more = visit();
+        assert!(!challenged(&one_more, 4 * LOOK_UP), "a thread for each stranger");
+        drop(mute);
+        assert!(challenged(&one_more, HELLO_TIMEOUT), "it waits in the queue");
+        inbox.closed.store(true, Relaxed);
+    }
+
+    #[test]
+    fn who_speaks_a_byte_at_a_time_has_no_more_time_than_others() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut slow = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let speaker = thread::spawn(move || {
+            while slow.write_all(&[0]).is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let limit = Duration::from_millis(100);
+        let read = read_within(&mut stream, &mut [0; 1000], limit).unwrap_err();
+        assert!([ErrorKind::TimedOut, ErrorKind::WouldBlock].contains(&read.kind()), "{read}");
+        drop(stream);
+        speaker.join().unwrap();
+    }
 }

@@ -60,15 +60,17 @@ impl World {
         (0..self.ranks).map(|rank| self.start(rank)).collect()
     }
 
-    fn pids(&self) -> Vec<u32> {
+    pub fn pids(&self) -> Vec<u32> {
         (0..self.ranks).map(|rank| self.notes.pid(rank)).collect()
     }
 }
 
 fn finish() {
-    let world = World::new(3, "leave");
-    for (rank, running) in world.all().into_iter().enumerate() {
-        assert_eq!(running.success(), format!("rank {rank} has talked\n"));
+    for timeout in [60.0, f64::INFINITY] {
+        let world = World { timeout, ..World::new(3, "leave") };
+        for (rank, running) in world.all().into_iter().enumerate() {
+            assert_eq!(running.success(), format!("rank {rank} has talked\n"));
+        }
     }
 }
 

@@ -30,7 +30,8 @@ fn run(arguments: Vec<String>) -> anyhow::Result<()> {
         layout,
         agreement: std::env::var("AGREEMENT").into_iter().collect(),
         launcher: launcher.parse().map_err(anyhow::Error::msg)?,
-        timeout: Duration::from_secs_f64(timeout.parse()?),
+        // Infinity is no limit.
+        timeout: Duration::try_from_secs_f64(timeout.parse()?).unwrap_or(Duration::MAX),
         ..Launch::default()
     };
     let (act, directory) = (act.clone(), directory.clone());

@@ -3,9 +3,13 @@
 use crate::by_hand::World;
 use crate::world::{GUARD, Running};
 use std::process::Command;
+use std::time::Duration;
 
-pub const TESTS: &[(&str, fn())] =
-    &[("env_layouts_differ", layouts_differ), ("env_settings_differ", settings_differ)];
+pub const TESTS: &[(&str, fn())] = &[
+    ("env_layouts_differ", layouts_differ),
+    ("env_settings_differ", settings_differ),
+    ("env_latecomer_with_other_settings", latecomer),
+];
 
 /// Both ranks end with one sentence, which says the difference.
 fn assert_differ(ranks: [Command; 2], expected: &str) {
@@ -33,4 +37,19 @@ fn settings_differ() {
         command
     });
     assert_differ(ranks, "process 1 was started with lr 0.03 and rank 0 with lr 0.001");
+}
+
+/// Somebody starts another run with the port of one that goes on.
+fn latecomer() {
+    let world = World::new(2, "talk");
+    let ranks = [0, 1].map(|rank| Running::start(world.command(rank)));
+    world.pids();
+    let mut other = world.command(1);
+    other.env("AGREEMENT", "lr 0.03");
+    let sentence = Running::start(other).failure(GUARD);
+    assert!(sentence.contains("process 1 was started with lr 0.03"), "{sentence}");
+    std::thread::sleep(Duration::from_secs(3)); // bad news would have got about by now
+    for mut rank in ranks {
+        assert!(rank.child.try_wait().unwrap().is_none(), "the run goes on");
+    }
 }

@@ -1,0 +1,72 @@
+//! Writing a checkpoint.
+
+use super::digest::digest;
+use super::names::name_of;
+use super::{FORMAT, Held, MANIFEST, Manifest, Progress, RankFile, lock};
+use crate::{LlamaConfig, safetensors_dir};
+use anyhow::{Context, Result, ensure};
+use std::cell::OnceCell;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// A checkpoint that is being written.
+pub struct Draft {
+    partial: PathBuf,
+    target: PathBuf,
+    /// Held from its beginning to its end.
+    lock: OnceCell<File>,
+}
+
+impl Draft {
+    /// The checkpoint of `step` in `dir`, on any rank.
+    pub fn new(dir: &Path, step: usize) -> Self {
+        let name = name_of(step);
+        let lock = OnceCell::new();
+        Self { partial: dir.join(format!(".{name}.partial")), target: dir.join(name), lock }
+    }
+
+    /// Makes an empty directory to write to: to be done once, before any rank writes.
+    pub fn begin(&self) -> Result<()> {
+        let (shown, partial) = (self.target.display(), self.partial.display());
+        let lock = lock::take(self.target.parent().unwrap_or(Path::new(".")))?;
+        self.lock.get_or_init(|| lock);
+        ensure!(!self.target.exists(), "checkpoint {shown} is there already");
+        if self.partial.exists() {
+            fs::remove_dir_all(&self.partial)
+                .with_context(|| format!("cannot remove {partial}, left by a broken run"))?;
+        }
+        fs::create_dir_all(&self.partial).with_context(|| format!("cannot make {shown}"))
+    }
+
+    /// Writes what rank `rank` holds.
+    pub fn write(&self, rank: usize, tensors: Vec<(Held, Tensor)>) -> Result<RankFile> {
+        let (held, tensors): (Vec<Held>, Vec<Tensor>) = tensors.into_iter().unzip();
+        let file = format!("rank-{rank:05}.safetensors");
+        let path = self.partial.join(&file);
+        let named: Vec<_> = held.iter().map(|h| h.name.clone()).zip(tensors).collect();
+        let cannot = || format!("cannot write {}", path.display());
+        safetensors_dir::write(&path, &named).with_context(cannot)?;
+        File::open(&path).and_then(|f| f.sync_all()).with_context(cannot)?;
+        let (bytes, sha256) = digest(&path)?;
+        Ok(RankFile { file, bytes, sha256, tensors: held })
+    }
+
+    /// Makes the checkpoint visible: to be done once, after every rank has written its file.
+    pub fn commit(
+        self,
+        model: &LlamaConfig,
+        progress: Progress,
+        files: Vec<RankFile>,
+    ) -> Result<()> {
+        let manifest = Manifest { format: FORMAT, model: model.clone(), progress, files };
+        let path = self.partial.join(MANIFEST);
+        let sync = |path: &Path| File::open(path).and_then(|f| f.sync_all());
+        fs::write(&path, serde_json::to_vec(&manifest)?)
+            .and_then(|()| sync(&path))
+            .and_then(|()| sync(&self.partial))
+            .and_then(|()| fs::rename(&self.partial, &self.target))
+            .and_then(|()| sync(self.target.parent().unwrap_or(Path::new("."))))
+            .with_context(|| format!("cannot write checkpoint {}", self.target.display()))
+    }
+}
