@@ -85,6 +85,8 @@ mod tests {
         assert_eq!(cards(layout(1, 1, 1, 7), tp), None);
         assert_eq!(cards(layout(2, 1, 1, 4), tp), None);
         assert_eq!(cards(layout(6, 1, 1, 3), tp), Some(1)); // ranks 6, 7, 8
+        assert_eq!(cards(layout(3, 1, 1, 5), tp), Some(2)); // 5, 6, 7 and 8, 9
+        assert_eq!(cards(layout(6, 1, 1, 5), tp), Some(1)); // the same, and 15 and 16 to 19
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub fn walk(ahead: &[usize], m: usize, busy: &[f64], hops: &[f64]) -> f64 {
     come[1][stages - 1].fill(Some(0.0)); // its own loss
     let (mut free, mut turns) = (vec![0.0f64; stages], vec![0; stages]);
     while turns.iter().any(|&turn| turn < 2 * m) {
+        let before = turns.clone();
         for stage in 0..stages {
             while turns[stage] < 2 * m {
                 let (backward, i) = pass(ahead[stage], m, turns[stage]);
@@ -37,11 +38,12 @@ pub fn walk(ahead: &[usize], m: usize, busy: &[f64], hops: &[f64]) -> f64 {
                 turns[stage] += 1;
                 let next = if backward { stage.checked_sub(1) } else { Some(stage + 1) };
                 if let Some(next) = next.filter(|&next| next < stages) {
-                    let before = i.checked_sub(1).and_then(|i| come[way][next][i]).unwrap_or(0.0);
-                    come[way][next][i] = Some(free[stage].max(before) + hops[stage.min(next)]);
+                    let link = i.checked_sub(1).and_then(|i| come[way][next][i]).unwrap_or(0.0);
+                    come[way][next][i] = Some(free[stage].max(link) + hops[stage.min(next)]);
                 }
             }
         }
+        assert_ne!(turns, before, "every stage waits for another");
     }
     free.into_iter().fold(0.0, f64::max)
 }
