@@ -2,13 +2,17 @@
 
 use anyhow::{Context, Result};
 use cli::{Config, CpLayout};
-use comm::{Coords, Layout};
+use comm::{Coords, Layout, Members};
 use std::io::Write;
 use std::ops::Range;
 
+use crate::links::node;
 use crate::plan::Plan;
-use crate::predict::{OF_PEAK, assumed, balance, in_node, predict, rates};
+use crate::predict::{OF_PEAK, assumed, balance, predict, rates};
 
+/// Of a GPU's memory, what is no tensor: CUDA's context and libraries (about 1 GB), NCCL's buffers
+/// (some 0.1 to 0.25 GB a communicator, of which a rank has up to ten), and gaps. An assumption.
+const RESERVE: f64 = 0.1;
 /// Worlds up to this are shown rank by rank.
 const SMALL: usize = 16;
 
@@ -47,7 +51,7 @@ fn head(plan: &Plan) -> String {
 
 /// Who sits where.
 fn ranks(layout: Layout) -> String {
-    let (Layout { dp, pp, cp, tp }, world) = (layout, layout.world());
+    let world = layout.world();
     let width = group(world - 1).len();
     let place = |rank| format!("{:>width$}  {}", group(rank), layout.coords(rank));
     let mut text = "who sits where\n".to_owned();
@@ -59,21 +63,22 @@ fn ranks(layout: Layout) -> String {
         return text;
     }
     text += &format!("  rank {}\n  rank {}\n", place(0), place(world - 1));
-    // Along one dimension, rank 0's group is every `stride`-th rank.
-    let groups = [("tp", 1, tp), ("cp", tp, cp), ("pp", tp * cp, pp), ("dp", tp * cp * pp, dp)];
-    for (name, stride, n) in groups {
-        let members = match n {
+    let Members { tp, cp, pp, dp, .. } = layout.members(0);
+    for (name, members) in [("tp", tp), ("cp", cp), ("pp", pp), ("dp", dp)] {
+        let (n, last) = (members.len(), group(members[members.len() - 1]));
+        let shown = match n {
             1 => "0 alone".to_owned(),
-            2 => format!("0, {}", group(stride)),
-            3 => format!("0, {}, {}", group(stride), group(2 * stride)),
-            _ => format!("0, {}, … {}", group(stride), group(stride * (n - 1))),
+            2 => format!("0, {last}"),
+            3 => format!("0, {}, {last}", group(members[1])),
+            _ => format!("0, {}, … {last}", group(members[1])),
         };
-        let how = match in_node(world, stride, n) {
-            _ if n == 1 => "",
-            true => "inside a node",
-            false => "between nodes",
+        let how = match members.iter().filter(|&&rank| node(rank) == 0).count() {
+            _ if n == 1 => String::new(),
+            here if here == n => "inside a node".to_owned(),
+            1 => "between nodes".to_owned(),
+            here => format!("between nodes, {here} in one"),
         };
-        let row = format!("  rank 0's {name} group: {n:>5}  {members:<24} {how}");
+        let row = format!("  rank 0's {name} group: {n:>5}  {shown:<24} {how}");
         text += &format!("{}\n", row.trim_end());
     }
     text
@@ -100,7 +105,7 @@ fn memory(plan: &Plan) -> String {
         let layers = format!("{}–{}", layers.start, layers.end - 1);
         let [weights, copies] = [memory.weights, memory.copies].map(size);
         let [gradients, adam] = [memory.gradients, memory.optimizer].map(size);
-        let (kept, total) = (size(memory.activations), size(memory.total()));
+        let (kept, total) = (size(memory.activations), size(memory.held()));
         let in_flight = plan.in_flight(pp);
         text += &format!("  {pp:>5}{layers:>9}{numbers:>15}{weights:>12}{copies:>10}");
         text += &format!("{gradients:>11}{adam:>11}");
@@ -108,18 +113,18 @@ fn memory(plan: &Plan) -> String {
     }
     let total = |pp: usize| (plan.memory(at(pp)).total(), pp);
     let (needs, worst) = (0..plan.stages.len()).map(total).max().expect("a stage");
-    let gpu = plan.config.run.gpu;
+    let (memory, gpu) = (plan.memory(at(worst)), plan.config.run.gpu);
     let has = gpu.figures().memory;
-    let verdict = if needs <= has { "fits" } else { "does NOT fit" };
+    let verdict = match needs {
+        _ if needs > has => "does NOT fit",
+        _ if needs as f64 > (1.0 - RESERVE) * has as f64 => "is TIGHT in",
+        _ => "fits",
+    };
+    let [held, at_work, has] = [memory.held(), memory.at_work, has].map(size);
     text += &format!(
-        "  the most: stage {worst}, {}, which {verdict} the {} of one {gpu}\n",
-        size(needs),
-        size(has)
+        "  the most: stage {worst}, {held} and {at_work} at work, which {verdict} the {has} of one {gpu}\n  \
+         (at work: logits, gradients on their way; a tenth of the GPU is left to CUDA, NCCL, fragmentation)\n",
     );
-    // What comes and goes is not held: logits, gradients on their way, NCCL's and CUDA's own.
-    if (needs..needs + needs / 10).contains(&has) {
-        text += "  but barely: logits, gradients on their way, CUDA and NCCL take some gigabytes beside it\n";
-    }
     text
 }
 
@@ -156,7 +161,9 @@ fn time(plan: &Plan) -> String {
     let ([rate, _], [usual, strict]) = (rates(config, seconds), mfu(seconds));
     let tokens = config.train.global_batch as f64 * config.data.seq_len as f64 / seconds;
     let (tokens, time) = (group(tokens as u64), seconds * per_second);
-    text += &format!("  step              {time:>10.2} {unit:<2}           {tokens} tokens/s\n");
+    let short = if seconds < 1e-3 { "; starting kernels takes longer" } else { "" };
+    text +=
+        &format!("  step              {time:>10.2} {unit:<2}           {tokens} tokens/s{short}\n");
     text += &format!(
         "  MFU {usual:.1}%: {:.0} of {:.0} TFLOP/s, counted as 6N + 12LhS a token; {strict:.1}% strict: \
          no look-up, half of attention\n",
@@ -164,31 +171,30 @@ fn time(plan: &Plan) -> String {
         peak / 1e12,
     );
     let faster = step.less(step.products * (1.0 - OF_PEAK / 0.8));
-    let [faster, fused, full] =
-        [faster, step.less(step.elementwise / 2.0), seconds - step.bubble].map(|s| mfu(s)[0]);
-    text + &format!(
-        "  and were products at 80%: {faster:.1}%; elementwise fused to half: {fused:.1}%; \
-         without the bubble: {full:.1}%\n{}",
-        assumed()
-    )
+    let [faster, fused] = [faster, step.less(step.elementwise / 2.0)].map(|s| mfu(s)[0]);
+    text += &format!(
+        "  and were products at 80%: {faster:.1}%; elementwise fused to half: {fused:.1}%"
+    );
+    let parts = (0..plan.stages.len()).map(|pp| plan.layers(pp)).min().expect("a stage");
+    if plan.stages.len() > 1 && parts > 1 {
+        let [interleaved, _] = mfu(step.interleaved(parts));
+        text += &format!("; interleaved, bubble / {parts}: {interleaved:.1}%");
+    }
+    text + "\n" + &assumed(config)
 }
 
 /// What stands beside a row.
 fn note(plan: &Plan, row: &str) -> String {
     let (m, pp) = (plan.micro_batches as f64, plan.stages.len() as f64);
-    let (cp, how) = (plan.config.parallel.layout.cp as f64, plan.config.parallel.cp_layout);
+    let (cp, how) = (plan.config.parallel.layout.cp, plan.config.parallel.cp_layout);
     match (row, how) {
         ("bubble", _) => {
             format!("(pp − 1)/(m + pp − 1) = {:.1}%", 100.0 * (pp - 1.0) / (m + pp - 1.0))
         }
-        ("attention", CpLayout::Zigzag) if cp > 1.0 => {
-            "zigzag: as much on every cp rank".to_owned()
+        ("attention", CpLayout::Zigzag) if cp > 1 => "zigzag: as much on every cp rank".to_owned(),
+        ("attention", CpLayout::Contiguous) if cp > 1 => {
+            format!("contiguous: {:.0}% of ideal", 100.0 * balance(plan))
         }
-        ("attention", CpLayout::Contiguous) if cp > 1.0 => format!(
-            "contiguous: {:.0}% of ideal ({:.0}%, (cp + 1)/2cp, if masked blocks cost as much)",
-            100.0 * balance(plan),
-            50.0 * (cp + 1.0) / cp
-        ),
         _ => String::new(),
     }
 }

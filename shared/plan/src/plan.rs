@@ -24,7 +24,7 @@ pub struct Plan<'a> {
     pub softmax: u64,
 }
 
-/// Bytes that a rank holds throughout a step.
+/// Bytes of a rank: what it holds throughout a step, and what comes and goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub weights: u64,
@@ -35,11 +35,18 @@ pub struct Memory {
     pub optimizer: u64,
     /// What autograd keeps of all micro-batches in flight.
     pub activations: u64,
+    /// The most that is there for the time of an operation or a few: logits, gradients on their way.
+    pub at_work: u64,
 }
 
 impl Memory {
-    pub fn total(&self) -> u64 {
+    /// Without what comes and goes.
+    pub fn held(&self) -> u64 {
         self.weights + self.copies + self.gradients + self.optimizer + self.activations
+    }
+
+    pub fn total(&self) -> u64 {
+        self.held() + self.at_work
     }
 }
 
@@ -91,8 +98,26 @@ impl<'a> Plan<'a> {
         let head = if self.ends(at.pp).1 { self.vocab(at.tp) * self.hidden } else { 0 };
         // The head's gradient is computed with its loss.
         let activations = self.in_flight(at.pp) * (self.of_tokens(at) + head * self.weight);
-        let copies = self.copied(at) * self.compute;
-        Memory { weights, copies, gradients: weights, optimizer: 2 * weights, activations }
+        let (copies, at_work) = (self.copied(at) * self.compute, self.at_work(at));
+        Memory { weights, copies, gradients: weights, optimizer: 2 * weights, activations, at_work }
+    }
+
+    /// The largest of three moments. What is small beside them is not counted.
+    fn at_work(&self, at: Coords) -> u64 {
+        let (t, h, i, c, w) =
+            (self.tokens, self.hidden, self.intermediate, self.compute, self.weight);
+        let cast = if c < w { c } else { 0 }; // a second one, in the dtype of products
+        // Backward through an MLP: the gradients to its output, to silu(gate)·up, to gate and up, and to x;
+        // that to the weights of gate and up.
+        let mlp = t * (2 * h + 3 * i) * c + 2 * i * h * (w + cast);
+        let (table, (first, last)) = (self.vocab(at.tp) * h, self.ends(at.pp));
+        // The gradient to the whole table, before it is added to that of the micro-batches before.
+        let embedding = u64::from(first) * table * w;
+        // In a chunk of the loss: the softmax and its cast gradient, the cast head, and the product that is
+        // added to the head's gradient. Backward, that gradient is scaled into a new one.
+        let chunk = t.min(self.chunk_len()) * self.vocab(at.tp) * (self.softmax + cast);
+        let head = u64::from(last) * (chunk + table * (c + cast)).max(table * w);
+        mlp.max(embedding).max(head)
     }
 
     /// The most micro-batches whose activations a stage keeps at one time.

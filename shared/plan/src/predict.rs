@@ -1,19 +1,24 @@
 //! How long a step should take on a given GPU: what `plan.rs` counts, over what the GPU can do.
 
-use cli::{Config, CpLayout, Figures, GPUS_PER_NODE, TpSync};
+use cli::{Config, CpLayout, Dtype, Figures, Gpu, TpSync};
 use comm::Coords;
 
+use crate::links::{self, OF_LINKS, cards};
 use crate::plan::Plan;
+use crate::schedule::walk;
 
 /// Of the peak, what products reach, attention included. The best shape of cuBLAS in bf16 reaches 80%
 /// on an H100 and an H200 and 86% on an A100 (Bekman, *Machine Learning Engineering*: 794 of 989, 268
-/// of 312 TFLOP/s); a model's own shapes are not the best ones. FlashAttention-3 reaches up to 75%
-/// forward on an H100 (Shah et al., 2024), and less for short sequences and backward.
+/// of 312 TFLOP/s); a model's own shapes are not the best ones. Attention: on an H100, where cuDNN
+/// computes it, FlashAttention-3 reaches up to 75% (Shah et al., 2024), and less for short sequences and
+/// backward; on an A100 FlashAttention-2 reaches 50 to 73% (Dao, 2023).
 pub const OF_PEAK: f64 = 0.70;
+/// The same of FlashAttention-2 on Hopper, for which it was not written (Shah et al., 2024, abstract). A
+/// ring calls it by name, since it needs its log-sum-exp.
+pub const OF_PEAK_RING: f64 = 0.35;
 /// Of the memory's bandwidth, what a long copy reaches: an assumption.
 pub const OF_MEMORY: f64 = 0.90;
-/// Of a link's bandwidth, what a ring reaches with long messages: an assumption.
-pub const OF_LINKS: f64 = 0.80;
+
 /// Seconds of one step of the slowest stage, by what it waits for. They add up to the step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
@@ -26,7 +31,7 @@ pub struct Step {
     pub cp: f64,
     /// While other stages work and this one has nothing to do.
     pub bubble: f64,
-    /// The first micro-batch's way through the stages and its gradient's way back.
+    /// Waiting for messages between stages, which the schedule does not hide.
     pub pp: f64,
     /// What of the gradients' sum the last backward pass does not hide.
     pub dp: f64,
@@ -63,6 +68,12 @@ impl Step {
     pub fn less(&self, saved: f64) -> f64 {
         self.seconds() - saved * (1.0 + self.bubble / self.busy())
     }
+
+    /// The step with each stage cut into `parts` that take turns (Narayanan et al., 2021). The pipeline
+    /// fills in passes of a part each; the messages, `parts` times as many, are taken for hidden as now.
+    pub fn interleaved(&self, parts: u64) -> f64 {
+        self.seconds() - self.bubble * (1.0 - 1.0 / parts as f64)
+    }
 }
 
 /// Operations per second of each GPU that are the model's own, where a step takes `seconds`: in the
@@ -80,16 +91,16 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
         .map(|pp| micro_batch(plan, gpu, Coords { pp, ..Coords::default() }))
         .collect();
     let slowest = *stages.iter().max_by(|a, b| a.busy().total_cmp(&b.busy())).expect("a stage");
-    // All stages once, one after the other, and every further micro-batch behind the slowest.
-    let m = plan.micro_batches as f64;
-    let through: f64 = stages.iter().map(Step::busy).sum();
-    let layout = plan.config.parallel.layout;
-    let hop = (plan.tokens * plan.hidden * plan.compute) as f64
-        / link(plan, gpu, layout.tp * layout.cp, layout.pp);
-    let data = match layout.dp {
-        1 => link(plan, gpu, layout.tp, layout.cp),
-        _ => link(plan, gpu, 1, layout.world()),
-    };
+    let (m, layout) = (plan.micro_batches as f64, plan.config.parallel.layout);
+    let busy: Vec<f64> = stages.iter().map(Step::busy).collect();
+    let message = |from, to| links::message(gpu, links::crosses(layout, from, to));
+    let sent = (plan.tokens * plan.hidden * plan.compute) as f64;
+    let hops: Vec<f64> = (1..layout.pp).map(|to| sent / message(to - 1, to)).collect();
+    let ahead: Vec<usize> = (0..layout.pp).map(|pp| plan.in_flight(pp) as usize).collect();
+    let walk = |hops: &[f64]| walk(&ahead, plan.micro_batches as usize, &busy, hops);
+    let (at_once, with_messages) = (walk(&vec![0.0; hops.len()]), walk(&hops));
+    let ends = plan.sum_ends(Coords::default()) as f64 / message(0, layout.pp - 1);
+    let data = links::collective(gpu, cards(layout, links::data));
     let after = |pp: usize| {
         let at = Coords { pp, ..Coords::default() };
         let sums = plan.comm_bytes(at).dp as f64 / data;
@@ -101,16 +112,14 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     // cast and put side by side.
     let held = plan.parameters(Coords::default()).iter().sum::<u64>() * plan.weight;
     let copies = plan.copied(Coords::default()) * (plan.weight + 3 * plan.compute);
-    let ends =
-        plan.sum_ends(Coords::default()) as f64 / link(plan, gpu, layout.tp * layout.cp, layout.pp);
     Step {
         products: m * slowest.products,
         attention: m * slowest.attention,
         elementwise: m * slowest.elementwise,
         tp: m * slowest.tp,
         cp: m * slowest.cp,
-        bubble: through - slowest.busy(),
-        pp: 2.0 * (plan.stages.len() - 1) as f64 * hop + ends,
+        bubble: (at_once - m * slowest.busy()).max(0.0),
+        pp: with_messages - at_once + ends,
         dp: (0..plan.stages.len()).map(after).fold(0.0, f64::max),
         optimizer: (11 * held + copies) as f64 / (gpu.memory_bandwidth * OF_MEMORY),
     }
@@ -125,7 +134,8 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let matrices = layers * per_layer + head;
     // Half of the scores are masked. Two products forward; five backward, with the scores once more.
     let scores = (t * config.data.seq_len as u64 * q) as f64 / balance(plan);
-    let (forward, backward) = (flops(2.0 * scores), flops(5.0 * scores));
+    let attention = |n: f64| n / (gpu.peak(config.run.dtype) * of_attention(config));
+    let (forward, backward) = (attention(2.0 * scores), attention(5.0 * scores));
 
     // A weight's gradient is cast (read 2 bytes, written 4) and added (4 + 4, 4). Logits take some eleven
     // passes, the head's gradient three a chunk.
@@ -137,7 +147,7 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let layout = config.parallel.layout;
     // Two sums a layer forward, in the open. Backward, each beside the gradient of a weight.
     let share = 2.0 * (layout.tp - 1) as f64 / layout.tp as f64;
-    let sum = share * (t * h * compute) as f64 / link(plan, gpu, 1, layout.tp);
+    let sum = share * (t * h * compute) as f64 / links::collective(gpu, cards(layout, links::tp));
     let beside = |outs: u64| match config.parallel.tp_sync {
         TpSync::Blocking => sum,
         TpSync::Overlapped => (sum - flops((2 * t * h * outs) as f64)).max(0.0),
@@ -147,7 +157,8 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
 
     // A block travels while the one before is attended to; backward its gradients travel too.
     let (hops, kv_numbers) = ((layout.cp - 1) as f64, (2 * t * kv) as f64);
-    let ring = |bytes: u64| kv_numbers * bytes as f64 / link(plan, gpu, layout.tp, layout.cp);
+    let link = links::message(gpu, cards(layout, links::cp).is_some());
+    let ring = |bytes: u64| kv_numbers * bytes as f64 / link;
     let exposed = |bytes, attention: f64| (ring(bytes) - attention / layout.cp as f64).max(0.0);
     let cp = exposed(compute, forward) + exposed(compute + plan.softmax, backward);
     Step {
@@ -169,24 +180,29 @@ pub fn balance(plan: &Plan) -> f64 {
     }
 }
 
+/// Of the peak, what attention reaches in this run.
+fn of_attention(config: &Config) -> f64 {
+    let hopper = matches!(config.run.gpu, Gpu::H100 | Gpu::H200);
+    match config.parallel.layout.cp > 1 && config.run.dtype == Dtype::Bf16 && hopper {
+        true => OF_PEAK_RING,
+        false => OF_PEAK,
+    }
+}
+
 /// What the prediction rests on, in words.
-pub fn assumed() -> String {
-    let [peak, memory, links] = [OF_PEAK, OF_MEMORY, OF_LINKS].map(|part| 100.0 * part);
+pub fn assumed(config: &Config) -> String {
+    let shares = [OF_PEAK, of_attention(config), OF_MEMORY, OF_LINKS];
+    let [peak, ring, memory, links] = shares.map(|part| 100.0 * part);
+    let products = match ring < peak {
+        true => {
+            format!("products at {peak:.0}% of peak, attention at {ring:.0}% (FlashAttention-2)")
+        }
+        false => format!("products and attention at {peak:.0}% of peak"),
+    };
     format!(
-        "assumed: products and attention at {peak:.0}% of peak, memory at {memory:.0}%, links at \
-         {links:.0}%, no latency;\n  attention fused; memory suffices. Hidden: backward tp sums \
-         behind weights' gradients, dp behind\n  the last backward pass, cp behind attention, pp \
-         behind the pass before. Not counted: data,\n  checkpoints, stragglers.\n"
+        "assumed: {products}, memory at {memory:.0}%, links at {links:.0}%,\n  no latency, a network card \
+         for each GPU; attention fused; memory suffices. Hidden, where a GPU has room\n  for both: backward \
+         tp sums behind weights' gradients, dp behind the last backward pass, cp behind\n  attention. Not \
+         counted: data, checkpoints, stragglers. Compared with no measurement yet.\n"
     )
-}
-
-/// Whether every group of `n` ranks, each `stride` from the next, stays in one node of `world` ranks'.
-pub fn in_node(world: usize, stride: usize, n: usize) -> bool {
-    world <= GPUS_PER_NODE || GPUS_PER_NODE.is_multiple_of(stride * n)
-}
-
-/// Bytes per second that a rank sends in such a group of this run.
-fn link(plan: &Plan, gpu: &Figures, stride: usize, n: usize) -> f64 {
-    let world = plan.config.parallel.layout.world();
-    OF_LINKS * if in_node(world, stride, n) { gpu.nvlink } else { gpu.network }
 }
