@@ -201,9 +201,66 @@ BUGS = [
      "let answer = ahead == Some(&Pass::Backward(0));", "let answer = ahead.is_none();"),
 ]
 
+# What several steps do alike, and so may each do wrong: their tests look at every one of them.
+STEPS = {1: S1, 2: S2, 3: S3, 4: S4, 5: S5, 6: S6}
+for step, source in STEPS.items():
+    BUGS.append((
+        f"a head that learns from the last chunk of the loss alone, step {step}", "every_step", f"{source}/loss.rs",
+        "        grad_weight += grad.tr().matmul(x);", "        grad_weight.copy_(&grad.tr().matmul(x));"))
+    if step >= 2:
+        BUGS.append((
+            f"a bucket that is waited for where it is filled, step {step}", "overlap", f"{source}/data_parallel.rs",
+            "self.work = Some(group.all_reduce_async(&self.flat));",
+            "self.work = Some(Work::done(group.all_reduce(&self.flat)?));"))
+    if step >= 3:
+        BUGS += [
+            (f"a vocabulary cut into equal parts, step {step}", "every_step", f"{source}/tensor_parallel.rs",
+             "let vocab = shard_range(vocab_size, group.rank(), group.size());",
+             "let vocab = shard_range(vocab_size, group.rank(), group.size());\n"
+             "        let vocab = vocab.start..vocab.start + vocab_size / group.size() as i64;"),
+            (f"no broadcast of the first weights, step {step}", "every_step", f"{source}/data_parallel.rs",
+             "            group.broadcast(&parameter.tensor.detach(), 0)?;\n", "            let _ = (parameter, group);\n"),
+            (f"sums over tp that are waited for at once, step {step}", "overlap", f"{source}/tensor_parallel.rs",
+             "TpSync::Overlapped => self.group.all_reduce_async(partial),",
+             "TpSync::Overlapped => Work::done(self.group.all_reduce(partial)?),"),
+        ]
+    if step >= 5:
+        arrived = (
+            "let arrived = (hop + 1 < ranks).then(|| self.pass_on(&kv)).map(Passing::wait).transpose()?;\n"
+            "            let done = || Work::done(());\n"
+            "            let next = arrived.map(|received| Passing { received, sent: done(), arrived: done() });\n")
+        ring = f"{source}/context_parallel.rs"
+        BUGS += [
+            (f"first weights that cp ranks draw for themselves, step {step}", "every_step", f"{source}/data_parallel.rs",
+             "            group.broadcast(&parameter.tensor.detach(), 0)?;\n",
+             "            if group.name() == \"dp\" {\n"
+             "                group.broadcast(&parameter.tensor.detach(), 0)?;\n            }\n"),
+            (f"gradients that are summed after the backward pass, step {step}", "overlap", f"{source}/data_parallel.rs",
+             "if config.dp_sync == DpSync::Naive || group", "if config.dp_sync != DpSync::Naive || group"),
+            (f"the layout of the sequence ignored, step {step}", "every_step", ring,
+             "(mesh.cp.clone(), config.parallel.cp_layout)", "(mesh.cp.clone(), CpLayout::Contiguous)"),
+            (f"zigzag whatever was asked for, step {step}", "every_step", ring,
+             "(mesh.cp.clone(), config.parallel.cp_layout)", "(mesh.cp.clone(), CpLayout::Zigzag)"),
+            (f"a block that has to arrive before a rank attends, step {step}", "overlap", ring,
+             "            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));\n"
+             "            if let Some(tile) =", f"            {arrived}            if let Some(tile) ="),
+            (f"the same in the backward pass, step {step}", "overlap", ring,
+             "            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));\n"
+             "            let grad_kv =", f"            {arrived}            let grad_kv ="),
+            (f"outputs of blocks merged in bf16, step {step}", "every_step", ring,
+             "None => merged = Some((out.to_kind(lse.kind()), lse)),", "None => merged = Some((out, lse)),"),
+            (f"the gradient of queries added up in bf16, step {step}", "every_step", ring,
+             "let grad_q = q.zeros_like().to_kind(lse.kind());", "let grad_q = q.zeros_like();"),
+            (f"the gradients of keys and values added up in bf16, step {step}", "every_step", ring,
+             "let mut grad_home = kv.zeros_like().to_kind(lse.kind());", "let mut grad_home = kv.zeros_like();"),
+        ]
+
 # The bugs that need a second change.
 ALSO = {
     "clipping by the local norm": (f"{S2}/train.rs", "clip_grads(&grads, &norm,", "clip_grads(&grads, &local,"),
+    **{f"outputs of blocks merged in bf16, step {step}": (
+        f"{STEPS[step]}/context_parallel.rs", "sigmoid().unsqueeze(-1);", "sigmoid().unsqueeze(-1).to_kind(all.kind());")
+       for step in (5, 6)},
 }
 
 

@@ -211,7 +211,8 @@ fn bf16_computes_in_bf16_and_keeps_its_weights_in_f32() {
         narrow.weights[2].values().chain(narrow.grads[2].values()).all(|t| t.kind() == Kind::Float)
     );
     for (a, b) in narrow.stats.iter().zip(&wide.stats) {
-        // bf16 keeps 8 bits, so a score errs by up to 2⁻⁹; the loss averages over many.
+        // bf16 keeps 8 bits, so rounding errs by up to 2⁻⁸; the loss averages over many scores, and errs
+        // by less than half of that.
         approx::assert_relative_eq!(a.loss, b.loss, max_relative = 1.0 / 512.0);
         assert_ne!(a.loss, b.loss);
     }

@@ -43,7 +43,8 @@ fn every_layout_with_shared_sequences_computes_what_step01_computes() {
 
 #[test]
 fn pieces_of_any_length_and_several_sequences_at_once_do_too() {
-    for (seq, cp) in [(48, 4), (24, 3), (70, 7), (64, 8)] {
+    // The last two fit no zigzag: 2·cp does not divide them.
+    for (seq, cp) in [(48, 4), (24, 3), (64, 8), (35, 7), (20, 4)] {
         let batch = format!("--global-batch 4 --micro-batch 2 --seq-len {seq}");
         let reference = Model::default().reference(&batch);
         for how in LAYOUTS.into_iter().filter(|how| *how == Contiguous || seq % (2 * cp) == 0) {
@@ -157,7 +158,7 @@ fn bf16_stays_close_to_f32() {
     };
     let (bf16, f32) = (run("bf16"), run("f32"));
     for (a, b) in bf16.stats.iter().zip(&f32.stats) {
-        // bf16 keeps 8 bits: a product errs by 2⁻⁹, and the loss averages over many.
+        // bf16 keeps 8 bits: rounding errs by up to 2⁻⁸; the loss, which averages over many, by no more.
         approx::assert_relative_eq!(a.loss, b.loss, max_relative = 1.0 / 256.0);
         assert_ne!(a.loss, b.loss, "bf16 computed in f32");
     }

@@ -471,7 +471,7 @@ fn bf16_follows_the_curve_of_f32() {
     }
     assert!(f32.stats[29].loss < 0.8 * f32.stats[0].loss, "nothing was learnt");
     for (a, b) in bf16.stats.iter().zip(&f32.stats) {
-        // Products err by 2⁻⁹, and thirty updates let the paths drift apart.
+        // Products err by 2⁻⁸, and thirty updates let the paths drift apart.
         approx::assert_relative_eq!(a.loss, b.loss, max_relative = 0.02);
     }
     // One or two may agree by chance.

@@ -78,9 +78,26 @@ impl Model {
         path
     }
 
-    /// The flags of a run on the model.
+    /// A text in which every word of the vocabulary occurs: all of them in random order, 40 times. (The
+    /// tales are ASCII: no id above 127 ever occurs in them, neither as an input nor as a target.)
+    fn words(self) -> PathBuf {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("words-{}.bin", self.vocab));
+        let own = path.with_extension(format!("{:?}.bin", std::thread::current().id()));
+        let mut random = data::Random::new(7, 0);
+        let ids = (0..40).flat_map(|_| random.permutation(self.vocab));
+        let bytes: Vec<u8> = ids.flat_map(|id| (id as u16).to_le_bytes()).collect();
+        std::fs::write(&own, bytes).unwrap();
+        std::fs::rename(&own, &path).unwrap();
+        path
+    }
+
+    /// The flags of a run on the model: on the tales, or, where the vocabulary is not one of bytes, on all of
+    /// its words.
     pub fn flags(self, run: &str) -> Vec<String> {
         let mut flags = vec!["--config".into(), self.file().display().to_string()];
+        if self.vocab != Self::default().vocab {
+            flags.extend(["--data".into(), self.words().display().to_string()]);
+        }
         flags.extend(run.split_whitespace().map(str::to_owned));
         flags
     }

@@ -1,0 +1,220 @@
+//! What runs of all steps are held to alike: a loss in several chunks, a text of all words, first weights
+//! that are made equal, sums in bf16.
+
+mod common;
+
+use cli::CpLayout::{Contiguous, Zigzag};
+use comm::Layout;
+use common::{Model, layout_flags};
+use parity::{Bound, compare, parse, record, record_with, whole};
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// From (dp, pp, cp, tp).
+fn layout((dp, pp, cp, tp): (usize, usize, usize, usize)) -> Layout {
+    Layout { dp, pp, cp, tp }
+}
+
+/// The flags of a layout for `step`: of the dimensions that it knows.
+fn flags_of(step: u8, layout: Layout) -> String {
+    let flags = layout_flags(layout);
+    let words: Vec<&str> = flags.split(' ').collect();
+    let known = |pair: &&[&str]| match pair[0] {
+        "--dp" => step >= 2,
+        "--tp" => step >= 3,
+        "--pp" => step >= 4,
+        _ => step >= 5,
+    };
+    words.chunks(2).filter(known).map(|pair| pair.join(" ")).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_loss_in_several_chunks_is_that_of_single_sequences() {
+    // 640 tokens on each rank: a chunk of 512 and one of 128. The reference has 80 of 16.
+    let reference = Model::default().reference("--global-batch 80 --micro-batch 1 --steps 2");
+    for (step, micro_batch, split) in [
+        (1, 80, (1, 1, 1, 1)),
+        (2, 40, (2, 1, 1, 1)),
+        (3, 40, (2, 1, 1, 2)),
+        (4, 40, (1, 2, 1, 2)),
+        (5, 80, (1, 1, 2, 2)),
+        (6, 80, (1, 2, 2, 1)),
+    ] {
+        let batch = format!("--global-batch 80 --micro-batch {micro_batch} --steps 2");
+        let run = format!("{batch} {}", flags_of(step, layout(split)));
+        let what = format!("step {step}, {run}");
+        let records = record(step, &Model::default().flags(&run)).unwrap();
+        compare(&what, &reference, &whole(&what, &records), Bound::REORDERED);
+    }
+}
+
+#[test]
+fn every_word_of_an_uneven_vocabulary_is_read_and_learnt() {
+    // Of 259 words, some ranks hold one more than others. A step reads 544 tokens: every word at least once.
+    let model = Model { vocab: 259, ..Model::default() };
+    let batch = "--global-batch 34 --micro-batch 17 --steps 2";
+    let reference = model.reference(batch);
+    for (step, split) in [
+        (3, (1, 1, 1, 2)),
+        (3, (1, 1, 1, 8)),
+        (4, (1, 2, 1, 4)),
+        (5, (1, 2, 1, 2)),
+        (6, (1, 1, 1, 4)),
+    ] {
+        let run = format!("{batch} {}", flags_of(step, layout(split)));
+        let what = format!("step {step}, {run}");
+        let records = record(step, &model.flags(&run)).unwrap();
+        for record in &records {
+            let Some(grad) = record.grads[0].get("model.embed_tokens.weight") else { continue };
+            let rows = grad.abs().amax(1, false); // [vocab/tp]
+            let unread = rows.eq(0.0).sum(Kind::Int64).int64_value(&[]);
+            assert_eq!(unread, 0, "{what}: of {} on {}", rows.numel(), record.coords);
+        }
+        compare(&what, &reference, &whole(&what, &records), Bound::REORDERED);
+    }
+}
+
+#[test]
+fn replicas_seeded_differently_still_start_equal() {
+    // (As step02's tests show of its two ways to sum.) Ranks that split a matrix or the layers draw their
+    // parts from one seed; those that hold the same weights, dp × cp, get them from the first.
+    let batch = "--global-batch 8 --micro-batch 1";
+    let reference = Model::default().reference(batch);
+    for (step, split) in [
+        (3, (2, 1, 1, 2)),
+        (4, (2, 2, 1, 1)),
+        (5, (1, 1, 2, 2)),
+        (5, (2, 1, 2, 1)),
+        (6, (2, 2, 2, 1)),
+    ] {
+        let layout = layout(split);
+        let run = format!("{batch} {}", flags_of(step, layout));
+        let reseed = move |config: &mut cli::Config, rank| {
+            let at = layout.coords(rank);
+            config.train.seed += 100 * (at.dp * layout.cp + at.cp) as u64;
+        };
+        let what = format!("step {step}, {run}");
+        let records = record_with(step, &Model::default().flags(&run), reseed).unwrap();
+        compare(&what, &reference, &whole(&what, &records), Bound::REORDERED);
+    }
+}
+
+/// Queries, keys, values and the gradient of the output, each `[2, SEQ, heads, HEAD_DIM]`.
+fn inputs(kind: Kind) -> [Tensor; 4] {
+    [0, 1, 2, 3].map(|which| {
+        let mut random = data::Random::new(11, which);
+        let heads = if which % 3 == 0 { 4 } else { 2 };
+        let shape = [2, SEQ, heads, HEAD_DIM];
+        // Sums of three, as near to a normal distribution as matters here.
+        let mut number = || 2.0 * (random.unit() + random.unit() + random.unit() - 1.5);
+        let numbers: Vec<f64> = (0..shape.iter().product()).map(|_| number()).collect();
+        // All kinds start from numbers that bf16 can hold.
+        Tensor::from_slice(&numbers).view(shape).to_kind(Kind::BFloat16).to_kind(kind)
+    })
+}
+
+const SEQ: i64 = 128;
+const HEAD_DIM: i64 = 16;
+
+/// What attention gives and the gradients of queries, keys and values.
+fn attend(
+    inputs: [Tensor; 4],
+    attention: impl Fn(&Tensor, &Tensor, &Tensor) -> anyhow::Result<Tensor>,
+) -> anyhow::Result<[Tensor; 4]> {
+    let [q, k, v, grad] = inputs;
+    let [q, k, v] = [q, k, v].map(|t| t.set_requires_grad(true));
+    let out = attention(&q, &k, &v)?;
+    autograd::backward_with(&out, &grad)?;
+    Ok([out.detach(), q.grad(), k.grad(), v.grad()])
+}
+
+/// [`attend`] on the ranks of a ring, put together again.
+macro_rules! ring {
+    ($step:ident, $number:literal, $layout:expr, $cp:expr) => {{
+        let flags = format!("--seq-len {SEQ} --cp {} --cp-layout {} --dtype bf16", $cp, $layout);
+        let config = parse($number, &Model::default().flags(&flags)).unwrap();
+        let parts = comm::launch(&config.launch(), move |mesh| {
+            let cp = $step::context_parallel::ContextParallel::new(&config, mesh);
+            let own = inputs(Kind::BFloat16).map(|t| t.index_select(1, &cp.positions));
+            let computed = attend(own, |q, k, v| cp.attention(q, k, v))?;
+            Ok((cp.positions.copy(), computed))
+        })
+        .unwrap();
+        let positions: Vec<&Tensor> = parts.iter().map(|(positions, _)| positions).collect();
+        let order = Tensor::cat(&positions, 0).argsort(0, false); // [seq]
+        [0, 1, 2, 3].map(|i| {
+            let all: Vec<&Tensor> = parts.iter().map(|(_, computed)| &computed[i]).collect();
+            Tensor::cat(&all, 1).index_select(1, &order)
+        })
+    }};
+}
+
+#[test]
+fn attention_in_bf16_errs_no_more_over_a_ring_than_on_one_rank() {
+    // The kernel rounds what it gives for each block to bf16, by up to 2⁻⁸. Weighed and added up in f32, the
+    // errors of many blocks average out; in bf16 each block would be rounded once more, and the error would
+    // grow with their number. So four ranks may err 1.25 times as much as one (whose own sums are the
+    // kernel's affair), and sixteen as two: they err 0.7 to 1.2 times as much, and 1.3 to 1.7 times where the
+    // output or a gradient is kept in bf16.
+    let one =
+        |kind| attend(inputs(kind), |q, k, v| Ok(autograd::causal_attention(q, k, v))).unwrap();
+    let (exact, single) = (one(Kind::Double), one(Kind::BFloat16));
+    let errors = |run: &[Tensor; 4]| -> Vec<f64> {
+        let error = |(run, exact): (&Tensor, &Tensor)| {
+            ((run.to_kind(Kind::Double) - exact).norm() / exact.norm()).double_value(&[])
+        };
+        run.iter().zip(&exact).map(error).collect()
+    };
+    let single = errors(&single);
+    let mut worse = vec![];
+    for how in [Contiguous, Zigzag] {
+        let runs = [
+            (5, [2, 4, 16].map(|cp| errors(&ring!(step05, 5, how, cp)))),
+            (6, [2, 4, 16].map(|cp| errors(&ring!(step06, 6, how, cp)))),
+        ];
+        for (step, [two, four, sixteen]) in runs {
+            for (i, name) in ["output", "queries", "keys", "values"].into_iter().enumerate() {
+                let errors = [single[i], two[i], four[i], sixteen[i]];
+                let [one, two, four, sixteen] = errors;
+                let errors = errors.map(|error| format!("{error:.2e}"));
+                let what = format!("step {step}, {how}, {name}: cp 1, 2, 4, 16: {errors:?}");
+                println!("{what}");
+                if four > 1.25 * one || sixteen > 1.25 * two {
+                    worse.push(what);
+                }
+            }
+        }
+    }
+    assert!(worse.is_empty(), "{}", worse.join("\n"));
+}
+
+#[test]
+fn a_rank_has_the_positions_that_the_layout_of_the_sequence_gives_it() {
+    let seq = 24;
+    for (how, cp, expected) in [
+        // By hand.
+        (Contiguous, 2, vec![(0, 0..12), (1, 12..24)]),
+        (Zigzag, 2, vec![(0, 0..6), (0, 18..24), (1, 6..18)]),
+        (Zigzag, 3, vec![(0, 0..4), (0, 20..24), (1, 4..8), (1, 16..20), (2, 8..16)]),
+    ] {
+        let mut of_ranks: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
+        for (rank, range) in expected {
+            of_ranks.entry(rank).or_default().extend(range);
+        }
+        let flags = format!("--seq-len {seq} --cp {cp} --cp-layout {how} --dp 1 --pp 1 --tp 1");
+        let launched = |step| {
+            let config = parse(step, &Model::default().flags(&flags)).unwrap();
+            let positions = comm::launch(&config.launch(), move |mesh| {
+                Ok(match step {
+                    5 => step05::context_parallel::ContextParallel::new(&config, mesh).positions,
+                    _ => step06::context_parallel::ContextParallel::new(&config, mesh).positions,
+                })
+            });
+            let numbers = |t: Tensor| Vec::<i64>::try_from(t.to_device(Device::Cpu)).unwrap();
+            positions.unwrap().into_iter().map(numbers).enumerate().collect::<BTreeMap<_, _>>()
+        };
+        for step in [5, 6] {
+            assert_eq!(launched(step), of_ranks, "step {step}, {how}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What travels while its rank computes. A rank that waits too early computes the same numbers, only later.
+//! So these tests look at the order of events, not at how long anything took, and do not care what else the
+//! machine does: whatever is read after the rank has begun to wait is spoilt, and what is waited for comes
+//! only then.
+
+mod common;
+
+use anyhow::{Result, ensure};
+use cli::Config;
+use comm::Mesh;
+use common::Model;
+use parity::parse;
+use report::{Clock, Mark};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
+
+/// Far more than anything here takes; only what never comes is waited for as long.
+const NEVER: Duration = Duration::from_secs(30);
+
+/// A clock for a rank's trace. A trace asks its clock at both ends of all spans of computing and of waiting, on
+/// the thread that computes or waits; this one tells somebody the how manieth time it is.
+struct Asked<F>(AtomicUsize, F);
+
+struct NoTime;
+
+impl Mark for NoTime {
+    fn ns(&self) -> u64 {
+        0
+    }
+}
+
+impl<F: Fn(usize) + Send + Sync> Clock for Asked<F> {
+    fn start(&self) {}
+
+    fn mark(&self) -> Box<dyn Mark> {
+        (self.1)(self.0.fetch_add(1, SeqCst) + 1);
+        Box::new(NoTime)
+    }
+}
+
+/// From now on, `heard` runs whenever this rank begins or ends to compute or to wait.
+fn listen(mesh: &Mesh, heard: impl Fn(usize) + Send + Sync + 'static) {
+    mesh.trace.set_clock(Arc::new(Asked(AtomicUsize::new(0), heard)));
+    mesh.trace.start();
+}
+
+/// What one rank tells another, past the groups.
+struct Line(Sender<usize>, Mutex<Receiver<usize>>);
+
+impl Line {
+    fn new() -> Self {
+        let (sender, receiver) = channel();
+        Self(sender, Mutex::new(receiver))
+    }
+
+    /// Returns once the other rank waits in its `phase`.
+    fn hear(&self, phase: usize) -> Result<()> {
+        while self.1.lock().unwrap().recv_timeout(NEVER)? != phase {}
+        Ok(())
+    }
+}
+
+/// Whenever this rank waits, spoils `tensor` and then tells so.
+fn spoil_when_waiting(mesh: &Mesh, tensor: &Tensor, phase: &Arc<AtomicUsize>, line: &Line) {
+    let (tensor, phase) = (Mutex::new(tensor.detach()), phase.clone());
+    let told = line.0.clone();
+    listen(mesh, move |_| {
+        let _ = tensor.lock().unwrap().fill_(f64::NAN);
+        let _ = told.send(phase.load(SeqCst));
+    });
+}
+
+fn is_whole(tensor: &Tensor) -> bool {
+    tensor.isnan().any().int64_value(&[]) == 0
+}
+
+/// Numbers that are not all the same.
+fn numbers(shape: &[i64]) -> Tensor {
+    let count = shape.iter().product::<i64>();
+    (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7).sin().view(shape)
+}
+
+type Attention = fn(&Config, &Mesh, [&Tensor; 3]) -> Result<Tensor>;
+
+/// On the first of two ranks, which attends to its own block alone: whether output and gradients are
+/// computed before the rank waits for the other block.
+fn attends_before_it_waits(step: u8, attention: Attention) -> [bool; 2] {
+    let (rows, heads, kv_heads, head_dim) = (8, 4, 2, 4);
+    let flags =
+        format!("--seq-len {} --dp 1 --pp 1 --cp 2 --tp 1 --cp-layout contiguous", 2 * rows);
+    let config = parse(step, &Model::default().flags(&flags)).unwrap();
+    let line = Line::new();
+    let outcomes = comm::launch(&config.launch(), move |mesh| {
+        if mesh.cp.rank() == 1 {
+            // What the other rank does by itself, but only when the first one waits for it.
+            let block = numbers(&[2, 1, kv_heads, rows, head_dim]);
+            let received = block.empty_like();
+            for phase in [1, 2] {
+                mesh.cp.recv(&received, 0)?;
+                line.hear(phase)?;
+                mesh.cp.send(&block, 0)?;
+            }
+            mesh.cp.recv(&received, 0)?; // the gradient of its keys and values, sent on ...
+            mesh.cp.send(&block, 0)?; // ... and of the first rank's, sent home
+            return Ok([true; 2]);
+        }
+        let [q, k, v] = [heads, kv_heads, kv_heads]
+            .map(|heads| numbers(&[1, rows, heads, head_dim]).set_requires_grad(true));
+        let (kept, phase) = (q.detach().copy(), Arc::new(AtomicUsize::new(1)));
+        spoil_when_waiting(mesh, &q, &phase, &line);
+        let out = attention(&config, mesh, [&q, &k, &v])?;
+        ensure!(!is_whole(&q), "it never waited");
+        q.detach().copy_(&kept);
+        phase.store(2, SeqCst);
+        autograd::backward_with(&out, &numbers(&out.size()))?;
+        ensure!(!is_whole(&q), "it never waited in its backward pass");
+        Ok([is_whole(&out), [q, k, v].iter().all(|t| is_whole(&t.grad()))])
+    });
+    outcomes.unwrap()[0]
+}
+
+#[test]
+fn keys_and_values_travel_while_a_rank_attends() {
+    let of = |step, attention| attends_before_it_waits(step, attention);
+    let step05: Attention = |config, mesh, [q, k, v]| {
+        step05::context_parallel::ContextParallel::new(config, mesh).attention(q, k, v)
+    };
+    let step06: Attention = |config, mesh, [q, k, v]| {
+        step06::context_parallel::ContextParallel::new(config, mesh).attention(q, k, v)
+    };
+    assert_eq!((of(5, step05), of(6, step06)), ([true; 2], [true; 2]), "forward and backward");
+}
+
+type Column = fn(&Config, &Mesh, [&Tensor; 2]) -> Result<Tensor>;
+
+/// Whether a rank computes the gradient of a column-parallel weight before it waits for the sum of the gradient
+/// of what the weight was multiplied with.
+fn multiplies_before_it_waits(step: u8, sync: &str, column: Column) -> bool {
+    let only = if step == 3 { "" } else { "--pp 1" };
+    let config = format!("--dp 1 {only} --tp 2 --tp-sync {sync}");
+    let config = if step > 4 { format!("{config} --cp 1") } else { config };
+    let config = parse(step, &Model::default().flags(&config)).unwrap();
+    let line = Line::new();
+    let outcomes = comm::launch(&config.launch(), move |mesh| {
+        let [x, weight] = [[6, 8], [4, 8]].map(|size| numbers(&size).set_requires_grad(true));
+        let out = column(&config, mesh, [&x, &weight])?;
+        match mesh.tp.rank() {
+            0 => spoil_when_waiting(mesh, &x, &Arc::new(AtomicUsize::new(1)), &line),
+            _ => line.hear(1)?,
+        }
+        autograd::backward_with(&out, &numbers(&out.size()))?;
+        ensure!(mesh.tp.rank() == 1 || !is_whole(&x), "it never waited");
+        Ok(is_whole(&weight.grad()))
+    });
+    outcomes.unwrap()[0]
+}
+
+macro_rules! column {
+    ($step:ident) => {
+        |config, mesh, [x, weight]| {
+            let tp = $step::tensor_parallel::TensorParallel::new(config, mesh);
+            tp.column(x, weight, autograd::linear)
+        }
+    };
+}
+
+#[test]
+fn a_sum_over_tp_travels_while_the_weights_gradient_is_computed() {
+    let steps: [(u8, Column); 4] =
+        [(3, column!(step03)), (4, column!(step04)), (5, column!(step05)), (6, column!(step06))];
+    for (step, column) in steps {
+        let overlaps = |sync| multiplies_before_it_waits(step, sync, column);
+        assert_eq!([overlaps("overlapped"), overlaps("blocking")], [true, false], "step {step}");
+    }
+}
+
+/// Two replicas, one micro-batch each. No backward pass ends before a sum of gradients has come through.
+macro_rules! sums_within_the_backward_pass {
+    ($step:ident, $number:literal, $flags:literal) => {{
+        let run = "--global-batch 2 --micro-batch 1 --dp 2 --bucket-mb 0.02";
+        let config = parse($number, &Model::default().flags(&format!("{run} {}", $flags))).unwrap();
+        comm::launch(&config.launch(), move |mesh| {
+            let mut trainer = $step::train::Trainer::new(&config, mesh)?;
+            let (group, sent) = (mesh.dp.clone(), mesh.dp.bytes_sent());
+            listen(mesh, move |times| {
+                // Begin and end of the forward pass, and of the backward pass: it has not ended yet. (A rank
+                // that waits within it has come no further either, and what it waits for will not come.)
+                let since = Instant::now();
+                while times == 4 && group.bytes_sent() == sent {
+                    assert!(since.elapsed() < NEVER, "step {}: nothing was summed", $number);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            trainer.step()
+        })
+        .unwrap();
+    }};
+}
+
+#[test]
+fn gradients_are_summed_over_dp_before_the_last_backward_pass_ends() {
+    sums_within_the_backward_pass!(step02, 2, "");
+    sums_within_the_backward_pass!(step03, 3, "--tp 1");
+    sums_within_the_backward_pass!(step04, 4, "--tp 1 --pp 1");
+    sums_within_the_backward_pass!(step05, 5, "--tp 1 --pp 1 --cp 1");
+    sums_within_the_backward_pass!(step06, 6, "--tp 1 --pp 1 --cp 1");
+}
