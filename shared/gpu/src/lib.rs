@@ -4,8 +4,10 @@
 //! so one binary serves machines with a GPU and without.
 
 mod ffi;
+mod nvrtc;
 mod stream;
 
+pub use nvrtc::can_compile;
 pub use stream::{Event, Stream};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -22,19 +24,25 @@ use tch::Tensor;
 /// # Errors
 /// One clause that says why no GPU can be used.
 pub fn load() -> Result<usize> {
+    open()?;
+    ensure!(tch::Cuda::is_available(), "libtorch finds no GPU that it can use");
+    Ok(usize::try_from(tch::Cuda::device_count())?)
+}
+
+/// Opens libtorch's CUDA half, once.
+fn open() -> Result<()> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
     // It registers its kernels with the rest of libtorch as it is opened, and stays until the end.
     let loaded = LOADED.get_or_init(|| {
         // SAFETY: opening runs the library's initialisers, which are made to be run like this: it is how
         // `import torch` gets them.
         let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
-        library.map(std::mem::forget).map_err(|error| reason(&error))
+        library.map(std::mem::forget).map_err(|error| reason(&error))?;
+        nvrtc::preload();
+        Ok(())
     });
-    if let Err(reason) = loaded {
-        return Err(anyhow!("the CUDA half of libtorch cannot be loaded ({reason})"));
-    }
-    ensure!(tch::Cuda::is_available(), "libtorch finds no GPU that it can use");
-    Ok(usize::try_from(tch::Cuda::device_count())?)
+    let why = |reason| anyhow!("the CUDA half of libtorch cannot be loaded ({reason})");
+    loaded.as_ref().map_err(why).copied()
 }
 
 /// What the dynamic linker says, without the name of the call.
