@@ -170,7 +170,7 @@ mod tests {
         }
         set_device(0).unwrap();
         let (compute, side) = (Stream::current(0).unwrap(), Stream::side(0).unwrap());
-        assert_ne!(compute.handle(), side.handle());
+        assert_ne!(compute.handle().unwrap(), side.handle().unwrap());
         let start = compute.record_timed().unwrap();
         let ones = Tensor::ones([1 << 20], (tch::Kind::Float, tch::Device::Cuda(0)));
         let end = compute.record_timed().unwrap();

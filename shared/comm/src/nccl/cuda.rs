@@ -92,7 +92,7 @@ impl Driver for Cuda {
         }
         let raw = comm.raw.lock().unwrap_or_else(PoisonError::into_inner);
         ensure!(!raw.is_null(), "the communicator has been aborted");
-        let code = queue(comm.nccl, *raw, stream.handle(), call)?;
+        let code = queue(comm.nccl, *raw, stream.handle()?, call)?;
         comm.nccl.check(code, *raw)
     }
 
