@@ -74,14 +74,27 @@ fn ranks_do_not_share_a_gpu_that_lets_in_one_process_alone() {
 }
 
 #[test]
-fn bf16_around_a_ring_is_refused_on_a_gpu_without_kernels_for_it() {
-    let run = "--device cuda --dtype bf16 --dp 1 --pp 1 --cp 2 --tp 1 --steps 1";
-    let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
-    command.args(["6", "/nowhere"]).args(run.split(' ')).env("STAND_IN_CAPABILITY", "7");
-    on_stand_in(&mut command);
-    let output = command.output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && error.contains("this one has 7.0"), "{error}");
+fn a_gpu_or_a_driver_that_is_too_old_is_refused_by_name() {
+    let ring = "dtype is bf16 and cp 2, which takes a GPU of compute capability 8.0 or more (Ampere), but this one \
+                has 7.5: take --dtype f32 or --cp 1";
+    let card = "GPU 0 (NVIDIA H100 80GB HBM3) has compute capability 7.0, and CUDA 13 has no kernels below 7.5 \
+                (Turing): take --device cpu, or another GPU";
+    let driver = "device is cuda, but the driver is for CUDA 12.4, and this libtorch needs 13.0: take --device cpu, \
+                  or update it (CUDA 13 takes 580 or newer)";
+    for (name, value, cp, told) in [
+        ("STAND_IN_CAPABILITY", "7.5", 2, ring),
+        ("STAND_IN_CAPABILITY", "7.0", 1, card),
+        ("STAND_IN_DRIVER", "12040", 1, driver),
+    ] {
+        let run = format!("--device cuda --dtype bf16 --dp 1 --pp 1 --cp {cp} --tp 1 --steps 1");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+        command.args(["6", "/nowhere"]).args(run.split(' ')).env(name, value);
+        on_stand_in(&mut command);
+        let output = command.output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert_eq!(error.lines().next(), Some(&*format!("Error: {told}")));
+    }
 }
 
 /// Now and then a GPU has to be idle before it goes on: to give memory back, or to load a kernel that is new
