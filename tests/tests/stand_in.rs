@@ -97,6 +97,23 @@ fn a_gpu_or_a_driver_that_is_too_old_is_refused_by_name() {
     }
 }
 
+/// What NCCL is told to do later, an event would miss.
+#[test]
+fn nccl_that_does_not_wait_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = "--device cuda --global-batch 8 --micro-batch 2 --dp 2 --pp 1 --cp 1 --tp 1";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+    command
+        .arg("6")
+        .arg(dir.path())
+        .args(Model::default().flags(run))
+        .env("NCCL_COMM_BLOCKING", "0");
+    on_stand_in(&mut command);
+    let output = command.output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("NCCL_COMM_BLOCKING"), "{error}");
+}
+
 /// Now and then a GPU has to be idle before it goes on: to give memory back, or to load a kernel that is new
 /// to it. A receive under way keeps it busy, and must not be for the answer to what comes next.
 #[test]

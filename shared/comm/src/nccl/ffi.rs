@@ -1,7 +1,7 @@
 //! NCCL's own functions. They are looked up in the library while the program runs: the copy that
 //! libtorch has opened already, by the name under which NCCL's packages install it.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
@@ -110,9 +110,14 @@ impl Functions {
 
     /// Turns what a function returned into a `Result`; `comm` may know more, where it is not null.
     pub fn check(&self, code: c_int, comm: RawComm) -> Result<()> {
-        if code == SUCCESS || code == IN_PROGRESS {
+        if code == SUCCESS {
             return Ok(());
         }
+        // Whoever set this knows no better: what is recorded next would come before the operation.
+        ensure!(
+            code != IN_PROGRESS,
+            "NCCL returns before its work is queued: NCCL_COMM_BLOCKING in the environment must be 1"
+        );
         // SAFETY: both return strings that NCCL keeps, or null; `comm` is alive or null, which the
         // second one takes too.
         let (what, last) =
@@ -129,6 +134,9 @@ impl Functions {
         let mut code = SUCCESS;
         // SAFETY: as promised by the caller; `code` outlives the call.
         let asked = unsafe { (self.get_async_error)(comm, &mut code) };
+        if code == IN_PROGRESS {
+            return None;
+        }
         let error = self.check(asked, comm).and_then(|()| self.check(code, comm)).err()?;
         Some(format!("{error:#}"))
     }
