@@ -152,11 +152,10 @@ unsafe fn text(pointer: *const c_char) -> String {
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().trim().to_owned()
 }
 
-/// `ncclDataType_t`; all of [`DTYPES`](crate::reduce::DTYPES) that NCCL adds up.
+/// `ncclDataType_t` of what [`reduces`](crate::reduce::reduces).
 pub(super) fn dtype(kind: Kind) -> Option<c_int> {
     Some(match kind {
-        Kind::Int8 => 0,
-        Kind::Uint8 | Kind::Bool => 1,
+        Kind::Uint8 => 1,
         Kind::Int => 2,
         Kind::Int64 => 4,
         Kind::Half => 6,
@@ -166,6 +165,9 @@ pub(super) fn dtype(kind: Kind) -> Option<c_int> {
         _ => return None,
     })
 }
+
+/// `ncclUint8`: what is only moved travels as bytes, in any dtype.
+pub(super) const BYTES: c_int = 1;
 
 /// `ncclRedOp_t`.
 pub(super) fn operation(op: Op) -> c_int {
