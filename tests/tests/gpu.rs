@@ -1,14 +1,18 @@
 //! On GPUs, over NCCL: every layout computes what it computes on the CPU. One GPU is enough: ranks that
 //! outnumber the cards share them. Where there is none, a stand-in made of host memory and threads takes
 //! its place (`stand-in/`): all but the GPU's own kernels and NCCL itself is then tested just so.
+//!
+//! Ranks that share a card take turns on it, and a layout takes minutes; so on fewer cards than eight some
+//! layouts stand for all. With `PARITY_ALL_LAYOUTS=1` in the environment all are run.
 
 mod common;
 
+use comm::Layout;
 use common::{Model, assert_killed_rank_is_named, layout_flags, layouts, on_stand_in};
 use parity::{Bound, Record, compare, record};
 use std::process::Command;
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A command that finds a GPU, or the stand-in; says which, and why.
 fn on_gpu(program: &str) -> Command {
@@ -30,7 +34,9 @@ fn agree(step: u8, model: Model, run: &str, bound: Bound) {
     let mut command = on_gpu(env!("CARGO_BIN_EXE_record"));
     let flags = model.flags(&format!("{run} --device cuda"));
     command.arg(step.to_string()).arg(dir.path()).args(flags);
+    let start = Instant::now();
     assert!(command.status().unwrap().success(), "{run}");
+    println!("step {step}, {run}: {:.1} s", start.elapsed().as_secs_f64());
     for on_cpu in record(step, &model.flags(run)).unwrap() {
         let on_gpu = Record::read(dir.path(), on_cpu.rank).unwrap();
         let what = format!("step {step}, {run}, {model:?} rank {}", on_cpu.rank);
@@ -39,14 +45,46 @@ fn agree(step: u8, model: Model, run: &str, bound: Bound) {
     }
 }
 
+/// Layouts to run, and how many sequences each replica takes in a step, on so many cards.
+fn chosen(cards: Option<usize>, all: bool) -> (Vec<Layout>, usize) {
+    let every = [1, 2, 4, 8].into_iter().flat_map(layouts);
+    match cards {
+        Some(..8) if !all => {
+            // Each way of splitting alone, and beside each other one.
+            let stands = |l: &Layout| {
+                let sizes = (l.dp, l.pp, l.cp, l.tp);
+                l.world() <= 2
+                    || [(2, 2, 1, 1), (1, 1, 2, 2), (2, 1, 2, 2), (2, 2, 2, 1), (1, 2, 2, 2)]
+                        .contains(&sizes)
+            };
+            (every.filter(stands).collect(), 2)
+        }
+        _ => (every.collect(), 8),
+    }
+}
+
 #[test]
 fn every_layout_of_2_4_and_8_ranks_computes_on_gpus_what_it_computes_on_the_cpu() {
-    for layout in [1, 2, 4, 8].into_iter().flat_map(layouts) {
+    let all = std::env::var_os("PARITY_ALL_LAYOUTS").is_some();
+    let (layouts, sequences) = chosen(gpu::load().ok(), all);
+    for layout in layouts {
         let model = Model { tied: layout.dp == 1, layers: layout.pp.max(4), ..Model::default() };
-        let run = format!("--global-batch 8 --micro-batch 1 {}", layout_flags(layout));
+        let batch = 8.min(sequences * layout.dp);
+        let run = format!("--global-batch {batch} --micro-batch 1 {}", layout_flags(layout));
         // The sums of a matrix product are in another order there, and so are those over ranks.
         agree(6, model, &run, Bound::REORDERED);
     }
+}
+
+#[test]
+fn on_a_single_card_some_layouts_stand_for_all() {
+    let count =
+        |layouts: &[Layout], world: usize| layouts.iter().filter(|l| l.world() == world).count();
+    let counts = |layouts: Vec<Layout>| [1, 2, 4, 8].map(|world| count(&layouts, world));
+    for (cards, all) in [(None, false), (Some(8), false), (Some(1), true)] {
+        assert_eq!(counts(chosen(cards, all).0), [1, 4, 10, 20], "{cards:?}");
+    }
+    assert_eq!(counts(chosen(Some(1), false).0), [1, 4, 2, 3]);
 }
 
 #[test]
