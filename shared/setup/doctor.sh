@@ -90,6 +90,17 @@ all_reduce() {
     echo "two ranks as $2 sum a tensor"
 }
 
+# In bf16 cuDNN compiles its attention while a run goes.
+kernel() {
+    local answer
+    if ! answer=$(RUST_BACKTRACE=0 "${CARGO_TARGET_DIR:-target}/release/examples/doctor" kernel 2>&1); then
+        answer=${answer%%$'\n'*}
+        echo "the CUDA half of libtorch cannot compile a kernel (${answer#Error: }): remove .libtorch and run \`make setup CUDA=1\`."
+        return 1
+    fi
+    echo "the CUDA half of libtorch compiles a kernel"
+}
+
 build() {
     local answer
     if ! answer=$(cargo build --release --quiet -p comm --example doctor 2>&1); then
@@ -110,10 +121,11 @@ fi
 report cores
 report memory
 report disk
+cuda=0
 if report check_libtorch "$libtorch"; then
     [ "$python" = 0 ] || report loads libtorch_cpu.so libtorch "remove .libtorch and run \`make setup\`." || ready=0
     if [ "$python" = 1 ] && { has_gpu || has_cuda .libtorch; }; then
-        report loads libtorch_cuda.so "the CUDA half of libtorch" "run \`make setup CUDA=1\`."
+        report loads libtorch_cuda.so "the CUDA half of libtorch" "run \`make setup CUDA=1\`." && cuda=1
     fi
     if has_gpu; then report driver; fi
 else
@@ -126,6 +138,7 @@ if [ "$ready" = 1 ]; then
     if report build; then
         report all_reduce threads threads
         report all_reduce processes "processes over TCP"
+        [ "$cuda" = 0 ] || report kernel
     fi
 fi
 [ "$failed" = 0 ] && echo "All is well." || echo "Mend what failed, then run \`make doctor\` again."

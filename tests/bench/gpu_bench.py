@@ -208,6 +208,14 @@ def apart(name: str, a: argparse.Namespace) -> list[float] | None:
         return None
 
 
+def card_name() -> str:
+    """Of the first card, as the driver's own tool gives it: PyTorch would open the card, and hold it while others
+    are timed; one that lets in a single process would then shut all of them out."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", "-i", first]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[0].strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binaries", default="target/release", help="where step01, step06 and bandwidth are")
@@ -238,7 +246,7 @@ def main() -> None:
         torch_rank(a.rank, a.ranks, a.store, a.device, shared=a.device == "cuda" and a.ranks > cards)
         return
 
-    card = torch.cuda.get_device_name(0) if a.device == "cuda" else "CPU"
+    card = card_name() if a.device == "cuda" else "CPU"
     peak = PEAK.get(card)
     chosen = [name for name in CONTENDERS if not a.only or name in a.only]
     if chosen:

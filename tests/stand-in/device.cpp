@@ -88,6 +88,8 @@ struct Queue {
   }
 };
 
+constexpr int NEEDED = 13000;  // the version of CUDA that libtorch is made for
+
 constexpr StreamId SIDE_STREAMS = 32;
 
 // Side stream 1 to 32 of a device, made when it is first asked for, and never ended.
@@ -180,15 +182,24 @@ struct Guard final : impl::DeviceGuardImplInterface {
   }
 };
 
+// Of the driver, as CUDA writes it: 12040 for 12.4.
+int driver_version() {
+  const char* version = std::getenv("STAND_IN_DRIVER");
+  return version != nullptr ? std::atoi(version) : NEEDED;
+}
+
+// A driver that is too old shows no GPU.
+DeviceIndex devices() { return driver_version() < NEEDED ? 0 : DEVICES; }
+
 struct CUDAHooks final : at::CUDAHooksInterface {
   explicit CUDAHooks(at::CUDAHooksArgs) {}
   void init() const override {}
   bool isBuilt() const override { return true; }
-  bool isAvailable() const override { return true; }
-  bool hasCUDA() const override { return true; }
+  bool isAvailable() const override { return devices() > 0; }
+  bool hasCUDA() const override { return devices() > 0; }
   bool hasPrimaryContext(DeviceIndex) const override { return true; }
-  int getNumGPUs() const override { return DEVICES; }
-  DeviceIndex deviceCount() const override { return DEVICES; }
+  int getNumGPUs() const override { return devices(); }
+  DeviceIndex deviceCount() const override { return devices(); }
   DeviceIndex current_device() const override { return current; }
   Allocator* getPinnedMemoryAllocator() const override { return page_locked(); }
   bool isPinnedPtr(const void* data) const override { return is_page_locked(data); }
@@ -219,8 +230,11 @@ using stand_in::CUDAHooks;
 REGISTER_CUDA_HOOKS(CUDAHooks);
 }  // namespace at
 
-// The driver, as far as a program asks it what a GPU is: STAND_IN_CAPABILITY=7 makes it an old one.
+// The driver and the runtime, as far as a program asks what is there: STAND_IN_CAPABILITY=7.5 makes the GPU an
+// old one, and STAND_IN_DRIVER=12040 the driver.
 extern "C" {
+int cuDriverGetVersion(int* version) { return *version = stand_in::driver_version(), 0; }
+int cudaRuntimeGetVersion(int* version) { return *version = stand_in::NEEDED, 0; }
 int cuInit(unsigned) { return 0; }
 int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal < stand_in::DEVICES ? 0 : 101; }
 int cuDeviceGetName(char* name, int length, int) {
@@ -228,10 +242,11 @@ int cuDeviceGetName(char* name, int length, int) {
   return 0;
 }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
-  constexpr int COMPUTE_MODE = 20, EXCLUSIVE_PROCESS = 3, CAPABILITY = 75;
+  constexpr int COMPUTE_MODE = 20, EXCLUSIVE_PROCESS = 3, MAJOR = 75, MINOR = 76;
   const char* old = std::getenv("STAND_IN_CAPABILITY");
-  *value = 0;
-  if (attribute == CAPABILITY) *value = old != nullptr ? std::atoi(old) : 9;
+  int major = 9, minor = 0;
+  if (old != nullptr) std::sscanf(old, "%d.%d", &major, &minor);
+  *value = attribute == MAJOR ? major : attribute == MINOR ? minor : 0;
   if (attribute == COMPUTE_MODE && std::getenv("STAND_IN_EXCLUSIVE") != nullptr) *value = EXCLUSIVE_PROCESS;
   return 0;
 }

@@ -8,6 +8,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/SDPBackend.h>
+#include <ATen/native/transformers/attention.h>
 #include <c10/core/StorageImpl.h>
 #include <torch/library.h>
 
@@ -195,10 +196,12 @@ std::tuple<Tensor, Tensor, Tensor> flash_backward(const Tensor& grad, const Tens
   return at::_scaled_dot_product_flash_attention_for_cpu_backward(grad, q, k, v, out, lse, dropout, causal, {}, scale);
 }
 
-// Flash attention where CUDA has it, and for other dtypes plain products.
-int64_t choose(const Tensor& q, const Tensor&, const Tensor&, const std::optional<Tensor>&, double, bool,
+// Flash attention where CUDA has it, and for other dtypes plain products. In f32 CUDA has another kernel,
+// but only for as many key/value heads as query heads; a program that wants products there is at fault.
+int64_t choose(const Tensor& q, const Tensor& k, const Tensor&, const std::optional<Tensor>&, double, bool,
                std::optional<double>, bool) {
   bool half = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
+  TORCH_CHECK(q.scalar_type() != at::kFloat || q.size(1) == k.size(1), "in f32 this would store the scores");
   return static_cast<int64_t>(half ? at::SDPBackend::flash_attention : at::SDPBackend::math);
 }
 
@@ -208,9 +211,12 @@ TORCH_LIBRARY_IMPL(_, CUDA, library) { library.fallback(torch::CppFunction::make
 
 TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("copy_", torch::CppFunction::makeFromBoxedFunction<&copy>());
-  library.impl("_fused_sdp_choice", choose);
   library.impl("_scaled_dot_product_flash_attention", flash);
   library.impl("_scaled_dot_product_flash_attention_backward", flash_backward);
 }
 
 }  // namespace stand_in
+
+namespace at::native {
+REGISTER_CUDA_DISPATCH(_fused_sdp_choice_stub, &stand_in::choose)
+}  // namespace at::native

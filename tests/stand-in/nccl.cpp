@@ -25,7 +25,7 @@ namespace {
 constexpr int MAX_RANKS = 64;
 constexpr size_t PIECE = 1 << 20;  // bytes
 
-enum Result { SUCCESS = 0, INVALID_ARGUMENT = 4, INVALID_USAGE = 5, REMOTE_ERROR = 6 };
+enum Result { SUCCESS = 0, INVALID_ARGUMENT = 4, INVALID_USAGE = 5, REMOTE_ERROR = 6, IN_PROGRESS = 7 };
 
 struct Slot {
   char operation[96];
@@ -144,7 +144,10 @@ int ncclGetUniqueId(UniqueId* id) {
 int ncclCommInitRank(Comm** comm, int size, UniqueId id, int rank) {
   if (size > MAX_RANKS || rank < 0 || rank >= size) return INVALID_ARGUMENT;
   // A launcher that knows nothing of GPUs does not set them, and then the program has to.
-  if (!std::getenv("NCCL_RUNTIME_CONNECT") || !std::getenv("CUDA_DEVICE_MAX_CONNECTIONS")) return INVALID_USAGE;
+  for (const char* name : {"NCCL_RUNTIME_CONNECT", "NCCL_COMM_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS"}) {
+    if (std::getenv(name) == nullptr) return INVALID_USAGE;
+  }
+  if (std::string(std::getenv("NCCL_COMM_BLOCKING")) == "0") return IN_PROGRESS;
   int file = shm_open(id.internal, O_RDWR | O_CREAT, 0600);
   size_t bytes = offsetof(Shared, slots) + sizeof(Slot) * size;
   if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) return INVALID_ARGUMENT;

@@ -89,14 +89,15 @@ fn flash_backward(inputs: [&Tensor; 6], causal: bool) -> [Tensor; 3] {
 /// kernels against it: on a CPU nothing else comes here.
 #[doc(hidden)]
 pub mod products {
+    use crate::kernels::repeat_heads;
     use tch::{Kind, Tensor};
 
     /// As [`attention_block`](super::attention_block).
     pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> (Tensor, Tensor) {
-        let scores = scores(q, &shared(k, q), causal); // [batch, heads, n, m]
+        let scores = scores(q, &repeat_heads(k, q), causal); // [batch, heads, n, m]
         let lse = scores.logsumexp([-1], false); // [batch, heads, n]
         let weights = (scores - lse.unsqueeze(-1)).exp().to_kind(v.kind());
-        (weights.matmul(&shared(v, q)), lse)
+        (weights.matmul(&repeat_heads(v, q)), lse)
     }
 
     /// As [`attention_block_backward`](super::attention_block_backward); `inputs`: gradient, q, k, v,
@@ -104,7 +105,7 @@ pub mod products {
     pub fn backward(inputs: [&Tensor; 6], causal: bool) -> [Tensor; 3] {
         let [grad, q, k, v, out, lse] = inputs;
         let (kv_heads, scale) = (k.size()[1], scale(q));
-        let (k, v) = (shared(k, q), shared(v, q));
+        let (k, v) = (repeat_heads(k, q), repeat_heads(v, q));
         let weights = (scores(q, &k, causal) - lse.unsqueeze(-1)).exp(); // [batch, heads, n, m]
         let wide = weights.kind();
         let [grad, q, k, v, out] = [grad, q, &k, &v, out].map(|t| t.to_kind(wide));
@@ -132,10 +133,5 @@ pub mod products {
 
     fn scale(q: &Tensor) -> f64 {
         1.0 / (q.size()[3] as f64).sqrt()
-    }
-
-    /// A key/value head for each query head.
-    fn shared(kv: &Tensor, q: &Tensor) -> Tensor {
-        kv.repeat_interleave_self_int(q.size()[1] / kv.size()[1], 1, None)
     }
 }

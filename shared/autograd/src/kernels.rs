@@ -3,7 +3,7 @@
 use crate::ffi::{self, check, pointers};
 use anyhow::{Result, ensure};
 use std::ptr::null_mut;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The 2-norm of every tensor: `[tensors.len()]`, in their dtype.
 ///
@@ -76,7 +76,7 @@ pub fn fused_adamw(
 
 /// Causal attention, softmax(q·kᵀ/√head_dim)·v, in one fused kernel in the manner of FlashAttention
 /// (Dao et al., 2022): no `[seq, seq]` matrix is ever stored. Which one a GPU takes is libtorch's choice
-/// (in bf16 on an H100 cuDNN's); in f64 there is none, and the matrix is stored.
+/// (in bf16 on an H100 cuDNN's); only f64 has none there, and the matrix is stored.
 ///
 /// `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: the same with fewer heads where groups of
 /// query heads share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and
@@ -96,9 +96,20 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
         )
         .0
     } else {
-        Tensor::scaled_dot_product_attention(&q, &k, &v, none, 0.0, true, None, true)
+        // The one kernel in f32 that stores no matrix wants a key/value head for each query head.
+        let wide = q.kind() == Kind::Float;
+        let [k, v] = [k, v].map(|t| if wide { repeat_heads(&t, &q) } else { t });
+        Tensor::scaled_dot_product_attention(&q, &k, &v, none, 0.0, true, None, !wide)
     };
     out.transpose(1, 2) // [batch, seq, heads, head_dim]
+}
+
+/// Key/value heads as many as query heads, each beside its copies: `[batch, heads, seq, head_dim]`.
+pub(crate) fn repeat_heads(kv: &Tensor, q: &Tensor) -> Tensor {
+    match q.size()[1] / kv.size()[1] {
+        1 => kv.shallow_clone(),
+        times => kv.repeat_interleave_self_int(times, 1, None),
+    }
 }
 
 /// x·Wᵀ, `x`: `[.., in]`, `weight`: `[out, in]`, in the usual layout: a token's outputs next to each

@@ -23,7 +23,10 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
     if launcher == Launcher::Env && !Launcher::has_started(&env) {
         comm::settle_for_gpus()?;
     }
-    let count = ::gpu::load().map_err(|why| anyhow!("device is cuda, but {why}: {MEND}"))?;
+    let count = ::gpu::load().map_err(|why| {
+        let mend = if why.is::<::gpu::OldDriver>() { UPDATE } else { MEND };
+        anyhow!("device is cuda, but {why}: {mend}")
+    })?;
     let gpu = pick(shares, local_rank, count)?;
     ensure!(
         world <= count || !shares || !::gpu::is_exclusive(gpu.ordinal).unwrap_or(false),
@@ -33,6 +36,15 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
     );
     // Where the driver does not say, the run finds out.
     if let Ok(capability) = ::gpu::capability(gpu.ordinal) {
+        ensure!(
+            ::gpu::has_kernels_for(capability),
+            "GPU {} ({}) has compute capability {}.{}, and CUDA 13 has no kernels below 7.5 (Turing): take --device \
+             cpu, or another GPU",
+            gpu.ordinal,
+            ::gpu::name(gpu.ordinal).unwrap_or_default(),
+            capability.0,
+            capability.1
+        );
         check_attention(config.parallel.layout.cp, config.run.dtype, capability)?;
     }
     config.run.gpu_of_rank = Some(gpu);
@@ -66,6 +78,7 @@ fn pick(shares: bool, local_rank: Option<usize>, count: usize) -> Result<Gpu> {
 }
 
 const MEND: &str = "take --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`";
+const UPDATE: &str = "take --device cpu, or update it (CUDA 13 takes 580 or newer)";
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,8 @@
-//! The last question of `make doctor`: can two ranks of this machine sum a tensor?
+//! The last questions of `make doctor`: can two ranks of this machine sum a tensor, and can libtorch's
+//! CUDA half compile a kernel?
 //!
-//! `doctor threads` asks two threads of one process, `doctor processes` two processes over TCP.
+//! `doctor threads` asks two threads of one process, `doctor processes` two processes over TCP, and
+//! `doctor kernel` the compiler; that one takes no GPU.
 
 use anyhow::{Context, ensure};
 use comm::{Launch, Launcher, Layout, launch};
@@ -8,11 +10,11 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 fn main() -> anyhow::Result<()> {
-    let launcher: Launcher = std::env::args()
-        .nth(1)
-        .context("which launcher? threads or processes")?
-        .parse()
-        .map_err(anyhow::Error::msg)?;
+    let question = std::env::args().nth(1).context("which? threads, processes or kernel")?;
+    if question == "kernel" {
+        return gpu::can_compile();
+    }
+    let launcher: Launcher = question.parse().map_err(anyhow::Error::msg)?;
     let pair = Launch {
         layout: Layout { dp: 2, ..Layout::default() },
         launcher,

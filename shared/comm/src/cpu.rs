@@ -123,8 +123,7 @@ impl Cpu {
     }
 
     fn combine(&self, op: OpCode, tensor: &Tensor, reduction: Op) -> Result<Combine> {
-        let hint = "it adds f64, f32, bf16, f16, i64, i32 and u8";
-        let error = || self.dtype_error(op, tensor, hint);
+        let error = || self.dtype_error(op, tensor, reduce::REDUCES);
         reduce::combine(tensor.kind(), reduction).ok_or_else(error)
     }
 

@@ -44,6 +44,14 @@ pub(crate) fn copy(into: &mut [u8], bytes: &[u8]) {
     into.copy_from_slice(bytes);
 }
 
+/// Whether elements of `kind` can be combined; of the others, sums would overflow at once or mean nothing.
+pub(crate) fn reduces(kind: Kind) -> bool {
+    combine(kind, Op::Sum).is_some()
+}
+
+/// What to tell whoever asks for them.
+pub(crate) const REDUCES: &str = "it adds f64, f32, bf16, f16, i64, i32 and u8";
+
 /// The function that applies `op` to elements of `kind`, or None where that is not defined.
 /// Integer sums wrap around; `Max` and `Min` pass NaN on.
 pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {

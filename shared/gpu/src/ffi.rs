@@ -20,7 +20,10 @@ unsafe extern "C" {
         ordinal: c_int,
         stream: *mut *mut RawStream,
     ) -> *const c_char;
-    pub(crate) fn ferrotron_gpu_stream_handle(stream: *const RawStream) -> *mut c_void;
+    pub(crate) fn ferrotron_gpu_stream_handle(
+        stream: *const RawStream,
+        handle: *mut *mut c_void,
+    ) -> *const c_char;
     pub(crate) fn ferrotron_gpu_drop_stream(stream: *mut RawStream);
     pub(crate) fn ferrotron_gpu_record(
         stream: *const RawStream,

@@ -4,11 +4,13 @@
 //! so one binary serves machines with a GPU and without.
 
 mod ffi;
+mod nvrtc;
 mod stream;
 
+pub use nvrtc::can_compile;
 pub use stream::{Event, Stream};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use ffi::check;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -22,19 +24,67 @@ use tch::Tensor;
 /// # Errors
 /// One clause that says why no GPU can be used.
 pub fn load() -> Result<usize> {
+    open()?;
+    if !tch::Cuda::is_available() {
+        if let Some((driver, libtorch)) = versions() {
+            check_driver(driver, libtorch)?;
+        }
+        bail!("libtorch finds no GPU that it can use");
+    }
+    Ok(usize::try_from(tch::Cuda::device_count())?)
+}
+
+/// A driver that is older than what this libtorch is made for. In [`load`]'s error, so that advice can differ.
+#[derive(Debug, thiserror::Error)]
+#[error("the driver is for CUDA {driver}, and this libtorch needs {libtorch}")]
+pub struct OldDriver {
+    driver: String,
+    libtorch: String,
+}
+
+/// Of two versions as CUDA gives them: 12040 for 12.4. Within a major version any driver serves.
+fn check_driver(driver: c_int, libtorch: c_int) -> Result<(), OldDriver> {
+    let text = |version: c_int| format!("{}.{}", version / 1000, version % 1000 / 10);
+    if driver / 1000 < libtorch / 1000 {
+        return Err(OldDriver { driver: text(driver), libtorch: text(libtorch) });
+    }
+    Ok(())
+}
+
+/// The version of CUDA that the driver is for, and that of libtorch's CUDA half.
+fn versions() -> Option<(c_int, c_int)> {
+    type Version = unsafe extern "C" fn(version: *mut c_int) -> c_int;
+    let ask = |library: &Library, name: &[u8]| {
+        let mut version = 0;
+        // SAFETY: both functions have had this type since CUDA 2, and need nothing to be initialised.
+        let code = unsafe { library.get::<Version>(name).ok()?(&mut version) };
+        (code == 0).then_some(version)
+    };
+    // SAFETY: as in `driver`.
+    let driver = unsafe { Library::new("libcuda.so.1") }.ok()?;
+    // CUDA's runtime came with libtorch's half.
+    Some((ask(&driver, b"cuDriverGetVersion")?, ask(&Library::this(), b"cudaRuntimeGetVersion")?))
+}
+
+/// Whether this libtorch has kernels for GPUs of a compute capability: CUDA 13 makes none below 7.5.
+pub fn has_kernels_for(capability: (i32, i32)) -> bool {
+    capability >= (7, 5) || versions().is_some_and(|(_, libtorch)| libtorch < 13_000)
+}
+
+/// Opens libtorch's CUDA half, once.
+fn open() -> Result<()> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
     // It registers its kernels with the rest of libtorch as it is opened, and stays until the end.
     let loaded = LOADED.get_or_init(|| {
         // SAFETY: opening runs the library's initialisers, which are made to be run like this: it is how
         // `import torch` gets them.
         let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
-        library.map(std::mem::forget).map_err(|error| reason(&error))
+        library.map(std::mem::forget).map_err(|error| reason(&error))?;
+        nvrtc::preload();
+        Ok(())
     });
-    if let Err(reason) = loaded {
-        return Err(anyhow!("the CUDA half of libtorch cannot be loaded ({reason})"));
-    }
-    ensure!(tch::Cuda::is_available(), "libtorch finds no GPU that it can use");
-    Ok(usize::try_from(tch::Cuda::device_count())?)
+    let why = |reason| anyhow!("the CUDA half of libtorch cannot be loaded ({reason})");
+    loaded.as_ref().map_err(why).copied()
 }
 
 /// What the dynamic linker says, without the name of the call.
@@ -139,9 +189,11 @@ mod tests {
             println!("skipped: there is a GPU here");
             return;
         }
-        let text = load().unwrap_err().to_string();
+        let why = load().unwrap_err();
+        let text = why.to_string();
         let missing = text.starts_with("the CUDA half of libtorch cannot be loaded (lib");
-        assert!(missing || text == "libtorch finds no GPU that it can use", "{text}");
+        let none = why.is::<OldDriver>() || text == "libtorch finds no GPU that it can use";
+        assert!(missing || none, "{text}");
         assert!(!text.contains('\n') && !text.contains("dlopen"), "{text}");
         // Without the device's half of libtorch, each call is an error and not a crash.
         assert!(set_device(0).is_err());
@@ -155,6 +207,15 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_for_an_older_cuda_is_told_from_one_that_serves() {
+        let told = check_driver(12_040, 13_000).unwrap_err().to_string();
+        assert_eq!(told, "the driver is for CUDA 12.4, and this libtorch needs 13.0");
+        for driver in [13_000, 13_010, 14_000] {
+            assert!(check_driver(driver, 13_000).is_ok(), "{driver}");
+        }
+    }
+
+    #[test]
     fn streams_run_in_order_and_events_tell_when() {
         if let Err(why) = load() {
             println!("skipped: {why}");
@@ -162,7 +223,7 @@ mod tests {
         }
         set_device(0).unwrap();
         let (compute, side) = (Stream::current(0).unwrap(), Stream::side(0).unwrap());
-        assert_ne!(compute.handle(), side.handle());
+        assert_ne!(compute.handle().unwrap(), side.handle().unwrap());
         let start = compute.record_timed().unwrap();
         let ones = Tensor::ones([1 << 20], (tch::Kind::Float, tch::Device::Cuda(0)));
         let end = compute.record_timed().unwrap();
@@ -174,7 +235,7 @@ mod tests {
         assert!(peak_memory().unwrap() >= 4 << 20);
         assert_eq!(ones.sum(None).double_value(&[]), f64::from(1 << 20));
         assert!(!name(0).unwrap().is_empty());
-        assert!(capability(0).unwrap() >= (5, 0));
+        assert!(has_kernels_for(capability(0).unwrap()));
         let up = upload(&Tensor::from_slice(&[1.0, 2.0]), 0).unwrap();
         assert_eq!(up.device(), tch::Device::Cuda(0));
         assert_eq!(Vec::<f64>::try_from(up).unwrap(), [1.0, 2.0]);

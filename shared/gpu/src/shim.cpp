@@ -69,7 +69,9 @@ const char* ferrotron_gpu_side_stream(int ordinal, c10::Stream** stream) {
   return guarded([&] { *stream = new c10::Stream(cuda().getStreamFromGlobalPool(device(ordinal), true)); });
 }
 
-void* ferrotron_gpu_stream_handle(const c10::Stream* stream) { return stream->native_handle(); }
+const char* ferrotron_gpu_stream_handle(const c10::Stream* stream, void** handle) {
+  return guarded([&] { *handle = stream->native_handle(); });
+}
 
 void ferrotron_gpu_drop_stream(c10::Stream* stream) { delete stream; }
 

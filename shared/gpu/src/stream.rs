@@ -33,9 +33,11 @@ impl Stream {
     }
 
     /// The `cudaStream_t`, for libraries that take one.
-    pub fn handle(&self) -> *mut c_void {
-        // SAFETY: the stream is alive.
-        unsafe { ffi::ferrotron_gpu_stream_handle(self.0) }
+    pub fn handle(&self) -> Result<*mut c_void> {
+        let mut handle = null_mut();
+        // SAFETY: the stream is alive, and `handle` outlives the call.
+        check(unsafe { ffi::ferrotron_gpu_stream_handle(self.0, &mut handle) })?;
+        Ok(handle)
     }
 
     /// Lets what is queued here from now on start only after `event`. The host does not wait.

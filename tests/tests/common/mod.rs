@@ -230,6 +230,13 @@ pub fn spans(path: &Path) -> Vec<Span> {
         .collect()
 }
 
+/// Has a program find the stand-in for a GPU: in its folder the dynamic linker looks first.
+pub fn on_stand_in(command: &mut Command) {
+    let others =
+        std::env::var("LD_LIBRARY_PATH").map_or(String::new(), |paths| format!(":{paths}"));
+    command.env("LD_LIBRARY_PATH", format!("{}{others}", env!("STAND_IN")));
+}
+
 /// Starts a run of `ranks` processes that has no end, kills one of them, and expects the whole of it to
 /// have ended soon, with a sentence that names the rank.
 pub fn assert_killed_rank_is_named(

@@ -136,11 +136,13 @@ fn start(
 }
 
 /// What CUDA and NCCL are told in every rank, each where it is loaded.
-const FOR_GPUS: [(&str, &str); 2] = [
+const FOR_GPUS: [(&str, &str); 3] = [
     // As many hardware queues as there are, for a stream behind another's wait would wait too.
     ("CUDA_DEVICE_MAX_CONNECTIONS", "32"),
     // Ranks meet when a communicator is made, which all do in one order, and not at its first use.
     ("NCCL_RUNTIME_CONNECT", "0"),
+    // A call returns when its work is queued; an event recorded behind it would else come before it.
+    ("NCCL_COMM_BLOCKING", "1"),
 ];
 
 /// Sees that they are told to a rank whose launcher (torchrun, srun, mpirun) knows nothing of that: where
@@ -238,9 +240,10 @@ mod tests {
         assert_eq!(names(None, 1), []);
         let queues = ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned());
         let early = ("NCCL_RUNTIME_CONNECT", "0".to_owned());
-        assert_eq!(names(Some(4), 1), [queues, early], "a card for each");
+        let blocking = ("NCCL_COMM_BLOCKING", "1".to_owned());
+        assert_eq!(names(Some(4), 1), [queues, early, blocking], "a card for each");
         for count in [1, 3] {
-            let hosts = [0, 1].map(|rank| names(Some(count), rank)[2].clone());
+            let hosts = [0, 1].map(|rank| names(Some(count), rank)[3].clone());
             assert_eq!(hosts[0], ("NCCL_HOSTID", "rank-0".to_owned()));
             assert_eq!(hosts[1], ("NCCL_HOSTID", "rank-1".to_owned()));
             assert!(

@@ -1,7 +1,7 @@
 //! The driver of real GPUs: libtorch's streams and events, and NCCL.
 
 use super::driver::{Call, Driver, Id};
-use super::ffi::{self, Functions, RawComm, nccl};
+use super::ffi::{self, BYTES, Functions, RawComm, nccl};
 use super::times::Times;
 use anyhow::{Context, Result, ensure};
 use gpu::{Event, Stream};
@@ -92,7 +92,7 @@ impl Driver for Cuda {
         }
         let raw = comm.raw.lock().unwrap_or_else(PoisonError::into_inner);
         ensure!(!raw.is_null(), "the communicator has been aborted");
-        let code = queue(comm.nccl, *raw, stream.handle(), call)?;
+        let code = queue(comm.nccl, *raw, stream.handle()?, call)?;
         comm.nccl.check(code, *raw)
     }
 
@@ -146,6 +146,7 @@ impl Drop for Communicator {
 fn queue(nccl: &Functions, comm: RawComm, stream: *mut c_void, call: &Call) -> Result<c_int> {
     let dtype = |t: &Tensor| ffi::dtype(t.kind()).with_context(|| format!("{:?}", t.kind()));
     let from = |t: &Tensor| t.data_ptr().cast_const();
+    let bytes = |t: &Tensor| t.numel() * t.kind().elt_size_in_bytes();
     // SAFETY: the communicator and the stream are alive. Pointers and counts are those of contiguous
     // tensors on the GPU, which the channel keeps alive until the operation's event has passed; that
     // nobody else uses them meanwhile is the promise of whoever starts an operation.
@@ -161,24 +162,18 @@ fn queue(nccl: &Functions, comm: RawComm, stream: *mut c_void, call: &Call) -> R
                 (nccl.reduce_scatter)(from(input), to, n, dtype(input)?, sum, comm, stream)
             }
             Call::AllGather { input, output } => {
-                let (to, n) = (output.data_ptr(), input.numel());
-                (nccl.all_gather)(from(input), to, n, dtype(input)?, comm, stream)
+                (nccl.all_gather)(from(input), output.data_ptr(), bytes(input), BYTES, comm, stream)
             }
             Call::Broadcast { tensor: t, root } => {
-                let (to, n, root) = (t.data_ptr(), t.numel(), c_int::try_from(root)?);
-                (nccl.broadcast)(from(t), to, n, dtype(t)?, root, comm, stream)
+                let root = c_int::try_from(root)?;
+                (nccl.broadcast)(from(t), t.data_ptr(), bytes(t), BYTES, root, comm, stream)
             }
             Call::Send { tensor: t, peer } => {
-                (nccl.send)(from(t), t.numel(), dtype(t)?, c_int::try_from(peer)?, comm, stream)
+                (nccl.send)(from(t), bytes(t), BYTES, c_int::try_from(peer)?, comm, stream)
             }
-            Call::Recv { tensor: t, peer } => (nccl.recv)(
-                t.data_ptr(),
-                t.numel(),
-                dtype(t)?,
-                c_int::try_from(peer)?,
-                comm,
-                stream,
-            ),
+            Call::Recv { tensor: t, peer } => {
+                (nccl.recv)(t.data_ptr(), bytes(t), BYTES, c_int::try_from(peer)?, comm, stream)
+            }
         }
     })
 }

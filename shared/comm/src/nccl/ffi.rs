@@ -1,7 +1,7 @@
 //! NCCL's own functions. They are looked up in the library while the program runs: the copy that
 //! libtorch has opened already, by the name under which NCCL's packages install it.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
@@ -111,9 +111,14 @@ impl Functions {
 
     /// Turns what a function returned into a `Result`; `comm` may know more, where it is not null.
     pub fn check(&self, code: c_int, comm: RawComm) -> Result<()> {
-        if code == SUCCESS || code == IN_PROGRESS {
+        if code == SUCCESS {
             return Ok(());
         }
+        // Whoever set this knows no better: what is recorded next would come before the operation.
+        ensure!(
+            code != IN_PROGRESS,
+            "NCCL returns before its work is queued: NCCL_COMM_BLOCKING in the environment must be 1"
+        );
         // SAFETY: both return strings that NCCL keeps, or null; `comm` is alive or null, which the
         // second one takes too.
         let (what, last) =
@@ -130,6 +135,9 @@ impl Functions {
         let mut code = SUCCESS;
         // SAFETY: as promised by the caller; `code` outlives the call.
         let asked = unsafe { (self.get_async_error)(comm, &mut code) };
+        if code == IN_PROGRESS {
+            return None;
+        }
         let error = self.check(asked, comm).and_then(|()| self.check(code, comm)).err()?;
         Some(format!("{error:#}"))
     }
@@ -145,11 +153,10 @@ unsafe fn text(pointer: *const c_char) -> String {
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().trim().to_owned()
 }
 
-/// `ncclDataType_t`; all of [`DTYPES`](crate::reduce::DTYPES) that NCCL adds up.
+/// `ncclDataType_t` of what [`reduces`](crate::reduce::reduces).
 pub(super) fn dtype(kind: Kind) -> Option<c_int> {
     Some(match kind {
-        Kind::Int8 => 0,
-        Kind::Uint8 | Kind::Bool => 1,
+        Kind::Uint8 => 1,
         Kind::Int => 2,
         Kind::Int64 => 4,
         Kind::Half => 6,
@@ -159,6 +166,9 @@ pub(super) fn dtype(kind: Kind) -> Option<c_int> {
         _ => return None,
     })
 }
+
+/// `ncclUint8`: what is only moved travels as bytes, in any dtype.
+pub(super) const BYTES: c_int = 1;
 
 /// `ncclRedOp_t`.
 pub(super) fn operation(op: Op) -> c_int {

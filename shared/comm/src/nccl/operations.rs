@@ -2,12 +2,11 @@
 
 use super::channel::Channel;
 use super::driver::{Call, Driver};
-use super::ffi;
 use super::group::{Nccl, message};
 use crate::backend::{Backend, gathered_shape, root_of, scattered_shape, sum_bytes};
 use crate::error::{CommError, Result};
 use crate::lane::Done;
-use crate::reduce::Op;
+use crate::reduce::{self, Op};
 use std::sync::atomic::Ordering;
 use tch::{Tensor, no_grad};
 
@@ -17,19 +16,25 @@ impl<D: Driver> Nccl<D> {
         bytes
     }
 
-    /// NCCL would read memory that is not there as soon as a dtype had another width.
+    /// The same dtypes as on CPUs.
     fn check(&self, op: &'static str, tensor: &Tensor) -> Result<()> {
-        ffi::dtype(tensor.kind()).map(drop).ok_or_else(|| CommError::Dtype {
-            op: op.to_owned(),
-            group: self.cpu.spec().name.to_owned(),
-            dtype: format!("{:?}", tensor.kind()),
-            hint: "convert it to f32 first",
-        })
+        let can = reduce::code(tensor.kind()).is_some();
+        self.ensure(can, op, tensor, "convert it to f32 first")
+    }
+
+    fn check_reduced(&self, op: &'static str, tensor: &Tensor) -> Result<()> {
+        self.ensure(reduce::reduces(tensor.kind()), op, tensor, reduce::REDUCES)
+    }
+
+    fn ensure(&self, can: bool, op: &str, tensor: &Tensor, hint: &'static str) -> Result<()> {
+        let (group, dtype) = (self.cpu.spec().name.to_owned(), format!("{:?}", tensor.kind()));
+        can.then_some(()).ok_or(CommError::Dtype { op: op.to_owned(), group, dtype, hint })
     }
 
     /// Runs `job` on the tensor, or on a contiguous copy that is written back as soon as it is done.
     fn in_place(
         &self,
+        op: &str,
         channel: &Channel<D>,
         tensor: &Tensor,
         job: impl FnOnce(&Tensor) -> Result<()>,
@@ -40,8 +45,12 @@ impl<D: Driver> Nccl<D> {
         let copy = no_grad(|| tensor.contiguous());
         job(&copy)?;
         channel.done().map_or(Ok(()), |done| done.wait())?;
-        no_grad(|| tensor.shallow_clone().copy_(&copy));
-        Ok(())
+        let written = no_grad(|| tensor.shallow_clone().f_copy_(&copy));
+        written.map_err(|e| CommError::Shape {
+            op: op.to_owned(),
+            group: self.cpu.spec().name.to_owned(),
+            detail: format!("the result cannot be written: {e}"),
+        })
     }
 }
 
@@ -51,20 +60,20 @@ fn bytes(tensor: &Tensor) -> u64 {
 
 impl<D: Driver> Backend for Nccl<D> {
     fn all_reduce(&self, tensor: &Tensor, op: Op) -> Result<()> {
-        self.check("all_reduce", tensor)?;
+        self.check_reduced("all_reduce", tensor)?;
         if self.size() == 1 || tensor.numel() == 0 {
             return Ok(());
         }
         let width = tensor.kind().elt_size_in_bytes();
         let bytes = self.count(sum_bytes(tensor.numel(), width, self.rank(), self.size()));
         let channel = self.collectives()?;
-        self.in_place(&channel, tensor, |tensor| {
+        self.in_place("all_reduce", &channel, tensor, |tensor| {
             channel.launch("all_reduce", bytes, &Call::AllReduce { tensor, op })
         })
     }
 
     fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
-        self.check("reduce_scatter", tensor)?;
+        self.check_reduced("reduce_scatter", tensor)?;
         let shape = scattered_shape(self.cpu.spec().name, tensor, self.size())?;
         let input = no_grad(|| tensor.contiguous());
         if self.size() == 1 {
@@ -104,7 +113,7 @@ impl<D: Driver> Backend for Nccl<D> {
         let last = (root + self.size() - 1) % self.size() == self.rank(); // of the chain
         let sent = self.count(if last { 0 } else { bytes(tensor) });
         let channel = self.collectives()?;
-        self.in_place(&channel, tensor, |tensor| {
+        self.in_place("broadcast", &channel, tensor, |tensor| {
             channel.launch("broadcast", sent, &Call::Broadcast { tensor, root })
         })
     }
@@ -125,7 +134,9 @@ impl<D: Driver> Backend for Nccl<D> {
             return Ok(());
         }
         let channel = self.pair(from, self.rank())?;
-        self.in_place(&channel, tensor, |tensor| channel.launch("recv", 0, &message(false, tensor)))
+        self.in_place("recv", &channel, tensor, |tensor| {
+            channel.launch("recv", 0, &message(false, tensor))
+        })
     }
 
     /// Ranks meet where they are, whatever is queued on their GPUs.

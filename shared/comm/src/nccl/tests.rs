@@ -1,6 +1,7 @@
 //! The order in which things are queued, told by a driver that writes down what it is asked.
 
 mod fake;
+mod refusals;
 
 use super::{Connect, Nccl, Watch};
 use crate::abort::Abort;
