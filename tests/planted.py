@@ -245,14 +245,18 @@ for step, source in STEPS.items():
              "            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));\n"
              "            if let Some(tile) =", f"            {arrived}            if let Some(tile) ="),
             (f"the same in the backward pass, step {step}", "overlap", ring,
-             "            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));\n"
-             "            let grad_kv =", f"            {arrived}            let grad_kv ="),
+             "let (mut hop, mut next) = (0, Some(self.pass_on(kv)));",
+             "let (received, done) = (self.pass_on(kv).wait()?, || Work::done(()));\n"
+             "        let arrived = Passing { received, sent: done(), arrived: done() };\n"
+             "        let (mut hop, mut next) = (0, Some(arrived));"),
             (f"outputs of blocks merged in bf16, step {step}", "every_step", ring,
              "None => merged = Some((out.to_kind(lse.kind()), lse)),", "None => merged = Some((out, lse)),"),
             (f"the gradient of queries added up in bf16, step {step}", "every_step", ring,
-             "let grad_q = q.zeros_like().to_kind(lse.kind());", "let grad_q = q.zeros_like();"),
+             "(grad_q, mut grad_home) = (zeros(q), zeros(kv));",
+             "(grad_q, mut grad_home) = (q.zeros_like(), zeros(kv));"),
             (f"the gradients of keys and values added up in bf16, step {step}", "every_step", ring,
-             "let mut grad_home = kv.zeros_like().to_kind(lse.kind());", "let mut grad_home = kv.zeros_like();"),
+             "(grad_q, mut grad_home) = (zeros(q), zeros(kv));",
+             "(grad_q, mut grad_home) = (zeros(q), kv.zeros_like());"),
         ]
 
 # The bugs that need a second change.
@@ -260,6 +264,9 @@ ALSO = {
     "clipping by the local norm": (f"{S2}/train.rs", "clip_grads(&grads, &norm,", "clip_grads(&grads, &local,"),
     **{f"outputs of blocks merged in bf16, step {step}": (
         f"{STEPS[step]}/context_parallel.rs", "sigmoid().unsqueeze(-1);", "sigmoid().unsqueeze(-1).to_kind(all.kind());")
+       for step in (5, 6)},
+    **{f"the gradients of keys and values added up in bf16, step {step}": (
+        f"{STEPS[step]}/context_parallel.rs", "let mut grad_kv = zeros(&kv);", "let mut grad_kv = kv.zeros_like();")
        for step in (5, 6)},
 }
 

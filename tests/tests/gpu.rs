@@ -127,7 +127,7 @@ fn bf16_with_flash_attention_follows_f32() {
     let f32 = run("--dtype f32 --dp 1 --pp 1 --cp 1 --tp 1");
     for layout in ["--dp 1 --pp 1 --cp 1 --tp 1", "--dp 1 --pp 1 --cp 2 --tp 2"] {
         for (a, b) in run(&format!("--dtype bf16 {layout}")).iter().zip(&f32) {
-            // Products err by 2⁻⁹, and thirty updates let the paths drift apart.
+            // Products err by 2⁻⁸, and thirty updates let the paths drift apart.
             approx::assert_relative_eq!(*a, *b, max_relative = 0.02);
         }
     }

@@ -108,7 +108,7 @@ fn tile(
     Ok(())
 }
 
-/// Inputs are the same; kernels round weights, their gradients and results, in bf16 each by up to 2⁻⁹. In f32
+/// Inputs are the same; kernels round weights, their gradients and results, in bf16 each by up to 2⁻⁸. In f32
 /// sums of some hundred terms are in another order.
 fn near(name: &str, mine: &Tensor, expected: &Tensor) -> Result<()> {
     let bound = if mine.kind() == Kind::Float { 1e-4 } else { 0.02 };
