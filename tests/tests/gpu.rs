@@ -67,6 +67,7 @@ fn chosen(cards: Option<usize>, all: bool) -> (Vec<Layout>, usize) {
 fn every_layout_of_2_4_and_8_ranks_computes_on_gpus_what_it_computes_on_the_cpu() {
     let all = std::env::var_os("PARITY_ALL_LAYOUTS").is_some();
     let (layouts, sequences) = chosen(gpu::load().ok(), all);
+    println!("{} of 35 layouts (PARITY_ALL_LAYOUTS=1: all)", layouts.len());
     for layout in layouts {
         let model = Model { tied: layout.dp == 1, layers: layout.pp.max(4), ..Model::default() };
         let batch = 8.min(sequences * layout.dp);
@@ -91,6 +92,7 @@ fn on_a_single_card_some_layouts_stand_for_all() {
 fn every_step_does_so() {
     for (step, layout) in [
         (1, ""),
+        (1, "--global-batch 130 --micro-batch 130"), // more tokens than a GPU's slice of the loss
         (2, "--dp 4"),
         (2, "--dp 2 --dp-sync naive"),
         (3, "--dp 2 --tp 2"),
