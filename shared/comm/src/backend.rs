@@ -76,9 +76,9 @@ pub(crate) fn root_of(group: &str, root: usize, n: usize) -> Result<usize> {
 }
 
 /// Bytes that rank `rank` of `n` sends in a ring to sum `len` elements of `width` bytes: all chunks but
-/// its own, then all but its right neighbour's. A library may take another way; this is what it costs
-/// at least, up to rounding.
-pub fn sum_bytes(len: usize, width: usize, rank: usize, n: usize) -> u64 {
+/// its own, then all but its right neighbour's. A library may take another way, and a
+/// switch may add; where only ranks do, this is the least, up to rounding.
+pub fn all_reduce_bytes(len: usize, width: usize, rank: usize, n: usize) -> u64 {
     let kept = |c: usize| chunk(len, c, n).len();
     let sent = if n == 1 { 0 } else { 2 * len - kept(rank) - kept((rank + 1) % n) };
     (sent * width) as u64

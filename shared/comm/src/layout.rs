@@ -6,9 +6,13 @@ use std::fmt;
 /// `cp`, `pp` and `dp`: neighbours in number are those that talk most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
+    /// Replicas of the model, each with a part of the batch.
     pub dp: usize,
+    /// Stages that the layers are dealt out to.
     pub pp: usize,
+    /// Pieces of each sequence.
     pub cp: usize,
+    /// Shards of each matrix.
     pub tp: usize,
 }
 

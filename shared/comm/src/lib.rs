@@ -35,7 +35,7 @@ mod spec;
 pub mod transport;
 
 pub use abort::Abort;
-pub use backend::sum_bytes;
+pub use backend::all_reduce_bytes;
 pub use error::{CommError, Result};
 pub use group::Group;
 pub use lane::Work;

@@ -1,7 +1,7 @@
 //! What each rank of a run will send, counted from the settings alone.
 
 use cli::{DeviceName, DpSync};
-use comm::{Coords, sum_bytes};
+use comm::{Coords, all_reduce_bytes};
 use report::CommBytes;
 
 use crate::plan::Plan;
@@ -21,7 +21,7 @@ impl Plan<'_> {
         let (h, c, w) = (self.hidden, self.compute, self.weight);
         let (first, last) = self.ends(at.pp);
         let sum_over = |n: u64, width: u64, rank: usize, ranks: usize| {
-            sum_bytes(n as usize, width as usize, rank, ranks)
+            all_reduce_bytes(n as usize, width as usize, rank, ranks)
         };
         let data = |n: u64| sum_over(n, w, at.dp * layout.cp + at.cp, layout.dp * layout.cp);
         let buckets = self.buckets(self.parameters(at));

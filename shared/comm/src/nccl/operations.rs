@@ -3,7 +3,7 @@
 use super::channel::Channel;
 use super::driver::{Call, Driver};
 use super::group::{Nccl, message};
-use crate::backend::{Backend, gathered_shape, root_of, scattered_shape, sum_bytes};
+use crate::backend::{Backend, all_reduce_bytes, gathered_shape, root_of, scattered_shape};
 use crate::error::{CommError, Result};
 use crate::lane::Done;
 use crate::reduce::{self, Op};
@@ -65,7 +65,7 @@ impl<D: Driver> Backend for Nccl<D> {
             return Ok(());
         }
         let width = tensor.kind().elt_size_in_bytes();
-        let bytes = self.count(sum_bytes(tensor.numel(), width, self.rank(), self.size()));
+        let bytes = self.count(all_reduce_bytes(tensor.numel(), width, self.rank(), self.size()));
         let channel = self.collectives()?;
         self.in_place("all_reduce", &channel, tensor, |tensor| {
             channel.launch("all_reduce", bytes, &Call::AllReduce { tensor, op })
