@@ -34,13 +34,14 @@ pub fn by_name(name: &str) -> Result<String> {
         "replicas" => replicas::svg(),
         "ring-all-reduce" => ring::svg(),
         "schedules" => schedules::svg(),
+        "schedules-messages" => schedules::with_messages(),
         "split-matrices" => split::svg(),
         "stages" => stages::svg(),
         _ => bail!(
             "there is no drawing `{name}` \
              (there are: causal-triangle, ladder, layer-sums, llama-block, memory-by-length, \
-             nodes, overlap, passing-blocks, replicas, ring-all-reduce, schedules, split-matrices, \
-             stages)"
+             nodes, overlap, passing-blocks, replicas, ring-all-reduce, schedules, \
+             schedules-messages, split-matrices, stages)"
         ),
     })
 }

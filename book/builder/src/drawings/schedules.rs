@@ -1,16 +1,20 @@
-//! The two orders of a pipeline's passes, as they would run if every stage took equally long and
-//! messages no time.
+//! The two orders of a pipeline's passes, as they would run if every stage took equally long: with messages
+//! that take no time, and with messages that take some.
 
 use super::canvas::{At, Canvas};
 
 const STAGES: usize = 4;
 const MICRO_BATCHES: usize = 8;
 const LEFT: f64 = 34.0;
-const SLOT: f64 = 14.6;
+const WIDTH: f64 = 520.0;
 const ROW: f64 = 26.0;
 const BOX: f64 = 22.0;
 
-/// One micro-batch through one stage, in slots of one forward pass. A backward pass takes two.
+/// Times are counted in halves of a forward pass.
+const FORWARD: usize = 2;
+const BACKWARD: usize = 4;
+
+/// One micro-batch through one stage.
 struct Pass {
     forward: bool,
     micro_batch: usize,
@@ -19,32 +23,47 @@ struct Pass {
 
 impl Pass {
     fn end(&self) -> usize {
-        self.start + if self.forward { 1 } else { 2 }
+        self.start + if self.forward { FORWARD } else { BACKWARD }
     }
 }
 
+/// With messages that take no time.
 pub fn svg() -> String {
     let desc = "Two charts, each with four stages, one row each, and eight micro-batches. AFAB: every \
                 stage makes all forward passes, then all backward passes, from micro-batch 0 on. \
                 1F1B: stage 0 makes four forward passes ahead, stage 1 three, stage 2 two and stage 3 \
                 one; then each makes a backward and a forward pass in turn. Both take 33 units of time.";
+    draw("Two schedules of a pipeline", desc, 0)
+}
+
+/// With messages that take half as long as a forward pass.
+pub fn with_messages() -> String {
+    let desc = "The same two charts, with messages that take half as long as a forward pass. AFAB \
+                waits for six of them once, and takes 36 units of time. Under 1F1B every stage but the \
+                last waits again and again, and it takes 41.";
+    draw("Two schedules of a pipeline, with messages", desc, 1)
+}
+
+fn draw(title: &str, desc: &str, message: usize) -> String {
     let height = 2.0 * (30.0 + ROW * STAGES as f64) + 52.0;
-    let mut c = Canvas::new(520.0, height, "Two schedules of a pipeline", desc);
+    let mut c = Canvas::new(WIDTH, height, title, desc);
+    let charts = [("AFAB", run(true, message)), ("1F1B", run(false, message))];
+    let longest = charts.iter().map(|(_, rows)| end(rows)).max().unwrap_or(1);
+    let scale = Scale((WIDTH - LEFT - 4.0) / longest as f64);
     let mut y = 0.0;
-    for (title, all) in [("AFAB", true), ("1F1B", false)] {
+    for (title, rows) in charts {
         c.text(2.0, y + 18.0, At::Start, "strong", title);
         y += 26.0;
-        let rows = run(all);
-        let end = rows.iter().flatten().map(Pass::end).max().unwrap_or(0);
+        let end = end(&rows);
         for (stage, passes) in rows.iter().enumerate() {
             c.text(2.0, y + 15.5, At::Start, "mono small", &format!("pp{stage}"));
             let mut free = 0;
             for pass in passes {
-                idle(&mut c, free, pass.start, y);
+                scale.idle(&mut c, free, pass.start, y);
                 free = pass.end();
-                block(&mut c, pass, y);
+                scale.block(&mut c, pass, y);
             }
-            idle(&mut c, free, end, y);
+            scale.idle(&mut c, free, end, y);
             y += ROW;
         }
         y += 8.0;
@@ -53,8 +72,12 @@ pub fn svg() -> String {
     c.finish()
 }
 
+fn end(rows: &[Vec<Pass>]) -> usize {
+    rows.iter().flatten().map(Pass::end).max().unwrap_or(0)
+}
+
 /// Each stage's passes in order: the order is the schedule's, the times follow from who waits for whom.
-fn run(all: bool) -> Vec<Vec<Pass>> {
+fn run(all: bool, message: usize) -> Vec<Vec<Pass>> {
     let order = |stage: usize| {
         let ahead = if all { MICRO_BATCHES } else { STAGES - stage };
         let mut order: Vec<(bool, usize)> = (0..ahead).map(|i| (true, i)).collect();
@@ -80,7 +103,7 @@ fn run(all: bool) -> Vec<Vec<Pass>> {
             let arrived = match from {
                 None => 0,
                 Some(from) => match rows[from].iter().find(same) {
-                    Some(pass) => pass.end(),
+                    Some(pass) => pass.end() + message,
                     None => continue,
                 },
             };
@@ -91,21 +114,28 @@ fn run(all: bool) -> Vec<Vec<Pass>> {
     rows
 }
 
-fn block(c: &mut Canvas, pass: &Pass, y: f64) {
-    let (x, width) = (x(pass.start), SLOT * (pass.end() - pass.start) as f64);
-    let (class, ink) = if pass.forward { ("pp", "small") } else { ("pp solid", "small on") };
-    c.rect(x + 0.6, y, width - 1.2, BOX, class);
-    c.text(x + width / 2.0, y + 15.5, At::Middle, ink, &pass.micro_batch.to_string());
-}
+/// How wide a unit of time is.
+struct Scale(f64);
 
-fn idle(c: &mut Canvas, from: usize, to: usize, y: f64) {
-    if to > from {
-        c.rect(x(from) + 1.5, y, SLOT * (to - from) as f64 - 3.0, BOX, "idle");
+impl Scale {
+    fn block(&self, c: &mut Canvas, pass: &Pass, y: f64) {
+        let (x, width) = (self.x(pass.start), self.0 * (pass.end() - pass.start) as f64);
+        let (class, ink) = if pass.forward { ("pp", "small") } else { ("pp solid", "small on") };
+        c.rect(x + 0.6, y, width - 1.2, BOX, class);
+        c.text(x + width / 2.0, y + 15.5, At::Middle, ink, &pass.micro_batch.to_string());
     }
-}
 
-fn x(slot: usize) -> f64 {
-    LEFT + SLOT * slot as f64
+    fn idle(&self, c: &mut Canvas, from: usize, to: usize, y: f64) {
+        if to > from {
+            let gap = 1.5_f64.min(0.1 * self.0 * (to - from) as f64);
+            let width = self.0 * (to - from) as f64 - 2.0 * gap;
+            c.rect(self.x(from) + gap, y, width, BOX, "idle");
+        }
+    }
+
+    fn x(&self, time: usize) -> f64 {
+        LEFT + self.0 * time as f64
+    }
 }
 
 fn legend(c: &mut Canvas, y: f64) {
@@ -125,9 +155,14 @@ mod tests {
     #[test]
     fn both_schedules_idle_as_the_formula_says() {
         for all in [true, false] {
-            let rows = run(all);
-            let end = rows.iter().flatten().map(Pass::end).max().unwrap();
-            assert_eq!(end, 3 * (MICRO_BATCHES + STAGES - 1));
+            let ideal = (FORWARD + BACKWARD) * (MICRO_BATCHES + STAGES - 1);
+            assert_eq!(end(&run(all, 0)), ideal);
         }
+    }
+
+    #[test]
+    fn messages_cost_one_forward_one_backward_more() {
+        // As the descriptions say, in forward passes.
+        assert_eq!([true, false].map(|all| end(&run(all, 1))), [36 * FORWARD, 41 * FORWARD]);
     }
 }
