@@ -23,9 +23,9 @@ pub enum Pass {
 /// The order of the passes on one of `stages` stages.
 ///
 /// Forward passes run ahead of backward passes: all of them (AFAB; Huang et al., *GPipe*, 2019), or
-/// just so many that the first gradient comes back when the stage needs it (1F1B; Fan et al., *DAPPLE*,
-/// 2021), if messages take no time. Then both take equally long, but the activations of each pass ahead
-/// must be kept.
+/// just so many that the first gradient comes back when the stage needs it (1F1B; Fan et al.,
+/// *DAPPLE*, 2021), if messages take no time. Then both take equally long, but the activations of
+/// each pass ahead must be kept.
 pub fn passes(schedule: Schedule, stage: usize, stages: usize, micro_batches: usize) -> Vec<Pass> {
     let ahead = match schedule {
         Schedule::AllForwardAllBackward => micro_batches,

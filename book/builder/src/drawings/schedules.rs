@@ -39,8 +39,8 @@ pub fn svg() -> String {
 /// With messages that take half as long as a forward pass.
 pub fn with_messages() -> String {
     let desc = "The same two charts, with messages that take half as long as a forward pass. AFAB \
-                waits for six of them once, and takes 36 units of time. Under 1F1B every stage but the \
-                last waits again and again, and it takes 41.";
+                waits for six of them once, and takes 36 units of time. Under 1F1B every stage waits again \
+                and again, and it takes 41.";
     draw("Two schedules of a pipeline, with messages", desc, 1)
 }
 
