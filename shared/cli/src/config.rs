@@ -155,11 +155,11 @@ impl Config {
         self.train.global_batch * self.data.seq_len
     }
 
-    /// Whether the data are tokens whose text nobody knows: from a `.bin` file, with no tokenizer and a
+    /// Whether the data are tokens whose text nobody knows: from a file of them, with no tokenizer and a
     /// vocabulary that is not that of bytes.
     pub(crate) fn has_unnamed_tokens(&self) -> bool {
-        let bin = self.data.data.as_deref().is_some_and(data::is_tokens);
-        bin && self.data.tokenizer.is_none() && self.model.vocab_size != 256
+        let tokens = self.data.data.as_deref().and_then(data::token_width).is_some();
+        tokens && self.data.tokenizer.is_none() && self.model.vocab_size != 256
     }
 
     /// What turns the data's text into tokens.

@@ -65,7 +65,7 @@ pub(crate) const KEYS: &[Key] = &[
     model("tie_word_embeddings", Switch),
     model("max_position_embeddings", Count),
     key("model", "hf-model", Text, "DIR", 1, "Architecture and weights from a Hugging Face directory"),
-    key("data", "data", Text, "FILE", 1, "Train on a file: text (UTF-8), or .bin (little-endian u16 tokens); default: the built-in tales"),
+    key("data", "data", Text, "FILE", 1, "Train on a file: text (UTF-8), or little-endian tokens: .bin (u16), .u32; default: the built-in tales"),
     key("data", "tokenizer", Text, "FILE", 1, "A Hugging Face tokenizer.json; default: bytes"),
     key("data", "seq-len", Count, "S", 1, "Tokens in a sample"),
     key("data", "shuffle", Switch, "", 1, "Another order of the samples in every epoch"),

@@ -39,16 +39,16 @@ fn a_directory_that_cannot_be_written_to() {
 
 #[test]
 fn data_that_do_not_fit_the_vocabulary() {
-    assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
+    assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535: take .u32");
     assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.txt"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
-    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.bin --sample 9"), @"sample is 9, but tokens from a .bin file become text only with their tokenizer");
+    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.bin --sample 9"), @"sample is 9, but tokens from a file become text only with their tokenizer");
     assert_snapshot!(refused(1, "--data DIR/short.txt"), @"data file DIR/short.txt: it has 9 tokens, and one sample of seq-len 128 needs 129");
-    assert_snapshot!(refused(1, "--data DIR/latin1.txt"), @"data file DIR/latin1.txt: it is not UTF-8 text: byte 0xe9 at position 3, line 1 (tokens end in .bin)");
-    assert_snapshot!(refused(1, "--data DIR/odd.bin"), @"data file DIR/odd.bin: it has 3 bytes, an odd number: its tokens are two bytes each");
+    assert_snapshot!(refused(1, "--data DIR/latin1.txt"), @"data file DIR/latin1.txt: it is not UTF-8 text: byte 0xe9 at position 3, line 1 (files of tokens end in .bin or .u32)");
+    assert_snapshot!(refused(1, "--data DIR/odd.bin"), @"data file DIR/odd.bin: it has 3 bytes, but its tokens have 2 each, and one is cut off");
     assert_snapshot!(refused(1, "--data DIR/high.bin"), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
     // Held-out text is held to the same.
     let eval = "--data DIR/long.bin --eval-every 1 --eval-data";
-    assert_snapshot!(refused(6, "--config DIR/big.toml --eval-every 1 --data DIR/long.txt --eval-data DIR/x.bin"), @"eval-data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535");
+    assert_snapshot!(refused(6, "--config DIR/big.toml --eval-every 1 --data DIR/long.txt --eval-data DIR/x.bin"), @"eval-data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535: take .u32");
     assert_snapshot!(refused(6, &format!("{eval} DIR/high.bin")), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
     assert_snapshot!(refused(6, &format!("--config DIR/bpe.toml {eval} DIR/long.txt")), @"eval-data DIR/long.txt is text, but data are tokens: text becomes the same ones only with their tokenizer");
     assert_snapshot!(refused(1, "--prompt ''"), @"prompt is empty, but a sample of 200 tokens has to begin with something");

@@ -1,6 +1,6 @@
 //! A long row of tokens, cut into samples.
 
-use crate::tokens::{Tokens, is_tokens, map_tokens, read_text, u16s};
+use crate::tokens::{Tokens, map_tokens, numbers, read_text, token_width};
 use crate::{Tokenizer, corpus};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt;
@@ -37,19 +37,22 @@ impl Dataset {
         Self::from_tokens(tokens, vocab_size, seq_len).context("the held-out tales")
     }
 
-    /// Opens text (UTF-8, encoded whole with `tokenizer`) or `.bin` (little-endian u16 tokens, read
+    /// Opens text (UTF-8, encoded whole with `tokenizer`), `.bin` or `.u32` (little-endian tokens, read
     /// once in passing to check them, and then only where samples are taken).
     ///
     /// # Errors
-    /// In one sentence that names the file: missing, not UTF-8, an odd number of
-    /// bytes, a token at or above `vocab_size`, too short for one sample of `seq_len`.
+    /// In one sentence that names the file: missing, not UTF-8, a token that is
+    /// cut off, a token at or above `vocab_size`, too short for one sample of `seq_len`.
     pub fn open(
         path: &Path,
         tokenizer: &Tokenizer,
         vocab_size: usize,
         seq_len: usize,
     ) -> Result<Self> {
-        let tokens = if is_tokens(path) { map_tokens(path) } else { read_text(path, tokenizer) };
+        let tokens = match token_width(path) {
+            Some(width) => map_tokens(path, width),
+            None => read_text(path, tokenizer),
+        };
         tokens
             .and_then(|tokens| Self::new(tokens, vocab_size, seq_len))
             .with_context(|| format!("data file {}", path.display()))
@@ -72,8 +75,8 @@ impl Dataset {
         let outside = |id: &i64| *id >= vocab_size as i64;
         let found = match &tokens {
             Tokens::Memory(tokens) => first(tokens.iter().map(|&t| t.into()), outside),
-            Tokens::Mapped(_) if vocab_size > usize::from(u16::MAX) => None,
-            Tokens::Mapped(bytes) => first(u16s(bytes), outside),
+            Tokens::Mapped(_, 2) if vocab_size > usize::from(u16::MAX) => None,
+            Tokens::Mapped(bytes, width) => first(numbers(bytes, *width), outside),
         };
         if let Some((position, id)) = found {
             bail!("token {id} at position {position} is outside the vocabulary of {vocab_size}");
@@ -153,6 +156,11 @@ mod tests {
         }
         let big = open("b.bin", &le(&[65535, 1, 258]), 65536, 2).unwrap();
         assert_eq!(big.sample(0), [65535, 1, 258]);
+        let wide: Vec<u8> =
+            [128_255_u32, 1, 70_000].into_iter().flat_map(u32::to_le_bytes).collect();
+        assert_eq!(open("c.u32", &wide, 128_256, 2).unwrap().sample(0), [128_255, 1, 70_000]);
+        let error = format!("{:#}", open("c.u32", &wide, 128_000, 2).unwrap_err());
+        assert!(error.ends_with("token 128255 at position 0 is outside the vocabulary of 128000"));
     }
 
     #[test]
@@ -178,7 +186,7 @@ mod tests {
             (
                 "x.bin",
                 vec![1, 0, 2],
-                "it has 3 bytes, an odd number: its tokens are two bytes each",
+                "it has 3 bytes, but its tokens have 2 each, and one is cut off",
             ),
             ("x.bin", le(&[1, 2, 3]), "it has 3 tokens, and one sample of seq-len 3 needs 4"),
             ("x.bin", vec![], "it has 0 tokens, and one sample of seq-len 3 needs 4"),
@@ -196,7 +204,7 @@ mod tests {
             (
                 "x.txt",
                 b"ab\nc\xFFd".to_vec(),
-                "it is not UTF-8 text: byte 0xff at position 4, line 2 (tokens end in .bin)",
+                "it is not UTF-8 text: byte 0xff at position 4, line 2 (files of tokens end in .bin or .u32)",
             ),
         ];
         for (name, bytes, expected) in cases {

@@ -11,4 +11,4 @@ pub use batches::{BatchOptions, Batches, MicroBatch};
 pub use dataset::Dataset;
 pub use random::Random;
 pub use tokenizer::Tokenizer;
-pub use tokens::is_tokens;
+pub use tokens::token_width;

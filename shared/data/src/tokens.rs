@@ -9,33 +9,41 @@ use std::path::Path;
 /// A long row of tokens.
 pub(crate) enum Tokens {
     Memory(Vec<u32>),
-    /// A file of little-endian u16.
-    Mapped(Mmap),
+    /// A file of little-endian numbers, each of so many bytes.
+    Mapped(Mmap, usize),
 }
 
 impl Tokens {
     pub fn len(&self) -> usize {
         match self {
             Self::Memory(tokens) => tokens.len(),
-            Self::Mapped(bytes) => bytes.len() / 2,
+            Self::Mapped(bytes, width) => bytes.len() / width,
         }
     }
 
     pub fn range(&self, start: usize, len: usize) -> Vec<i64> {
         match self {
             Self::Memory(tokens) => tokens[start..start + len].iter().map(|&t| t.into()).collect(),
-            Self::Mapped(bytes) => u16s(&bytes[2 * start..2 * (start + len)]).collect(),
+            Self::Mapped(bytes, width) => {
+                numbers(&bytes[width * start..width * (start + len)], *width).collect()
+            }
         }
     }
 }
 
-pub(crate) fn u16s(bytes: &[u8]) -> impl Iterator<Item = i64> {
-    bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]).into())
+/// Little-endian numbers of `width` bytes each.
+pub(crate) fn numbers(bytes: &[u8], width: usize) -> impl Iterator<Item = i64> {
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &byte| n << 8 | i64::from(byte));
+    bytes.chunks_exact(width).map(number)
 }
 
-/// Whether a data file holds tokens (`.bin`); all others are text.
-pub fn is_tokens(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "bin")
+/// How many bytes a token has in a file of tokens: two in `.bin`, four in `.u32`. `None`: it is text.
+pub fn token_width(path: &Path) -> Option<usize> {
+    match path.extension()?.to_str()? {
+        "bin" => Some(2),
+        "u32" => Some(4),
+        _ => None,
+    }
 }
 
 pub(crate) fn read_text(path: &Path, tokenizer: &Tokenizer) -> Result<Tokens> {
@@ -46,7 +54,7 @@ pub(crate) fn read_text(path: &Path, tokenizer: &Tokenizer) -> Result<Tokens> {
             let at = error.valid_up_to();
             let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
             bail!(
-                "it is not UTF-8 text: byte {:#04x} at position {at}, line {line} (tokens end in .bin)",
+                "it is not UTF-8 text: byte {:#04x} at position {at}, line {line} (files of tokens end in .bin or .u32)",
                 bytes[at]
             );
         }
@@ -54,15 +62,18 @@ pub(crate) fn read_text(path: &Path, tokenizer: &Tokenizer) -> Result<Tokens> {
     Ok(Tokens::Memory(tokenizer.encode(text)?))
 }
 
-pub(crate) fn map_tokens(path: &Path) -> Result<Tokens> {
+pub(crate) fn map_tokens(path: &Path, width: usize) -> Result<Tokens> {
     let file = File::open(path).context("cannot be read")?;
     let bytes = file.metadata().context("cannot be read")?.len();
-    ensure!(bytes % 2 == 0, "it has {bytes} bytes, an odd number: its tokens are two bytes each");
+    ensure!(
+        bytes % width as u64 == 0,
+        "it has {bytes} bytes, but its tokens have {width} each, and one is cut off"
+    );
     if bytes == 0 {
         return Ok(Tokens::Memory(Vec::new())); // nothing to map
     }
     // SAFETY: the mapping is read-only and private. Another process that shortens the file under a
     // run would end it with a signal; nobody is served by guarding against that.
     let map = unsafe { Mmap::map(&file) }.context("cannot be mapped")?;
-    Ok(Tokens::Mapped(map))
+    Ok(Tokens::Mapped(map, width))
 }

@@ -21,7 +21,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
     }
     if let Some(path) = eval_data {
         ensure!(
-            data::is_tokens(path) || !config.has_unnamed_tokens(),
+            data::token_width(path).is_some() || !config.has_unnamed_tokens(),
             "eval-data {} is text, but data are tokens: text becomes the same ones only with their tokenizer",
             path.display()
         );
@@ -52,8 +52,8 @@ fn readable(name: &str, path: &Path) -> Result<()> {
 fn vocabulary(config: &Config, name: &str, path: &Path) -> Result<()> {
     let (shown, vocab_size) = (path.display(), config.model.vocab_size);
     ensure!(
-        !data::is_tokens(path) || vocab_size <= U16_VOCABULARY,
-        "{name} {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}",
+        data::token_width(path) != Some(2) || vocab_size <= U16_VOCABULARY,
+        "{name} {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}: take .u32",
         U16_VOCABULARY - 1
     );
     Ok(())

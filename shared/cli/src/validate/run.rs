@@ -38,7 +38,7 @@ fn vocabulary(config: &Config) -> Result<()> {
     if config.has_unnamed_tokens() {
         ensure!(
             sample == 0,
-            "sample is {sample}, but tokens from a .bin file become text only with their tokenizer"
+            "sample is {sample}, but tokens from a file become text only with their tokenizer"
         );
         return Ok(());
     }
