@@ -137,9 +137,12 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
         println!("peak {}", report::peak_memory_bytes().unwrap());
         return;
     }
-    let cuts =
+    // Autograd's nodes, the tokens and the rest of each tensor's last page are not counted: on each rank
+    // about 0.7 MB, which weighs more where several share what one would keep.
+    let whole = ["--dtype f32", "--dtype f64", "--dtype bf16"].map(|flags| (flags, 0.03));
+    let cut =
         ["--dtype f32 --tp 2", "--dtype f32 --cp 2", "--dtype f32 --pp 2", "--dtype bf16 --cp 2"];
-    for flags in ["--dtype f32", "--dtype f64", "--dtype bf16"].into_iter().chain(cuts) {
+    for (flags, bound) in whole.into_iter().chain(cut.map(|flags| (flags, 0.04))) {
         // Two runs that differ in the micro-batches in flight alone.
         let measured = (peak(3, flags) - peak(1, flags)) as f64 / 2.0;
         let (config, mut foretold) = (wide(3, flags), 0.0);
@@ -148,9 +151,7 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
             foretold += plan.memory(layout.coords(rank)).activations as f64 / 3.0;
         }
         println!("{flags}: {measured} measured, {foretold} foretold");
-        // Autograd's nodes, the tokens and the rest of each tensor's last page are not counted: on each rank
-        // about 0.7 MB.
-        approx::assert_relative_eq!(measured, foretold, max_relative = 0.04);
+        approx::assert_relative_eq!(measured, foretold, max_relative = bound);
     }
 }
 
