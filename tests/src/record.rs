@@ -34,7 +34,7 @@ pub struct Held {
     pub name: String,
     pub weight: Tensor,
     pub grad: Tensor,
-    pub split: Option<i64>,
+    pub split: Option<usize>,
 }
 
 /// A step's trainer, as the harness drives it.
@@ -64,18 +64,10 @@ macro_rules! training {
 }
 training!(step01, step01::train::Trainer, |_| None);
 training!(step02, step02::train::Trainer<'_>, |_| None);
-training!(step06, step06::train::Trainer<'_>, |p: &step06::layers::Parameter| p
-    .split
-    .map(|dim| dim as i64));
-training!(step05, step05::train::Trainer<'_>, |p: &step05::layers::Parameter| p
-    .split
-    .map(|dim| dim as i64));
-training!(step04, step04::train::Trainer<'_>, |p: &step04::layers::Parameter| p
-    .split
-    .map(|dim| dim as i64));
-training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p
-    .split
-    .map(|dim| dim as i64));
+training!(step06, step06::train::Trainer<'_>, |p: &step06::layers::Parameter| p.split);
+training!(step05, step05::train::Trainer<'_>, |p: &step05::layers::Parameter| p.split);
+training!(step04, step04::train::Trainer<'_>, |p: &step04::layers::Parameter| p.split);
+training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p.split);
 
 impl Record {
     /// Trains `steps` steps and keeps everything.
@@ -96,7 +88,7 @@ impl Record {
             for Held { name, weight, grad, split } in trainer.parameters() {
                 grads.insert(name.clone(), grad.copy());
                 weights.insert(name.clone(), weight.copy());
-                record.splits.extend(split.map(|dim| (name, dim)));
+                record.splits.extend(split.map(|dim| (name, dim as i64)));
             }
             record.grads.push(grads);
             record.weights.push(weights);

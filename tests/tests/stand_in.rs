@@ -9,6 +9,17 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+/// Whether step06 trained on the stand-in under these flags, with this in its environment; and what it
+/// printed as errors.
+fn trained(flags: &[String], (name, value): (&str, &str)) -> (bool, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
+    command.arg("6").arg(dir.path()).args(flags);
+    on_stand_in(&mut command);
+    let output = command.env(name, value).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
 /// NCCL is for talking to others.
 #[test]
 fn one_rank_needs_no_nccl() {
@@ -19,11 +30,8 @@ fn one_rank_needs_no_nccl() {
     std::fs::write(dir.path().join("libnccl.so.2"), "").unwrap(); // what is found is no library
     let run = |layout: &str| {
         let run = format!("--device cuda --global-batch 8 --micro-batch 2 {layout}");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
-        command.arg("6").arg(dir.path()).args(Model::default().flags(&run));
-        command.env("LD_LIBRARY_PATH", dir.path());
-        let output = command.output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+        let folder = ("LD_LIBRARY_PATH", dir.path().to_str().unwrap());
+        trained(&Model::default().flags(&run), folder)
     };
     let (worked, error) = run("--dp 1 --pp 1 --cp 1 --tp 1");
     assert!(worked, "{error}");
@@ -56,16 +64,10 @@ fn ranks_that_others_start_have_the_settings_for_gpus_too() {
 #[test]
 fn ranks_do_not_share_a_gpu_that_lets_in_one_process_alone() {
     let run = |dp: usize| {
-        let dir = tempfile::tempdir().unwrap();
         let run = format!(
             "--device cuda --global-batch 8 --micro-batch 2 --dp {dp} --pp 1 --cp 1 --tp 1"
         );
-        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
-        command.arg("6").arg(dir.path()).args(Model::default().flags(&run));
-        command.env("STAND_IN_EXCLUSIVE", "1");
-        on_stand_in(&mut command);
-        let output = command.output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+        trained(&Model::default().flags(&run), ("STAND_IN_EXCLUSIVE", "1"))
     };
     let (worked, error) = run(2);
     assert!(worked, "a card each: {error}");
@@ -87,12 +89,9 @@ fn a_gpu_or_a_driver_that_is_too_old_is_refused_by_name() {
         ("STAND_IN_DRIVER", "12040", 1, driver),
     ] {
         let run = format!("--device cuda --dtype bf16 --dp 1 --pp 1 --cp {cp} --tp 1 --steps 1");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
-        command.args(["6", "/nowhere"]).args(run.split(' ')).env(name, value);
-        on_stand_in(&mut command);
-        let output = command.output().unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success());
+        let flags: Vec<String> = run.split(' ').map(str::to_owned).collect();
+        let (worked, error) = trained(&flags, (name, value));
+        assert!(!worked);
         assert_eq!(error.lines().next(), Some(&*format!("Error: {told}")));
     }
 }
@@ -100,18 +99,9 @@ fn a_gpu_or_a_driver_that_is_too_old_is_refused_by_name() {
 /// What NCCL is told to do later, an event would miss.
 #[test]
 fn nccl_that_does_not_wait_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
     let run = "--device cuda --global-batch 8 --micro-batch 2 --dp 2 --pp 1 --cp 1 --tp 1";
-    let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
-    command
-        .arg("6")
-        .arg(dir.path())
-        .args(Model::default().flags(run))
-        .env("NCCL_COMM_BLOCKING", "0");
-    on_stand_in(&mut command);
-    let output = command.output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && error.contains("NCCL_COMM_BLOCKING"), "{error}");
+    let (worked, error) = trained(&Model::default().flags(run), ("NCCL_COMM_BLOCKING", "0"));
+    assert!(!worked && error.contains("NCCL_COMM_BLOCKING"), "{error}");
 }
 
 /// Now and then a GPU has to be idle before it goes on: to give memory back, or to load a kernel that is new
@@ -119,16 +109,13 @@ fn nccl_that_does_not_wait_is_refused() {
 #[test]
 fn no_pass_waits_for_a_message_that_answers_it() {
     for (pp, micro_batches, schedule) in [(4, 1, "1f1b"), (4, 2, "1f1b"), (2, 4, "afab")] {
-        let dir = tempfile::tempdir().unwrap();
         let run = format!(
             "--device cuda --global-batch {micro_batches} --micro-batch 1 --steps 2 --timeout 5 --dp 1 \
              --pp {pp} --cp 1 --tp 1 --schedule {schedule}"
         );
-        let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
-        command.arg("6").arg(dir.path()).args(Model { layers: 4, ..Model::default() }.flags(&run));
-        command.env("STAND_IN_ALLOCATES_IDLE", "1");
-        on_stand_in(&mut command);
-        assert!(command.status().unwrap().success(), "{run}");
+        let flags = Model { layers: 4, ..Model::default() }.flags(&run);
+        let (worked, error) = trained(&flags, ("STAND_IN_ALLOCATES_IDLE", "1"));
+        assert!(worked, "{run}: {error}");
     }
 }
 

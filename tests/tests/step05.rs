@@ -44,7 +44,7 @@ fn every_layout_with_shared_sequences_computes_what_step01_computes() {
 #[test]
 fn pieces_of_any_length_and_several_sequences_at_once_do_too() {
     // The last two fit no zigzag: 2·cp does not divide them.
-    for (seq, cp) in [(48, 4), (24, 3), (64, 8), (35, 7), (20, 4)] {
+    for (seq, cp) in [(48, 4), (24, 3), (70, 7), (64, 8), (35, 7), (20, 4)] {
         let batch = format!("--global-batch 4 --micro-batch 2 --seq-len {seq}");
         let reference = Model::default().reference(&batch);
         for how in LAYOUTS.into_iter().filter(|how| *how == Contiguous || seq % (2 * cp) == 0) {

@@ -8,6 +8,7 @@ use common::{Model, assert_launchers_agree, flags, layout_flags, layouts, withou
 use parity::{Bound, Record, Tensors, compare, parse, record, whole};
 use proptest::prelude::*;
 use std::path::Path;
+use std::process::Command;
 use step06::optimizer::Optimizer;
 use step06::train::{Trainer, run};
 use step06::{hugging_face, sharded_checkpoint};
@@ -348,6 +349,31 @@ fn a_finished_checkpoint_is_exported_without_training_and_goes_on_from_its_expor
     run_as(&only_use.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
     let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
     assert!(weights(&used) == weights(&hf));
+}
+
+const CHILD: &str = "FERROTRON_TEST_USED";
+
+#[test]
+fn a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text() {
+    if let Ok(run) = std::env::var(CHILD) {
+        let config = parse(6, &run.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
+        comm::launch(&config.launch(), move |mesh| self::run(&config, mesh)).unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    small_checkpoint(dir.path());
+    let run = format!("{BATCH} --dp 1 --pp 2 --cp 1 --tp 1 --steps 4 --eval-every 9");
+    let run = flags(false, &format!("{run} --eval-batches 1 --resume {}", dir.path().display()));
+    let config = parse(6, &run).unwrap();
+    let losses =
+        comm::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
+    // What is printed, is printed by a process of its own: this test binary.
+    let name = "a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", name, "--nocapture"]).env(CHILD, run.join(" "));
+    let text = String::from_utf8(child.output().unwrap().stdout).unwrap();
+    let told = format!("goes on after step 4 of 4\nno steps  val_loss {:.4}\n", losses.unwrap()[0]);
+    assert!(text.contains(&told), "{text} has no {told}");
 }
 
 #[test]

@@ -108,6 +108,7 @@ fn a_default_follows_the_setting_that_it_goes_with() {
     assert_eq!((train.min_lr, train.warmup), (1e-5, 10));
     let only_used = parse(1, &["--steps", "0"]).train;
     assert_eq!((only_used.steps, only_used.warmup), (0, 0));
+    parse(1, &["--steps", "0", "--warmup", "5"]); // as a configuration may say
 }
 
 #[test]
