@@ -341,7 +341,8 @@ fn a_finished_checkpoint_is_exported_without_training_and_goes_on_from_its_expor
     run_as(&go_on.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
     assert!(dir.path().join("step-000006/checkpoint.json").exists());
 
-    // A model that is only used stays as it is.
+    // A model that is only used stays as it is, and what lies beside it goes along.
+    std::fs::write(hf.join("generation_config.json"), "{}").unwrap();
     let used = dir.path().join("used");
     let only_use = format!("--hf-model {} --dtype f64 --seq-len 16 {layout}", hf.display());
     let only_use = format!("{only_use} --steps 0 --eval-every 1 --eval-batches 1 --sample 2");
@@ -349,6 +350,7 @@ fn a_finished_checkpoint_is_exported_without_training_and_goes_on_from_its_expor
     run_as(&only_use.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
     let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
     assert!(weights(&used) == weights(&hf));
+    assert!(used.join("generation_config.json").exists());
 }
 
 const CHILD: &str = "FERROTRON_TEST_USED";
