@@ -154,10 +154,12 @@ int ncclCommInitRank(Comm** comm, int size, UniqueId id, int rank) {
   auto* shared = static_cast<Shared*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
   close(file);
   if (shared == MAP_FAILED) return INVALID_ARGUMENT;
-  // NCCL refuses two ranks on one card, and knows hosts by this.
+  // NCCL refuses two ranks on one card, and knows hosts by this variable or by their names.
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
   const char* host = std::getenv("NCCL_HOSTID");
   auto card = at::empty({0}, at::TensorOptions().device(CUDA)).get_device();
-  shared->slots[rank].card = std::hash<std::string>()(std::string(host ? host : "this") + ":" + std::to_string(card));
+  shared->slots[rank].card = std::hash<std::string>()(std::string(host ? host : name) + ":" + std::to_string(card));
   *comm = new Comm{shared, rank, size};
   shared->joined++;
   while (shared->joined < size) std::this_thread::yield();
