@@ -22,7 +22,7 @@ test: setup ## run all tests
 
 test-gpu: setup ## run the GPU tests: on NVIDIA GPUs (one is enough), elsewhere on a stand-in for one
 	cargo test --release -p gpu -p autograd -- --nocapture
-	cargo test --release -p parity --test gpu --test stand_in -- --nocapture --test-threads 1
+	cargo test --release -p parity --test gpu --test stand_in --test recorder -- --nocapture --test-threads 1
 
 book: ## build the book into book/out
 	cargo run --release -p book

@@ -3,8 +3,11 @@
 
 mod compare;
 mod record;
+pub mod recorder;
 mod whole;
 
 pub use compare::{Bound, compare};
-pub use record::{Held, Record, TELL, TRAINING, Tensors, Training, parse, record, record_with};
+pub use record::{
+    Held, Record, TELL, TRAINING, Tensors, Training, parse, record, record_with, train_with,
+};
 pub use whole::whole;

@@ -75,7 +75,7 @@ impl Record {
         rank: usize,
         coords: Coords,
         steps: usize,
-        mut trainer: impl Training,
+        trainer: &mut (impl Training + ?Sized),
     ) -> Result<Self> {
         let (stats, grads, weights, splits) = (vec![], vec![], vec![], BTreeMap::new());
         let mut record = Self { rank, coords, stats, grads, weights, splits };
@@ -156,40 +156,46 @@ pub fn record_with(
     flags: &[String],
     change: impl Fn(&mut Config, usize) + Send + Sync + 'static,
 ) -> Result<Vec<Record>> {
+    let steps = parse(step, flags)?.train.steps;
+    train_with(step, flags, change, move |rank, coords, trainer| {
+        Record::take(rank, coords, steps, trainer)
+    })
+}
+
+/// Has every rank make its trainer and hand it to `drive`, with its rank and place. Returns what `drive`
+/// did on the ranks in this process, in rank order.
+pub fn train_with<T: Send + 'static>(
+    step: u8,
+    flags: &[String],
+    change: impl Fn(&mut Config, usize) + Send + Sync + 'static,
+    drive: impl Fn(usize, Coords, &mut dyn Training) -> Result<T> + Send + Sync + 'static,
+) -> Result<Vec<T>> {
     let config = parse(step, flags)?;
-    let steps = config.train.steps;
     let launch = config.launch();
     let config = move |rank| {
         let mut config = config.clone();
         change(&mut config, rank);
         config
     };
+    macro_rules! launch {
+        ($step:ident) => {
+            comm::launch(&launch, move |mesh: &Mesh| {
+                let mut trainer = $step::train::Trainer::new(&config(mesh.rank), mesh)?;
+                drive(mesh.rank, mesh.coords, &mut trainer)
+            })
+        };
+    }
     match step {
         1 => {
             tch::set_num_threads(1); // as every rank of a larger world
-            let trainer = step01::train::Trainer::new(&config(0), Trace::off())?;
-            Ok(vec![Record::take(0, Coords::default(), steps, trainer)?])
+            let mut trainer = step01::train::Trainer::new(&config(0), Trace::off())?;
+            Ok(vec![drive(0, Coords::default(), &mut trainer)?])
         }
-        2 => comm::launch(&launch, move |mesh: &Mesh| {
-            let trainer = step02::train::Trainer::new(&config(mesh.rank), mesh)?;
-            Record::take(mesh.rank, mesh.coords, steps, trainer)
-        }),
-        3 => comm::launch(&launch, move |mesh: &Mesh| {
-            let trainer = step03::train::Trainer::new(&config(mesh.rank), mesh)?;
-            Record::take(mesh.rank, mesh.coords, steps, trainer)
-        }),
-        4 => comm::launch(&launch, move |mesh: &Mesh| {
-            let trainer = step04::train::Trainer::new(&config(mesh.rank), mesh)?;
-            Record::take(mesh.rank, mesh.coords, steps, trainer)
-        }),
-        5 => comm::launch(&launch, move |mesh: &Mesh| {
-            let trainer = step05::train::Trainer::new(&config(mesh.rank), mesh)?;
-            Record::take(mesh.rank, mesh.coords, steps, trainer)
-        }),
-        6 => comm::launch(&launch, move |mesh: &Mesh| {
-            let trainer = step06::train::Trainer::new(&config(mesh.rank), mesh)?;
-            Record::take(mesh.rank, mesh.coords, steps, trainer)
-        }),
+        2 => launch!(step02),
+        3 => launch!(step03),
+        4 => launch!(step04),
+        5 => launch!(step05),
+        6 => launch!(step06),
         _ => bail!("there is no step {step}"),
     }
 }

@@ -143,7 +143,7 @@ fn resumed(model: Model, layout: &str, dir: &Path) -> Tensors {
     let run = format!("{BATCH} {layout} --resume {}", dir.join("step-000004").display());
     let config = parse(6, &model.flags(&run)).unwrap();
     let records = comm::launch(&config.launch(), move |mesh| {
-        Record::take(mesh.rank, mesh.coords, 2, Trainer::new(&config, mesh)?)
+        Record::take(mesh.rank, mesh.coords, 2, &mut Trainer::new(&config, mesh)?)
     });
     last_two(whole(&run, &records.unwrap()))
 }
