@@ -280,7 +280,7 @@ fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
     assert_eq!(updates().unwrap(), [6, 6]);
     std::fs::remove_dir_all(dirs[1].path().join("step-000006")).unwrap();
     let error = format!("{:#}", updates().unwrap_err());
-    let expected = "rank dp1 pp0 cp0 tp0 failed: rank 0 goes on from one that is not here: cannot";
+    let expected = "rank dp1 pp0 cp0 tp0 failed: rank 0 resumes from one that is not here: cannot";
     assert!(error.contains(expected) && error.contains("step-000006"), "{error}");
 }
 

@@ -164,7 +164,7 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
             && is_due(config.run.save_every)
             && step < train.steps
         {
-            reporter.aside(|| trainer.save(dir))?;
+            reporter.untimed(|| trainer.save(dir))?;
         }
     }
     if start == train.steps && train.eval_every.is_some() {
