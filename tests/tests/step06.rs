@@ -204,7 +204,7 @@ fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
     let config = parse(6, &flags_of(&save)).unwrap();
     comm::launch(&config.launch(), move |mesh| {
         let trainer = Trainer::new(&config, mesh)?;
-        assert_eq!(trainer.updates(), 4);
+        assert_eq!(trainer.step, 4);
         run(&config, mesh)
     })
     .unwrap();
@@ -271,7 +271,7 @@ fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
             if mesh.rank == 1 {
                 config.run.resume = Some(second.clone());
             }
-            Ok(Trainer::new(&config, mesh)?.updates())
+            Ok(Trainer::new(&config, mesh)?.step)
         })
     };
     later(dirs[1].path());
