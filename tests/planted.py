@@ -34,16 +34,17 @@ BUGS = [
      "            if i > 0 && i + 1 == micro_batches.len() { continue }\n"
      "            loss += self.forward_backward(micro_batch, target_tokens)?;"),
     ("buckets sent on every micro-batch, not the last alone", "step02", f"{S2}/data_parallel.rs",
-     "bucketed.armed.store(last, Relaxed)", "bucketed.armed.store(last || true, Relaxed)"),
+     "bucketed.is_last_pass.store(is_last, Relaxed)", "bucketed.is_last_pass.store(is_last || true, Relaxed)"),
     ("a hook that fires twice", "step02", f"{S2}/data_parallel.rs",
-     "if armed.load(Relaxed) { lock(&bucket).mark_ready(&group) } else { Ok(()) }",
-     "if armed.load(Relaxed) { lock(&bucket).mark_ready(&group)?; lock(&bucket).mark_ready(&group) } else { Ok(()) }"),
+     "bucket.lock().expect(\"a hook panicked\").mark_ready(&group)",
+     "bucket.lock().unwrap().mark_ready(&group)?;\n"
+     "                    bucket.lock().unwrap().mark_ready(&group)"),
     ("a hook that fires twice, uncounted: the bucket is summed twice", "step02", f"{S2}/data_parallel.rs",
      "self.work = Some(group.all_reduce_async(&self.flat));",
      "group.all_reduce(&self.flat)?; self.work = Some(group.all_reduce_async(&self.flat));"),
     ("one parameter left out of its bucket", "step02", f"{S2}/data_parallel.rs",
      "self.work = Some(group.all_reduce_async(&self.flat));",
-     "let all_but_one = self.flat.size()[0] - if self.parameters > 1 { 32 } else { 0 };\n"
+     "let all_but_one = self.flat.size()[0] - if self.members > 1 { 32 } else { 0 };\n"
      "            self.work = Some(group.all_reduce_async(&self.flat.narrow(0, 0, all_but_one)));"),
     ("every rank reads the same samples", "step02", f"{S2}/train.rs",
      "config.batches(mesh.coords.dp, mesh.layout.dp)?", "config.batches(0, mesh.layout.dp)?"),
@@ -95,7 +96,7 @@ BUGS = [
     ("the softmax of a rank's own words", "step03", f"{S3}/loss.rs",
      "        tp.group.all_reduce(&sums)?;", "        "),
     ("a target counted by every rank", "step03", f"{S3}/loss.rs",
-     "elsewhere.to_kind(wide) - 1.0", "elsewhere.zeros_like().to_kind(wide) - 1.0"),
+     "outside.to_kind(acc_kind) - 1.0", "outside.zeros_like().to_kind(acc_kind) - 1.0"),
     ("no sum of the gradient to the head's input", "step03", f"{S3}/loss.rs",
      "let pending = tp.start_sum(&grad_x)?;", "let pending = comm::Work::done(());"),
     ("the head gathered in the wrong order", "step03", f"{S3}/tensor_parallel.rs",
@@ -105,12 +106,12 @@ BUGS = [
      "Tensor::full_like(&targets, -1)", "Tensor::full_like(&targets, 0)"),
     ("the loss without the highest score taken off the target's", "step01", f"{S1}/loss.rs",
      "        let target = logits.gather(1, &targets, false);",
-     "        let target = x.matmul(&weight.tr()).to_kind(wide).gather(1, &targets, false);"),
+     "        let target = x.matmul(&weight.tr()).to_kind(acc_kind).gather(1, &targets, false);"),
     ("the gradient divided by each micro-batch's own tokens", "step01", f"{S1}/train.rs",
      "self.config.tokens_per_step() as f64", "(train.micro_batch * self.config.data.seq_len) as f64"),
-    ("rotary pairs turned the wrong way", "step01", f"{S1}/rotary.rs", "place(&-&sin, &sin)", "place(&sin, &-&sin)"),
+    ("rotary pairs turned the wrong way", "step01", f"{S1}/rotary.rs", "let (back, sin) = ", "let (sin, back) = "),
     ("a rotation's gradient turned on", "step01", f"{S1}/rotary.rs",
-     "(cos.shallow_clone(), -sin)", "(cos.shallow_clone(), sin.shallow_clone())"),
+     "self.back.shallow_clone()", "self.sin.shallow_clone()"),
     ("products with the weights of the step before", "step01", "shared/autograd/src/shim.cpp",
      "param.unsafeGetTensorImpl()->bump_version()", "(void)param"),
     ("rope scaling ignored", "step01", f"{S1}/rotary.rs",
@@ -124,8 +125,13 @@ BUGS = [
      "None => autograd::backward(&output)?,",
      "None => autograd::backward(&output.g_mul_scalar(micro_batches.len() as f64))?,"),
     ("the targets of another micro-batch on the last stage", "step04", f"{S4}/pipeline_parallel.rs",
-     "model.loss(&x, &micro_batches[i].targets)?",
-     "model.loss(&x, &micro_batches[micro_batches.len() - 1 - i].targets)?"),
+     "                        self.forward(model, &micro_batches[i], input.as_ref(), target_tokens)?;",
+     "                    {\n"
+     "                        let inputs = micro_batches[i].inputs.shallow_clone();\n"
+     "                        let targets = micro_batches[micro_batches.len() - 1 - i].targets.shallow_clone();\n"
+     "                        let mixed = MicroBatch { inputs, targets };\n"
+     "                        self.forward(model, &mixed, input.as_ref(), target_tokens)?\n"
+     "                    };"),
     ("a gradient for the wrong pass", "step04", f"{S4}/pipeline_parallel.rs", "in_flight.pop_front()", "in_flight.pop_back()"),
     ("a stage that keeps one micro-batch more than it must", "step04", f"{S4}/pipeline_parallel.rs",
      "micro_batches.min(stages - stage)", "micro_batches.min(stages - stage + 1)"),
@@ -151,8 +157,8 @@ BUGS = [
     ("the norms counted tp times in clipping", "step06", f"{S6}/optimizer.rs",
      "    let stage = split + squares(false)?;", "    let stage = split + squares(false)? * mesh.layout.tp as f64;"),
     ("each rank resumes with the first part of a matrix", "step06", f"{S6}/sharded_checkpoint.rs",
-     "split: split.map(|dim| (dim, range.clone())),",
-     "split: split.map(|dim| (dim, 0..range.end - range.start)),"),
+     "split: split.map(|dim| (dim, range(dim))),",
+     "split: split.map(|dim| (dim, 0..tensor.size()[dim])),"),
     ("an exported matrix put together in the wrong order", "step06", f"{S6}/hugging_face.rs",
      "        shards.push(shard);", "        shards.insert(0, shard);"),
     ("the validation loss of the training text", "step06", f"{S6}/train.rs",
@@ -160,7 +166,7 @@ BUGS = [
     ("a validation loss summed over its batches", "step06", f"{S6}/train.rs",
      "train.eval_batches * self.config.tokens_per_step()", "self.config.tokens_per_step()"),
     ("scores of the next token that one cp rank has", "step06", f"{S6}/train.rs",
-     "        self.mesh.cp.all_reduce(&scores)?; // one", "        // one"),
+     "        self.mesh.cp.all_reduce(&logits)?; // zeros,", "        // zeros,"),
     ("an export's rope scaling without its type", "step06", "shared/checkpoint/src/export.rs",
      'rope.insert("rope_type".into(), "llama3".into());', "let _ = rope;"),
     ("an export by every cp rank", "step06", f"{S6}/hugging_face.rs", " && mesh.coords.cp == 0", ""),
@@ -173,9 +179,9 @@ BUGS = [
      "let positions = positions.to_device(Device::Cpu).to_kind(Kind::Double);",
      "let positions = Tensor::arange(positions.size()[0], (Kind::Double, Device::Cpu));"),
     ("the target at a piece's edge taken from this rank's next row", "step05", f"{S5}/context_parallel.rs",
-     "targets: self.pick(targets) }",
-     "targets: {\n            let own = self.pick(inputs).roll([-1], [1]);\n"
-     "            let end = own.size()[1] - 1;\n            let last = self.pick(targets).narrow(1, end, 1);\n"
+     "targets: self.shard_tokens(targets) }",
+     "targets: {\n            let own = self.shard_tokens(inputs).roll([-1], [1]);\n"
+     "            let end = own.size()[1] - 1;\n            let last = self.shard_tokens(targets).narrow(1, end, 1);\n"
      "            Tensor::cat(&[own.narrow(1, 0, end), last], 1)\n        } }"),
     ("a block of another rank masked like one's own", "step05", f"{S5}/context_parallel.rs",
      "causal: false })", "causal: matches!(layout, CpLayout::Contiguous) })"),
@@ -184,7 +190,7 @@ BUGS = [
     ("the wrong half of the queries for a later rank's block", "step05", f"{S5}/context_parallel.rs",
      "(CpLayout::Zigzag, false) => (second, all),", "(CpLayout::Zigzag, false) => (first, all),"),
     ("a block's own log-sum-exp in the backward pass", "step05", f"{S5}/context_parallel.rs",
-     "            // With `out` and `lse` of all blocks together, not of this one.\n",
+     "            // `out` and `lse` are those of all blocks together, not of this one.\n",
      "            let lse = autograd::attention_block(&q, &k, &v, tile.causal).1;\n"),
     ("blocks averaged instead of weighed", "step05", f"{S5}/context_parallel.rs",
      "let share = (lse - all_lse).sigmoid()", "let share = (lse - all_lse).sigmoid() * 0.0 + 0.5; let share = share"),
@@ -195,10 +201,10 @@ BUGS = [
     ("the loss summed over dp and not over cp", "step05", f"{S5}/train.rs",
      "self.mesh.data.all_reduce(&loss)?;", "self.mesh.dp.all_reduce(&loss)?;"),
     ("keys and values taken for those of another rank", "step05", f"{S5}/context_parallel.rs",
-     "            // The next block travels while this one is attended to.\n",
-     "            let from = if hop == 0 { from } else { (rank + hop) % ranks };\n"),
+     " // travels while this one is attended to\n            let from = (rank + ranks - hop) % ranks;",
+     "\n            let from = (rank + hop) % ranks;"),
     ("the first gradient asked for before the pass that it answers", "gpu", f"{S6}/pipeline_parallel.rs",
-     "let answer = ahead == Some(&Pass::Backward(0));", "let answer = ahead.is_none();"),
+     "let post_late = next_pass == Some(&Pass::Backward(0));", "let post_late = next_pass.is_none();"),
 ]
 
 # What several steps do alike, and so may each do wrong: their tests look at every one of them.
@@ -225,10 +231,10 @@ for step, source in STEPS.items():
              "TpSync::Overlapped => Work::done(self.group.all_reduce(partial)?),"),
         ]
     if step >= 5:
+        set_out = "let (mut hop, mut next) = (0, Some(self.pass_on(kv)));\n        "
         arrived = (
-            "let arrived = (hop + 1 < ranks).then(|| self.pass_on(&kv)).map(Passing::wait).transpose()?;\n"
-            "            let done = || Work::done(());\n"
-            "            let next = arrived.map(|received| Passing { received, sent: done(), arrived: done() });\n")
+            "let arrived = Work::done(self.pass_on(kv).wait()?);\n"
+            "        let (mut hop, mut next) = (0, Some(Passing { sent: Work::done(()), arrived }));\n        ")
         ring = f"{source}/context_parallel.rs"
         BUGS += [
             (f"first weights that cp ranks draw for themselves, step {step}", "every_step", f"{source}/data_parallel.rs",
@@ -242,15 +248,11 @@ for step, source in STEPS.items():
             (f"zigzag whatever was asked for, step {step}", "every_step", ring,
              "(mesh.cp.clone(), config.parallel.cp_layout)", "(mesh.cp.clone(), CpLayout::Zigzag)"),
             (f"a block that has to arrive before a rank attends, step {step}", "overlap", ring,
-             "            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));\n"
-             "            if let Some(tile) =", f"            {arrived}            if let Some(tile) ="),
+             f"{set_out}let (own, lse)", f"{arrived}let (own, lse)"),
             (f"the same in the backward pass, step {step}", "overlap", ring,
-             "let (mut hop, mut next) = (0, Some(self.pass_on(kv)));",
-             "let (received, done) = (self.pass_on(kv).wait()?, || Work::done(()));\n"
-             "        let arrived = Passing { received, sent: done(), arrived: done() };\n"
-             "        let (mut hop, mut next) = (0, Some(arrived));"),
+             f"{set_out}add(", f"{arrived}add("),
             (f"outputs of blocks merged in bf16, step {step}", "every_step", ring,
-             "None => merged = Some((out.to_kind(lse.kind()), lse)),", "None => merged = Some((out, lse)),"),
+             "let all = own.to_kind(lse.kind());", "let all = own;"),
             (f"the gradient of queries added up in bf16, step {step}", "every_step", ring,
              "(grad_q, mut grad_home) = (zeros(q), zeros(kv));",
              "(grad_q, mut grad_home) = (q.zeros_like(), zeros(kv));"),

@@ -204,7 +204,7 @@ fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
     let config = parse(6, &flags_of(&save)).unwrap();
     comm::launch(&config.launch(), move |mesh| {
         let trainer = Trainer::new(&config, mesh)?;
-        assert_eq!(trainer.updates(), 4);
+        assert_eq!(trainer.step, 4);
         run(&config, mesh)
     })
     .unwrap();
@@ -271,7 +271,7 @@ fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
             if mesh.rank == 1 {
                 config.run.resume = Some(second.clone());
             }
-            Ok(Trainer::new(&config, mesh)?.updates())
+            Ok(Trainer::new(&config, mesh)?.step)
         })
     };
     later(dirs[1].path());
@@ -280,7 +280,7 @@ fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
     assert_eq!(updates().unwrap(), [6, 6]);
     std::fs::remove_dir_all(dirs[1].path().join("step-000006")).unwrap();
     let error = format!("{:#}", updates().unwrap_err());
-    let expected = "rank dp1 pp0 cp0 tp0 failed: rank 0 goes on from one that is not here: cannot";
+    let expected = "rank dp1 pp0 cp0 tp0 failed: rank 0 resumes from one that is not here: cannot";
     assert!(error.contains(expected) && error.contains("step-000006"), "{error}");
 }
 

@@ -207,12 +207,15 @@ impl Group {
         self.run(Queue::From(from), "recv", tensor, move |b, t| b.recv(t, from))
     }
 
-    /// Non-blocking [`recv`](Self::recv).
-    pub fn irecv(&self, tensor: &Tensor, from: usize) -> Work<()> {
-        match self.check_peer("recv", from) {
-            Ok(()) => self.start(Queue::From(from), "recv", tensor, move |b, t| b.recv(t, from)),
-            Err(e) => Work::ready(Err(e)),
+    /// Non-blocking [`recv`](Self::recv). The [`Work`] hands back `tensor` itself, filled.
+    pub fn irecv(&self, tensor: &Tensor, from: usize) -> Work<Tensor> {
+        if let Err(e) = self.check_peer("recv", from) {
+            return Work::ready(Err(e));
         }
+        self.start(Queue::From(from), "recv", tensor, move |b, t| {
+            b.recv(t, from)?;
+            Ok(t.shallow_clone())
+        })
     }
 
     /// Returns once every rank of the group has called it. What is queued on GPUs does not count.

@@ -1,5 +1,7 @@
 //! One rank's view of the world: its place, and the groups it shares with others.
 
+mod gather;
+
 use crate::abort::Abort;
 use crate::backend::OnGpu;
 use crate::cpu::Cpu;
@@ -15,7 +17,6 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tch::{Device, Kind, Tensor};
 
 /// Columns of a chart in the terminal.
 const CHART_WIDTH: usize = 100;
@@ -31,7 +32,7 @@ pub struct Mesh {
     pub world: Group,
     /// Every rank again, for waits without a limit: some ranks read or write files, which takes as long
     /// as it takes, while the others wait here. A rank's failure or death still ends the wait.
-    pub patient: Group,
+    pub untimed: Group,
     pub dp: Group,
     pub pp: Group,
     pub cp: Group,
@@ -110,12 +111,12 @@ impl Mesh {
         let dp = group(id::DP, "dp", members.dp, dp_used)?;
         let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
         let everyone = GroupSpec {
-            id: id::PATIENT,
+            id: id::UNTIMED,
             name: "world",
             members: members.world.clone(),
             names: names.clone(),
         };
-        let patient = Group::new(everyone, rank, transport, abort, Duration::MAX, trace.clone());
+        let untimed = Group::new(everyone, rank, transport, abort, Duration::MAX, trace.clone());
         let data = match layout.cp {
             1 => dp.clone(),
             _ => group(id::DATA, "data", members.data, Connect::Collectives)?,
@@ -125,7 +126,7 @@ impl Mesh {
             layout,
             coords: layout.coords(rank),
             world: group(id::WORLD, "world", members.world, Connect::WhenUsed)?, // for control, on the CPU
-            patient,
+            untimed,
             dp,
             // Activations go up, gradients down; from end to end goes the gradient of a tied embedding.
             pp: group(id::PP, "pp", members.pp, Connect::AndBoth)?,
@@ -163,7 +164,7 @@ impl Mesh {
         if self.is_leader() {
             report::write_trace(path, &traces)?;
         }
-        Ok(self.patient.barrier()?)
+        Ok(self.untimed.barrier()?)
     }
 
     /// Gathers every rank's trace on rank 0, which draws the last training step in it; `None` where
@@ -183,30 +184,7 @@ impl Mesh {
     }
 
     fn gather_traces(&self) -> anyhow::Result<Vec<Vec<u8>>> {
-        self.gather(self.trace.export()).context("cannot gather the ranks' traces")
-    }
-
-    /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere. A collective, for control and
-    /// not for the bulk; it waits as [`Mesh::patient`] does.
-    pub fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
-        if !self.is_leader() {
-            let length = Tensor::from_slice(&[mine.len() as i64]); // [1]
-            self.patient.send(&length, 0)?;
-            self.patient.send(&Tensor::from_slice(&mine), 0)?; // [bytes]
-            return Ok(Vec::new());
-        }
-        let mut all = vec![mine];
-        for from in 1..self.world.size() {
-            let length = Tensor::zeros([1], (Kind::Int64, Device::Cpu)); // [1]
-            self.patient.recv(&length, from)?;
-            let length = length.int64_value(&[0]);
-            let theirs = Tensor::zeros([length], (Kind::Uint8, Device::Cpu)); // [bytes]
-            self.patient.recv(&theirs, from)?;
-            let mut bytes = vec![0; length as usize];
-            theirs.copy_data(&mut bytes, length as usize);
-            all.push(bytes);
-        }
-        Ok(all)
+        self.gather_bytes(self.trace.export()).context("cannot gather the ranks' traces")
     }
 }
 

@@ -37,5 +37,5 @@ pub(crate) mod id {
     pub const CP: u32 = 3;
     pub const TP: u32 = 4;
     pub const DATA: u32 = 5;
-    pub const PATIENT: u32 = 6;
+    pub const UNTIMED: u32 = 6;
 }

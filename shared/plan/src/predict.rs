@@ -99,7 +99,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     let ahead: Vec<usize> = (0..layout.pp).map(|pp| plan.in_flight(pp) as usize).collect();
     let walk = |hops: &[f64]| walk(&ahead, plan.micro_batches as usize, &busy, hops);
     let (at_once, with_messages) = (walk(&vec![0.0; hops.len()]), walk(&hops));
-    let ends = plan.sum_ends(Coords::default()) as f64 / message(0, layout.pp - 1);
+    let ends = plan.sum_tied_grad(Coords::default()) as f64 / message(0, layout.pp - 1);
     let data = links::collective(gpu, cards(layout, links::data));
     let after = |pp: usize| {
         let at = Coords { pp, ..Coords::default() };

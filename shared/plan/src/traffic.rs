@@ -42,13 +42,13 @@ impl Plan<'_> {
         CommBytes {
             dp: buckets.into_iter().map(data).sum::<u64>() + data(1),
             tp: m * tp + sum(1, w),
-            pp: m * neighbours * t * h * c + self.sum_ends(at) + 2 * control,
+            pp: m * neighbours * t * h * c + self.sum_tied_grad(at) + 2 * control,
             cp: m * cp,
         }
     }
 
     /// What the first and the last stage send each other where both hold the embedding.
-    pub fn sum_ends(&self, at: Coords) -> u64 {
+    pub fn sum_tied_grad(&self, at: Coords) -> u64 {
         let (first, last) = self.ends(at.pp);
         let both = self.config.model.tie_word_embeddings && first != last;
         if both { self.vocab(at.tp) * self.hidden * self.weight } else { 0 }

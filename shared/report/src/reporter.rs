@@ -79,12 +79,12 @@ impl Reporter {
     /// Computes the validation loss, to be shown with the step whose [`Reporter::step`] comes next, or at
     /// the end where none does.
     pub fn validate(&mut self, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
-        self.val_loss = Some(self.aside(loss)?);
+        self.val_loss = Some(self.untimed(loss)?);
         Ok(())
     }
 
     /// Does what belongs to no step: the time that it takes is not theirs.
-    pub fn aside<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn untimed<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
         let done = work()?;
         self.last += start.elapsed();
@@ -215,7 +215,7 @@ mod tests {
             Ok(2.0)
         };
         reporter.validate(work).unwrap();
-        reporter.aside(work).unwrap();
+        reporter.untimed(work).unwrap();
         reporter.step(&stats(1, 2.0)).unwrap();
         let seconds = reporter.finish().unwrap().seconds;
         assert!(start.elapsed().as_secs_f64() - seconds >= 2.0 * pause.as_secs_f64());

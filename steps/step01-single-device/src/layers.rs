@@ -1,4 +1,4 @@
-//! The layers that everything else is made of, and how they get their weights.
+//! The layers that everything else is built from, and how they get their weights.
 
 use anyhow::Result;
 use autograd::Stacked;
@@ -11,7 +11,7 @@ pub struct Parameter {
     pub tensor: Tensor,
 }
 
-/// Fetches weights by name and remembers what it gave out.
+/// Fetches weights by name, and lists those it has fetched.
 pub struct Loader<'a> {
     pub weights: &'a Weights,
     /// In the order of the forward pass.
@@ -27,13 +27,13 @@ impl Loader<'_> {
     }
 }
 
-/// y = x·Wᵀ, without bias, for one W or for several that read the same `x`, side by side.
+/// y = x·Wᵀ without bias. Several W that read the same `x` are fused into one product.
 pub struct Linear {
     weights: Stacked, // [sum of outs, in]
 }
 
 impl Linear {
-    /// `layers`: the name of each under `prefix`, and its outputs.
+    /// `layers`: the name of each W, under `prefix`, and its number of outputs.
     pub fn new(
         load: &mut Loader,
         prefix: &str,
@@ -52,7 +52,7 @@ impl Linear {
         autograd::linear(x, &self.weights.get(x.kind()))
     }
 
-    /// As `forward`, in a layout in which the outputs of each W are one piece of memory.
+    /// As `forward`, but in a layout that keeps the outputs of each W contiguous in memory.
     pub fn forward_by_feature(&self, x: &Tensor) -> Tensor {
         autograd::linear_by_feature(x, &self.weights.get(x.kind()))
     }
@@ -70,7 +70,7 @@ impl RmsNorm {
         Ok(Self { weight, eps: config.rms_norm_eps })
     }
 
-    /// `[.., hidden]` to the same shape. What comes and goes in bf16 is computed in f32.
+    /// `[.., hidden]` to the same shape. A bf16 `x` is normalised in f32.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let weight = self.weight.to_kind(x.kind());
         x.rms_norm(weight.size(), Some(&weight), self.eps)

@@ -1,8 +1,8 @@
 //! Head and loss in one: cross-entropy of x·Wᵀ, a chunk of the tokens at a time.
 //!
 //! Logits are the largest tensor of a training step: a number for each token and each entry of
-//! the vocabulary. Taken chunk by chunk, with the gradient computed at once, they never exist whole,
-//! and a chunk stays in the cache (Hsu et al., *Liger Kernel*, 2024).
+//! the vocabulary. Computed chunk by chunk, each with its gradient, they never exist whole, and a
+//! chunk stays in the cache (Hsu et al., *Liger Kernel*, 2024).
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -19,26 +19,26 @@ pub fn cross_entropy_sum(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Resul
     autograd::custom([x, weight], &loss, move |grad| Ok([&grad_x * grad, &grad_weight * grad]))
 }
 
-/// The sum, and its gradients to `x` and `weight`.
+/// The sum, and the gradients of `x` and `weight`, in their shapes.
 fn loss_and_grads(x: &Tensor, weight: &Tensor, targets: &Tensor) -> (Tensor, Tensor, Tensor) {
-    let wide = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-    let mut loss = Tensor::zeros([], (wide, x.device()));
+    let acc_kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    let mut loss = Tensor::zeros([], (acc_kind, x.device()));
     let grad_x = Tensor::empty(x.size(), (x.kind(), x.device())); // contiguous: its chunks are views
     let mut grad_weight = weight.zeros_like();
     let weight = weight.to_kind(x.kind()); // [vocab, hidden]
     let chunks = |t: &Tensor| t.flatten(0, 1).split(chunk_len(x.device()), 0);
     for ((x, targets), mut grad_x) in chunks(x).iter().zip(chunks(targets)).zip(chunks(&grad_x)) {
         let targets = targets.unsqueeze(1); // [chunk, 1]
-        let mut logits = x.matmul(&weight.tr()).to_kind(wide); // [chunk, vocab]
+        let mut logits = x.matmul(&weight.tr()).to_kind(acc_kind); // [chunk, vocab]
         logits -= logits.amax(1, true); // so that no exponential overflows
         let target = logits.gather(1, &targets, false); // [chunk, 1]
         let mut softmax = logits.exp_(); // [chunk, vocab]
         let sum = softmax.sum_dim_intlist(1, true, None); // [chunk, 1]
         loss += (sum.log() - target).sum(None);
 
-        // The gradient to the logits: softmax, less one at the target.
+        // The gradient of the logits: softmax, minus one at the target.
         softmax /= sum;
-        let minus_one = Tensor::full_like(&targets, -1).to_kind(wide); // [chunk, 1]
+        let minus_one = Tensor::full_like(&targets, -1).to_kind(acc_kind); // [chunk, 1]
         let grad = softmax.scatter_add_(1, &targets, &minus_one).to_kind(x.kind());
         grad_x.copy_(&grad.matmul(&weight)); // [chunk, hidden]
         grad_weight += grad.tr().matmul(x); // [vocab, hidden]

@@ -21,7 +21,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A model with its first weights, ready for the first step.
+    /// A trainer with initial weights, ready for the first step.
     pub fn new(config: &Config, trace: Trace) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
@@ -39,7 +39,7 @@ impl Trainer {
         self.update(&self.batches.step(self.step))
     }
 
-    /// One optimiser step over these micro-batches; what it returns is from before the update.
+    /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
@@ -80,7 +80,7 @@ impl Trainer {
     }
 }
 
-/// Trains as `config` says, shows how it goes, and ends with a sample.
+/// Trains as `config` says, reports progress, and ends with a sample.
 pub fn run(config: &Config) -> Result<()> {
     let trace =
         if config.run.trace.is_some() { Trace::new(0, "one device".into()) } else { Trace::off() };

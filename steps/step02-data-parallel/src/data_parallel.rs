@@ -1,12 +1,12 @@
 //! Data parallelism: every rank holds the whole model and reads its own part of the batch; before
-//! the update, gradients are summed over all of them.
+//! the update, gradients are summed over all ranks.
 
 use anyhow::{Result, ensure};
 use autograd::Hook;
 use cli::{DpSync, ParallelConfig};
 use comm::{Group, Work};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tch::Tensor;
 
 use crate::layers::Parameter;
@@ -17,7 +17,7 @@ pub enum DataParallel {
 }
 
 impl DataParallel {
-    /// Gives every replica the weights of the first one, and gets ready to sum gradients.
+    /// Gives every replica the weights of the first one, and prepares to sum gradients.
     pub fn new(parameters: &[Parameter], group: &Group, config: &ParallelConfig) -> Result<Self> {
         for parameter in parameters {
             group.broadcast(&parameter.tensor.detach(), 0)?;
@@ -28,7 +28,7 @@ impl DataParallel {
         Ok(Self::Bucketed(Bucketed::new(parameters, group, config.bucket_bytes())?))
     }
 
-    /// Forgets the gradients of the step before.
+    /// Clears the gradients of the previous step.
     pub fn zero_grad(&self) -> Result<()> {
         match self {
             Self::Naive(naive) => naive.zero_grad(),
@@ -36,11 +36,11 @@ impl DataParallel {
         }
     }
 
-    /// To be called before each backward pass: after the `last` one of a step, gradients are
+    /// To be called before each backward pass. Only after the last one of a step are gradients
     /// complete.
-    pub fn before_backward(&self, last: bool) {
+    pub fn before_backward(&self, is_last: bool) {
         if let Self::Bucketed(bucketed) = self {
-            bucketed.armed.store(last, Relaxed);
+            bucketed.is_last_pass.store(is_last, Relaxed);
         }
     }
 
@@ -54,8 +54,8 @@ impl DataParallel {
     }
 }
 
-/// One all-reduce for each gradient, when all of them are there: simple, and the network idles
-/// during the backward pass while the processor idles after it.
+/// One all-reduce for each gradient, once all of them are there: simple, but the network is idle
+/// during the backward pass, and the processor after it.
 pub struct Naive {
     parameters: Vec<Tensor>,
     group: Group,
@@ -80,98 +80,105 @@ impl Naive {
 }
 
 /// Gradients live side by side in a few long buffers. A buffer is reduced as soon as the backward
-/// pass has filled it, while the pass goes on into the layers below.
+/// pass has filled it, while the pass continues with the layers below.
 pub struct Bucketed {
     buckets: Vec<Arc<Mutex<Bucket>>>,
-    /// Whether the running backward pass is the last one of the step.
-    armed: Arc<AtomicBool>,
+    /// Whether the current backward pass is the last one of the step.
+    is_last_pass: Arc<AtomicBool>,
     _hooks: Vec<Hook>,
 }
 
 struct Bucket {
     /// Every gradient of the bucket is a view into this.
-    flat: Tensor, // [numbers of all its parameters]
-    parameters: usize,
-    /// Gradients ready in the last backward pass.
+    flat: Tensor, // [elements of all its gradients]
+    /// The number of its gradients.
+    members: usize,
+    /// How many of them are ready, in the last backward pass.
     ready: usize,
     work: Option<Work<()>>,
 }
 
 impl Bucketed {
     fn new(parameters: &[Parameter], group: &Group, bucket_bytes: usize) -> Result<Self> {
-        let armed = Arc::new(AtomicBool::new(false));
+        let is_last_pass = Arc::new(AtomicBool::new(false));
         let (mut buckets, mut hooks) = (vec![], vec![]);
-        // The backward pass meets the parameters last to first, so that is how they fill the
-        // buckets.
+        // The backward pass reaches the parameters from last to first, and fills the buckets in this
+        // order.
         let backwards: Vec<&Tensor> = parameters.iter().rev().map(|p| &p.tensor).collect();
         for members in split(&backwards, bucket_bytes) {
             let numbers: i64 = members.iter().map(|p| p.numel() as i64).sum();
             let flat = Tensor::zeros([numbers], (members[0].kind(), members[0].device()));
-            let bucket = Bucket { flat, parameters: members.len(), ready: 0, work: None };
-            let bucket = Arc::new(Mutex::new(bucket));
+            let bucket = Arc::new(Mutex::new(Bucket {
+                flat: flat.shallow_clone(),
+                members: members.len(),
+                ready: 0,
+                work: None,
+            }));
             let mut start = 0;
             for parameter in members {
                 let length = parameter.numel() as i64;
-                let view = lock(&bucket).flat.narrow(0, start, length).view_as(parameter);
+                autograd::set_grad(parameter, &flat.narrow(0, start, length).view_as(parameter))?;
                 start += length;
-                autograd::set_grad(parameter, &view)?;
-                let (bucket, armed, group) = (bucket.clone(), armed.clone(), group.clone());
+                let (bucket, group) = (bucket.clone(), group.clone());
+                let is_last_pass = is_last_pass.clone();
                 hooks.push(autograd::on_grad_ready(parameter, move || {
-                    if armed.load(Relaxed) { lock(&bucket).mark_ready(&group) } else { Ok(()) }
+                    if !is_last_pass.load(Relaxed) {
+                        return Ok(());
+                    }
+                    bucket.lock().expect("a hook panicked").mark_ready(&group)
                 })?);
             }
             buckets.push(bucket);
         }
-        Ok(Self { buckets, armed, _hooks: hooks })
+        Ok(Self { buckets, is_last_pass, _hooks: hooks })
     }
 
     fn zero_grad(&self) -> Result<()> {
         for bucket in &self.buckets {
-            let _ = lock(bucket).flat.zero_();
+            let _ = bucket.lock().expect("a hook panicked").flat.zero_();
         }
         Ok(())
     }
 
     fn finish(&self) -> Result<()> {
-        self.buckets.iter().try_for_each(|bucket| lock(bucket).finish())
+        for bucket in &self.buckets {
+            bucket.lock().expect("a hook panicked").finish()?;
+        }
+        Ok(())
     }
 }
 
 impl Bucket {
-    /// Counts one more gradient as complete; the last one sends the bucket on its way.
+    /// Counts one more gradient as ready; the last one starts the bucket's all-reduce.
     fn mark_ready(&mut self, group: &Group) -> Result<()> {
         self.ready += 1;
-        ensure!(self.ready <= self.parameters, "a gradient was ready twice in one backward pass");
-        if self.ready == self.parameters {
+        ensure!(self.ready <= self.members, "a gradient was ready twice in one backward pass");
+        if self.ready == self.members {
             self.work = Some(group.all_reduce_async(&self.flat));
         }
         Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
-        let (ready, parameters) = (std::mem::take(&mut self.ready), self.parameters);
-        ensure!(ready == parameters, "{ready} of a bucket's {parameters} gradients were ready");
+        let (ready, members) = (std::mem::take(&mut self.ready), self.members);
+        ensure!(ready == members, "{ready} of a bucket's {members} gradients were ready");
         Ok(self.work.take().map_or(Ok(()), Work::wait)?)
     }
 }
 
-/// Cuts a list of parameters into runs of about `bytes`, each of at least one.
+/// Cuts a list of parameters into buckets of at most `bytes`; a larger parameter gets its own.
 fn split<'a>(parameters: &[&'a Tensor], bytes: usize) -> Vec<Vec<&'a Tensor>> {
-    let mut buckets: Vec<Vec<&Tensor>> = vec![];
-    let mut filled = 0;
+    let (mut buckets, mut filled) = (Vec::<Vec<&Tensor>>::new(), 0);
     for parameter in parameters {
         let size = parameter.numel() * parameter.kind().elt_size_in_bytes();
-        if buckets.is_empty() || filled + size > bytes {
-            buckets.push(vec![]);
-            filled = 0;
+        match buckets.last_mut() {
+            Some(last) if filled + size <= bytes => last.push(parameter),
+            _ => {
+                buckets.push(vec![parameter]);
+                filled = 0;
+            }
         }
         filled += size;
-        buckets.last_mut().expect("pushed just now, or before").push(parameter);
     }
     buckets
-}
-
-fn lock(bucket: &Mutex<Bucket>) -> std::sync::MutexGuard<'_, Bucket> {
-    // A panic elsewhere already ends the run; the counters here are as good as they were.
-    bucket.lock().unwrap_or_else(PoisonError::into_inner)
 }

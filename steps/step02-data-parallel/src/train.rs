@@ -24,7 +24,7 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A model with its first weights, ready for the first step.
+    /// A trainer with initial weights, ready for the first step.
     pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
@@ -44,7 +44,7 @@ impl<'a> Trainer<'a> {
         self.update(&self.batches.step(self.step))
     }
 
-    /// One optimiser step over these micro-batches; what it returns is from before the update.
+    /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
@@ -88,7 +88,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Trains as `config` says, shows how it goes, and ends with a sample.
+/// Trains as `config` says, reports progress, and ends with a sample.
 pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     let mut trainer = Trainer::new(config, mesh)?;
     let mut reporter = Reporter::new(config.report(mesh.is_leader()))?;

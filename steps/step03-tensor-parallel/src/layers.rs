@@ -1,4 +1,4 @@
-//! The layers that everything else is made of, and how they get their weights.
+//! The layers that everything else is built from, and how they get their weights.
 
 use anyhow::Result;
 use autograd::Stacked;
@@ -11,11 +11,11 @@ use crate::tensor_parallel::TensorParallel;
 pub struct Parameter {
     pub name: String,
     pub tensor: Tensor,
-    /// The dimension along which tensor-parallel ranks share it; `None`: each holds all of it.
+    /// The dimension along which it is split over tp ranks; `None`: each holds all of it.
     pub split: Option<usize>,
 }
 
-/// Fetches weights by name and remembers what it gave out.
+/// Fetches weights by name, and lists those it has fetched.
 pub struct Loader<'a> {
     pub weights: &'a Weights,
     pub tp: &'a TensorParallel,
@@ -24,17 +24,9 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// All of a tensor, which every rank holds.
-    pub fn whole(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        self.get(name, shape, None)
-    }
-
-    /// This rank's shard along dimension `dim` of a tensor whose whole shape is `shape`.
-    pub fn split(&mut self, name: &str, shape: &[i64], dim: usize) -> Result<Tensor> {
-        self.get(name, shape, Some(dim))
-    }
-
-    fn get(&mut self, name: &str, shape: &[i64], split: Option<usize>) -> Result<Tensor> {
+    /// The tensor `name`, whose whole shape is `shape`; with a `split`, this rank's shard along that
+    /// dimension.
+    pub fn get(&mut self, name: &str, shape: &[i64], split: Option<usize>) -> Result<Tensor> {
         let (rank, ranks) = (self.tp.group.rank(), self.tp.group.size());
         let tensor = match split {
             None => self.weights.get(name, shape)?,
@@ -46,15 +38,15 @@ impl Loader<'_> {
     }
 }
 
-/// y = x·Wᵀ, without bias, for one W or for several that read the same `x`, side by side; each split
-/// by its outputs.
+/// y = x·Wᵀ without bias, column-parallel: W is split by its outputs. Several W that read the same
+/// `x` are fused into one product.
 pub struct ColumnLinear {
     weights: Stacked, // [sum of outs/tp, in]
     tp: TensorParallel,
 }
 
 impl ColumnLinear {
-    /// `layers`: the name of each under `prefix`, and its outputs on all ranks.
+    /// `layers`: the name of each W, under `prefix`, and its number of outputs on all ranks together.
     pub fn new(
         load: &mut Loader,
         prefix: &str,
@@ -62,7 +54,7 @@ impl ColumnLinear {
         input: i64,
     ) -> Result<Self> {
         let get = |(name, out): &(&str, i64)| {
-            load.split(&format!("{prefix}.{name}.weight"), &[*out, input], 0)
+            load.get(&format!("{prefix}.{name}.weight"), &[*out, input], Some(0))
         };
         let weights = Stacked::new(layers.iter().map(get).collect::<Result<_>>()?);
         Ok(Self { weights, tp: load.tp.clone() })
@@ -74,13 +66,13 @@ impl ColumnLinear {
         self.tp.column(x, &self.weights.get(x.kind()), autograd::linear)
     }
 
-    /// As `forward`, in a layout in which the outputs of each W are one piece of memory.
+    /// As `forward`, but in a layout that keeps the outputs of each W contiguous in memory.
     pub fn forward_by_feature(&self, x: &Tensor) -> Result<Tensor> {
         self.tp.column(x, &self.weights.get(x.kind()), autograd::linear_by_feature)
     }
 }
 
-/// y = x·Wᵀ, without bias; W split by its inputs.
+/// y = x·Wᵀ without bias, row-parallel: W is split by its inputs.
 pub struct RowLinear {
     weight: Stacked, // [out, in/tp]
     tp: TensorParallel,
@@ -89,7 +81,7 @@ pub struct RowLinear {
 impl RowLinear {
     /// `out` and `input` are those of the whole matrix.
     pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
-        let weight = load.split(&format!("{name}.weight"), &[out, input], 1)?;
+        let weight = load.get(&format!("{name}.weight"), &[out, input], Some(1))?;
         Ok(Self { weight: Stacked::new(vec![weight]), tp: load.tp.clone() })
     }
 
@@ -108,11 +100,11 @@ pub struct RmsNorm {
 
 impl RmsNorm {
     pub fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
-        let weight = load.whole(&format!("{name}.weight"), &[config.hidden_size])?;
+        let weight = load.get(&format!("{name}.weight"), &[config.hidden_size], None)?;
         Ok(Self { weight, eps: config.rms_norm_eps })
     }
 
-    /// `[.., hidden]` to the same shape. What comes and goes in bf16 is computed in f32.
+    /// `[.., hidden]` to the same shape. A bf16 `x` is normalised in f32.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let weight = self.weight.to_kind(x.kind());
         x.rms_norm(weight.size(), Some(&weight), self.eps)

@@ -22,7 +22,7 @@ pub struct Llama {
 
 impl Llama {
     /// Builds the model from `weights`. Matrix products run in `compute` (f32, f64 or bf16),
-    /// whatever the dtype in which the weights are kept.
+    /// whatever dtype the weights are kept in.
     pub fn new(
         config: &LlamaConfig,
         weights: &Weights,
@@ -32,14 +32,15 @@ impl Llama {
     ) -> Result<Self> {
         let mut load = Loader { weights, tp, parameters: vec![] };
         let embedding = [config.vocab_size, config.hidden_size];
-        let embed_tokens = load.split("model.embed_tokens.weight", &embedding, 0)?;
+        let embed_tokens = load.get("model.embed_tokens.weight", &embedding, Some(0))?;
         let layers = (0..config.num_hidden_layers)
             .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
             .collect::<Result<_>>()?;
         let norm = RmsNorm::new(config, &mut load, "model.norm")?;
-        let lm_head = match config.tie_word_embeddings {
-            true => embed_tokens.shallow_clone(),
-            false => load.split("lm_head.weight", &embedding, 0)?,
+        let lm_head = if config.tie_word_embeddings {
+            embed_tokens.shallow_clone()
+        } else {
+            load.get("lm_head.weight", &embedding, Some(0))?
         };
         let rotary = Rotary::new(config, compute, device);
         let parameters = load.parameters;
@@ -47,7 +48,7 @@ impl Llama {
         Ok(Self { embed_tokens, layers, norm, lm_head, rotary, compute, tp, parameters })
     }
 
-    /// Scores for the token after position `last`. `tokens`: `[1, seq]`, i64; returns `[vocab]`, the
+    /// Logits for the token after position `last`. `tokens`: `[1, seq]`, i64; returns `[vocab]`, the
     /// same on all ranks.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let x = self.hidden(tokens)?.i((0, last)); // [hidden]
@@ -62,11 +63,11 @@ impl Llama {
 
     /// What the head reads: `[batch, seq, hidden]`.
     fn hidden(&self, tokens: &Tensor) -> Result<Tensor> {
-        let (cos, sin) = self.rotary.tables(tokens.size()[1]); // [seq, 1, head_dim]
+        let rotary = self.rotary.first(tokens.size()[1]);
         let partial = self.tp.embedding(tokens, &self.embed_tokens);
         let mut x = self.tp.sum(partial.to_kind(self.compute))?; // [batch, seq, hidden]
         for layer in &self.layers {
-            x = layer.forward(&x, &cos, &sin)?;
+            x = layer.forward(&x, &rotary)?;
         }
         Ok(self.norm.forward(&x)) // [batch, seq, hidden]
     }
@@ -97,9 +98,10 @@ impl DecoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), cos, sin)?;
-        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?) // [batch, seq, hidden]
+    /// `[batch, seq, hidden]` to the same shape.
+    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotary)?;
+        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?)
     }
 }
 
@@ -126,13 +128,14 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    /// `[batch, seq, hidden]` to the same shape.
+    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
         let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
         let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq, heads/tp, head_dim] each
         let [q, k, v] = parts.try_into().expect("split into three");
-        let (q, k) = (Rotary::apply(&q, cos, sin)?, Rotary::apply(&k, cos, sin)?);
+        let (q, k) = (rotary.apply(&q)?, rotary.apply(&k)?);
         let out = autograd::causal_attention(&q, &k, &v); // [batch, seq, heads/tp, head_dim]
-        self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq, hidden]
+        self.o_proj.forward(&out.flatten(2, 3))
     }
 }
 
@@ -152,8 +155,9 @@ impl Mlp {
         })
     }
 
+    /// `[.., hidden]` to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate/tp]
-        self.down_proj.forward(&autograd::swiglu(&gate_up)?) // [batch, seq, hidden]
+        self.down_proj.forward(&autograd::swiglu(&gate_up)?)
     }
 }

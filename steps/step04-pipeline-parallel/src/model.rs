@@ -27,8 +27,8 @@ struct Head {
 }
 
 impl Llama {
-    /// Builds the stage with the layers `stage` from `weights`. Matrix products run in `compute` (f32,
-    /// f64 or bf16), whatever the dtype in which the weights are kept.
+    /// Builds the stage that has the layers `stage` from `weights`. Matrix products run in `compute`
+    /// (f32, f64 or bf16), whatever dtype the weights are kept in.
     pub fn new(
         config: &LlamaConfig,
         weights: &Weights,
@@ -39,33 +39,29 @@ impl Llama {
     ) -> Result<Self> {
         let mut load = Loader { weights, tp, tied: config.tie_word_embeddings, parameters: vec![] };
         let embedding = [config.vocab_size, config.hidden_size];
-        let embed_tokens = match stage.start {
-            0 => Some(load.split(EMBEDDING, &embedding, 0)?),
-            _ => None,
-        };
-        let layers = (stage.clone())
+        let (first, last) = (stage.start == 0, stage.end == config.num_hidden_layers);
+        let embed_tokens = first.then(|| load.get(EMBEDDING, &embedding, Some(0))).transpose()?;
+        let layers = stage
             .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
             .collect::<Result<_>>()?;
-        let head = match stage.end == config.num_hidden_layers {
-            true => Some(Head::new(config, &mut load, embed_tokens.as_ref())?),
-            false => None,
-        };
+        let head = last.then(|| Head::new(config, &mut load, embed_tokens.as_ref())).transpose()?;
         let rotary = Rotary::new(config, compute, device);
         let parameters = load.parameters;
         let tp = tp.clone();
         Ok(Self { embed_tokens, layers, head, rotary, compute, tp, parameters })
     }
 
-    /// What the stage makes of `x`, which it received, or of `tokens` where it is the first. `tokens`:
-    /// `[batch, seq]`, i64; `x` and what is returned: `[batch, seq, hidden]`.
+    /// Runs the stage's layers on `x`, received from the previous stage, or on the embeddings of
+    /// `tokens` on the first. `tokens`: `[batch, seq]`, i64; `x` and what is returned: `[batch, seq,
+    /// hidden]`.
     pub fn forward(&self, tokens: &Tensor, x: Option<&Tensor>) -> Result<Tensor> {
-        let (cos, sin) = self.rotary.tables(tokens.size()[1]); // [seq, 1, head_dim]
+        let rotary = self.rotary.first(tokens.size()[1]);
         let mut x = match x {
             Some(x) => x.shallow_clone(),
             None => self.embed(tokens)?,
         };
         for layer in &self.layers {
-            x = layer.forward(&x, &cos, &sin)?;
+            x = layer.forward(&x, &rotary)?;
         }
         Ok(x)
     }
@@ -84,8 +80,8 @@ impl Llama {
         cross_entropy_sum(&norm.forward(x), lm_head, targets, &self.tp)
     }
 
-    /// Scores for the token after position `last`: `[vocab]`, on the last stage the same on all tp
-    /// ranks, and elsewhere zeros. `x`: `[1, seq, hidden]`.
+    /// Logits for the token after position `last`: `[vocab]`, the same on all tp ranks of the last
+    /// stage, and zeros on other ranks. `x`: `[1, seq, hidden]`.
     pub fn next_token(&self, x: &Tensor, last: i64) -> Result<Tensor> {
         let Some(Head { norm, lm_head }) = &self.head else {
             return Ok(Tensor::zeros([self.tp.vocab_size], (x.kind(), x.device())));
@@ -106,8 +102,8 @@ impl Head {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let lm_head = match (load.tied, embed_tokens) {
             (true, Some(weight)) => weight.shallow_clone(),
-            (true, None) => load.split(EMBEDDING, &[vocab, hidden], 0)?, // another stage is first
-            (false, _) => load.split("lm_head.weight", &[vocab, hidden], 0)?,
+            (true, None) => load.get(EMBEDDING, &[vocab, hidden], Some(0))?, // another stage is first
+            (false, _) => load.get("lm_head.weight", &[vocab, hidden], Some(0))?,
         };
         Ok(Self { norm, lm_head })
     }
@@ -134,9 +130,10 @@ impl DecoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), cos, sin)?;
-        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?) // [batch, seq, hidden]
+    /// `[batch, seq, hidden]` to the same shape.
+    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotary)?;
+        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?)
     }
 }
 
@@ -163,13 +160,14 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    /// `[batch, seq, hidden]` to the same shape.
+    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
         let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
         let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq, heads/tp, head_dim] each
         let [q, k, v] = parts.try_into().expect("split into three");
-        let (q, k) = (Rotary::apply(&q, cos, sin)?, Rotary::apply(&k, cos, sin)?);
+        let (q, k) = (rotary.apply(&q)?, rotary.apply(&k)?);
         let out = autograd::causal_attention(&q, &k, &v); // [batch, seq, heads/tp, head_dim]
-        self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq, hidden]
+        self.o_proj.forward(&out.flatten(2, 3))
     }
 }
 
@@ -189,8 +187,9 @@ impl Mlp {
         })
     }
 
+    /// `[.., hidden]` to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate/tp]
-        self.down_proj.forward(&autograd::swiglu(&gate_up)?) // [batch, seq, hidden]
+        self.down_proj.forward(&autograd::swiglu(&gate_up)?)
     }
 }

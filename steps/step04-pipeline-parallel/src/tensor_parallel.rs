@@ -4,8 +4,8 @@
 //! A matrix split by its outputs (column-parallel: Megatron writes x·A, and A's columns are the rows
 //! of a Hugging Face weight) turns an `x` that all ranks hold into features of which each rank holds
 //! some. One split by its inputs (row-parallel) reads such features, and leaves every rank with a
-//! partial sum. So a column-parallel and a row-parallel matrix in a row cost one sum forward, behind
-//! the second, and one backward, before the first.
+//! partial sum. So a column-parallel matrix and a row-parallel one behind it cost one sum in the
+//! forward pass, after the second, and one in the backward pass, before the first.
 
 use anyhow::Result;
 use checkpoint::shard_range;
@@ -19,8 +19,8 @@ pub struct TensorParallel {
     pub group: Group,
     sync: TpSync,
     pub vocab_size: i64,
-    /// The token ids whose rows of embedding and head are this rank's. Where the ranks do not divide
-    /// the vocabulary, some hold a row more; Megatron would pad it instead.
+    /// The token ids whose rows of embedding and head are this rank's. If the vocabulary does not
+    /// divide evenly, some ranks hold one row more; Megatron pads it instead.
     vocab: Range<i64>,
 }
 
@@ -32,11 +32,11 @@ impl TensorParallel {
     }
 
     /// x·Wᵀ for a weight split by its outputs. `x`: `[.., in]`, whole; `weight`: `[out/tp, in]`;
-    /// returns `[.., out/tp]`, in the layout that `product` makes.
+    /// returns `[.., out/tp]`, in the memory layout of `product`.
     ///
-    /// Backward, a rank has the gradient of `x` through its own outputs; the gradient of `x` is the
-    /// sum over the ranks (Megatron's f). That sum can travel while the weight's own gradient is
-    /// computed.
+    /// In the backward pass each rank gets the gradient of `x` through its own outputs; the whole
+    /// gradient is their sum over the ranks (Megatron's f). That sum can travel while the gradient of
+    /// the weight is computed.
     pub fn column(
         &self,
         x: &Tensor,
@@ -55,21 +55,21 @@ impl TensorParallel {
         })
     }
 
-    /// The sum of the ranks' partial sums. Backward is the identity: the gradient of a sum is the
-    /// gradient of each term (Megatron's g).
+    /// The sum of the ranks' partial sums, of any shape. Its backward pass is the identity: the
+    /// gradient of a sum is the gradient of each term (Megatron's g).
     pub fn sum(&self, partial: Tensor) -> Result<Tensor> {
-        let sum = partial.detach(); // the same storage: nobody needs the partial sum again
+        let sum = partial.detach(); // the same storage: the partial sum is not used again
         self.group.all_reduce(&sum)?;
         autograd::custom([&partial], &sum, |grad| Ok([grad.shallow_clone()]))
     }
 
-    /// Rows of `weight`, `[vocab/tp, hidden]`, for the tokens whose rows are this rank's, and zeros for
-    /// the others: a partial sum of the embedding. `tokens`: `[batch, seq]`; returns `[batch, seq,
+    /// Rows of `weight`, `[vocab/tp, hidden]`, for the tokens in this rank's shard, and zeros for the
+    /// others: a partial sum of the embedding. `tokens`: `[batch, seq]`; returns `[batch, seq,
     /// hidden]`.
     pub fn embedding(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
-        let (rows, elsewhere) = self.local_ids(tokens);
+        let (rows, outside) = self.shard_ids(tokens);
         let found = Tensor::embedding(weight, &rows, -1, false, false); // [batch, seq, hidden]
-        found.masked_fill(&elsewhere.unsqueeze(-1), 0.0)
+        found.masked_fill(&outside.unsqueeze(-1), 0.0)
     }
 
     /// Whole logits from the shards that the ranks hold: `[vocab/tp]` each to `[vocab]`.
@@ -80,15 +80,15 @@ impl TensorParallel {
         Ok(all)
     }
 
-    /// Row of each token id in this rank's table, and whether another rank has it (the row is then
-    /// 0): both of the shape of `ids`.
-    pub fn local_ids(&self, ids: &Tensor) -> (Tensor, Tensor) {
+    /// The row of each token id in this rank's shard, and whether the id is outside it (the row is
+    /// then 0): both of the shape of `ids`.
+    pub fn shard_ids(&self, ids: &Tensor) -> (Tensor, Tensor) {
         let Range { start, end } = self.vocab;
-        let elsewhere = ids.lt(start).logical_or(&ids.ge(end));
-        ((ids - start).masked_fill(&elsewhere, 0), elsewhere)
+        let outside = ids.lt(start).logical_or(&ids.ge(end));
+        ((ids - start).masked_fill(&outside, 0), outside)
     }
 
-    /// Starts the sum of `partial` over the ranks, in place; without overlap, it ends here too.
+    /// Starts to sum `partial`, of any shape, over the ranks, in place; without overlap, waits for it too.
     pub fn start_sum(&self, partial: &Tensor) -> Result<Work<()>> {
         Ok(match self.sync {
             TpSync::Overlapped => self.group.all_reduce_async(partial),

@@ -11,7 +11,7 @@ use tch::Tensor;
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
-use crate::pipeline_parallel::{Outcome, Pipeline, stages};
+use crate::pipeline_parallel::{Pipeline, stages};
 use crate::tensor_parallel::TensorParallel;
 
 pub struct Trainer<'a> {
@@ -29,7 +29,7 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A model with its first weights, ready for the first step.
+    /// A trainer with initial weights, ready for the first step.
     pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
@@ -63,7 +63,7 @@ impl<'a> Trainer<'a> {
         self.update(&self.batches.step(self.step))
     }
 
-    /// One optimiser step over these micro-batches; what it returns is from before the update.
+    /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
@@ -73,14 +73,14 @@ impl<'a> Trainer<'a> {
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
 
-        let Outcome { loss, peak_in_flight } =
-            self.pipeline.run(&self.model, micro_batches, target_tokens, |last| {
-                self.data_parallel.before_backward(last)
+        let (loss, peak_in_flight) =
+            self.pipeline.run(&self.model, micro_batches, target_tokens, |is_last| {
+                self.data_parallel.before_backward(is_last)
             })?;
         self.peak_in_flight = peak_in_flight;
         self.data_parallel.finish()?;
         for parameter in parameters.iter().filter(|p| p.tied) {
-            self.pipeline.sum_ends(&parameter.tensor.grad())?;
+            self.pipeline.sum_tied_grad(&parameter.tensor.grad())?;
         }
         self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last
         self.mesh.dp.all_reduce(&loss)?;
@@ -99,14 +99,14 @@ impl<'a> Trainer<'a> {
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
 
-    /// Scores for the token after position `last`: `[vocab]`, the same on every rank of a replica.
+    /// Logits for the token after position `last`: `[vocab]`, the same on every rank of a replica.
     /// `tokens`: `[1, seq]`.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         self.pipeline.next_token(&self.model, tokens, last)
     }
 }
 
-/// Trains as `config` says, shows how it goes, and ends with a sample.
+/// Trains as `config` says, reports progress, and ends with a sample.
 pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     let mut trainer = Trainer::new(config, mesh)?;
     let mut reporter = Reporter::new(config.report(mesh.is_leader()))?;

@@ -29,8 +29,8 @@ struct Head {
 }
 
 impl Llama {
-    /// Builds the stage with the layers `stage` from `weights`. Matrix products run in `compute` (f32,
-    /// f64 or bf16), whatever the dtype in which the weights are kept.
+    /// Builds the stage that has the layers `stage` from `weights`. Matrix products run in `compute`
+    /// (f32, f64 or bf16), whatever dtype the weights are kept in.
     pub fn new(
         config: &LlamaConfig,
         weights: &Weights,
@@ -43,33 +43,28 @@ impl Llama {
         let mut load =
             Loader { weights, tp, cp, tied: config.tie_word_embeddings, parameters: vec![] };
         let embedding = [config.vocab_size, config.hidden_size];
-        let embed_tokens = match stage.start {
-            0 => Some(load.split(EMBEDDING, &embedding, 0)?),
-            _ => None,
-        };
-        let layers = (stage.clone())
+        let (first, last) = (stage.start == 0, stage.end == config.num_hidden_layers);
+        let embed_tokens = first.then(|| load.get(EMBEDDING, &embedding, Some(0))).transpose()?;
+        let layers = stage
             .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
             .collect::<Result<_>>()?;
-        let head = match stage.end == config.num_hidden_layers {
-            true => Some(Head::new(config, &mut load, embed_tokens.as_ref())?),
-            false => None,
-        };
+        let head = last.then(|| Head::new(config, &mut load, embed_tokens.as_ref())).transpose()?;
         let rotary = Rotary::new(config, &cp.positions, compute, device);
         let parameters = load.parameters;
         let (tp, cp) = (tp.clone(), cp.clone());
         Ok(Self { embed_tokens, layers, head, rotary, compute, tp, cp, parameters })
     }
 
-    /// What the stage makes of `x`, which it received, or of `tokens` where it is the first. `tokens`:
-    /// `[batch, seq/cp]`, i64; `x` and what is returned: `[batch, seq/cp, hidden]`.
+    /// Runs the stage's layers on `x`, received from the previous stage, or on the embeddings of
+    /// `tokens` on the first. `tokens`: `[batch, seq/cp]`, i64; `x` and what is returned: `[batch, seq/cp,
+    /// hidden]`.
     pub fn forward(&self, tokens: &Tensor, x: Option<&Tensor>) -> Result<Tensor> {
-        let (cos, sin) = self.rotary.tables(); // [seq/cp, 1, head_dim]
         let mut x = match x {
             Some(x) => x.shallow_clone(),
             None => self.embed(tokens)?,
         };
         for layer in &self.layers {
-            x = layer.forward(&x, cos, sin)?;
+            x = layer.forward(&x, &self.rotary)?;
         }
         Ok(x)
     }
@@ -88,9 +83,8 @@ impl Llama {
         cross_entropy_sum(&norm.forward(x), lm_head, targets, &self.tp)
     }
 
-    /// Scores for the token after position `last`: `[vocab]`, on the last stage the same on all tp
-    /// ranks, and elsewhere zeros, as on cp ranks that do not have that position. `x`: `[1, seq/cp,
-    /// hidden]`.
+    /// Logits for the token after position `last`: `[vocab]`, the same on all tp ranks of the last
+    /// stage that have this position, and zeros on other ranks. `x`: `[1, seq/cp, hidden]`.
     pub fn next_token(&self, x: &Tensor, last: i64) -> Result<Tensor> {
         let (Some(Head { norm, lm_head }), Some(row)) = (&self.head, self.cp.row(last)) else {
             return Ok(Tensor::zeros([self.tp.vocab_size], (x.kind(), x.device())));
@@ -111,8 +105,8 @@ impl Head {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let lm_head = match (load.tied, embed_tokens) {
             (true, Some(weight)) => weight.shallow_clone(),
-            (true, None) => load.split(EMBEDDING, &[vocab, hidden], 0)?, // another stage is first
-            (false, _) => load.split("lm_head.weight", &[vocab, hidden], 0)?,
+            (true, None) => load.get(EMBEDDING, &[vocab, hidden], Some(0))?, // another stage is first
+            (false, _) => load.get("lm_head.weight", &[vocab, hidden], Some(0))?,
         };
         Ok(Self { norm, lm_head })
     }
@@ -139,9 +133,10 @@ impl DecoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), cos, sin)?;
-        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?) // [batch, seq/cp, hidden]
+    /// `[batch, seq/cp, hidden]` to the same shape.
+    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotary)?;
+        Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?)
     }
 }
 
@@ -170,13 +165,14 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    /// `[batch, seq/cp, hidden]` to the same shape.
+    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
         let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
         let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq/cp, heads/tp, head_dim] each
         let [q, k, v] = parts.try_into().expect("split into three");
-        let (q, k) = (Rotary::apply(&q, cos, sin)?, Rotary::apply(&k, cos, sin)?);
+        let (q, k) = (rotary.apply(&q)?, rotary.apply(&k)?);
         let out = self.cp.attention(&q, &k, &v)?; // [batch, seq/cp, heads/tp, head_dim]
-        self.o_proj.forward(&out.flatten(2, 3)) // [batch, seq/cp, hidden]
+        self.o_proj.forward(&out.flatten(2, 3))
     }
 }
 
@@ -196,8 +192,9 @@ impl Mlp {
         })
     }
 
+    /// `[.., hidden]` to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate/tp]
-        self.down_proj.forward(&autograd::swiglu(&gate_up)?) // [batch, seq/cp, hidden]
+        self.down_proj.forward(&autograd::swiglu(&gate_up)?)
     }
 }

@@ -26,7 +26,7 @@ struct ParamGroup {
 }
 
 impl Optimizer {
-    /// With moments of zero, and no update made.
+    /// With moments of zero, and no updates made.
     pub fn new(parameters: &[Parameter], weight_decay: f64) -> Self {
         let group = |matrices: bool, weight_decay: f64| {
             let mine = parameters.iter().filter(|p| (p.tensor.dim() == 2) == matrices);
@@ -51,9 +51,8 @@ impl Optimizer {
     }
 }
 
-/// The 2-norm of all gradients together, as a tensor of one number: of a split parameter each rank
-/// counts its part, and a whole one counts once, although every rank holds it. So does a tied one, on
-/// the first stage.
+/// Global 2-norm of all gradients: `[]`. Of a split parameter every tp rank adds its shard; a
+/// replicated one counts once, and a tied one on the first stage only.
 pub fn grad_norm(parameters: &[Parameter], mesh: &Mesh) -> Result<Tensor> {
     let counts = |p: &&Parameter| !p.tied || mesh.coords.pp == 0;
     let squares = |split: bool| -> Result<Tensor> {
@@ -68,13 +67,13 @@ pub fn grad_norm(parameters: &[Parameter], mesh: &Mesh) -> Result<Tensor> {
     Ok(stage.sqrt())
 }
 
-/// Scales the gradients down to a norm of `clip` where they are longer; `clip` 0 leaves them alone.
-/// The 1e-6 is PyTorch's, in `clip_grad_norm_`.
+/// Scales the gradients down to norm `clip` if theirs, `norm` (`[]`), is larger; `clip` 0 turns this
+/// off. The 1e-6 is that of PyTorch's `clip_grad_norm_`.
 pub fn clip_grads(grads: &[Tensor], norm: &Tensor, clip: f64) -> Result<()> {
     if clip == 0.0 {
         return Ok(());
     }
-    // No `if` on the norm itself: reading it here would make a GPU wait.
+    // No `if` on the norm: to read it, the host would have to wait for the GPU.
     let factor = (norm + 1e-6).reciprocal() * clip;
     autograd::scale(grads, &factor.clamp_max(1.0))
 }

@@ -1,5 +1,5 @@
-//! Pipeline parallelism: each stage holds some consecutive layers, and hands what it computes to the
-//! next; gradients come back the same way. Micro-batches keep several stages busy at a time.
+//! Pipeline parallelism: each stage holds some consecutive layers and passes its output to the next;
+//! gradients come back the same way. Micro-batches keep several stages busy at the same time.
 
 use anyhow::{Context, Result};
 use checkpoint::LlamaConfig;
@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::model::Llama;
 
-/// One micro-batch through one stage.
+/// The pass of one micro-batch through one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     Forward(usize),
@@ -22,39 +22,39 @@ pub enum Pass {
 
 /// The order of the passes on one of `stages` stages.
 ///
-/// Forward passes run ahead of backward passes: all of them (AFAB; Huang et al., *GPipe*, 2019), or
-/// just so many that the first gradient comes back when the stage needs it (1F1B; Fan et al.,
-/// *DAPPLE*, 2021), if messages take no time. Then both take equally long, but the activations of
-/// each pass ahead must be kept.
+/// Both schedules begin with forward passes: AFAB (Huang et al., *GPipe*, 2019) with all of them,
+/// 1F1B (Fan et al., *DAPPLE*, 2021) with just enough, stages − stage, for the first gradient to
+/// arrive in time. If messages are free, both take equally long, but every forward pass run ahead
+/// keeps its activations.
 pub fn passes(schedule: Schedule, stage: usize, stages: usize, micro_batches: usize) -> Vec<Pass> {
-    let ahead = match schedule {
+    let warmup = match schedule {
         Schedule::AllForwardAllBackward => micro_batches,
         Schedule::OneForwardOneBackward => micro_batches.min(stages - stage),
     };
-    let mut passes: Vec<Pass> = (0..ahead).map(Pass::Forward).collect();
+    let mut passes: Vec<Pass> = (0..warmup).map(Pass::Forward).collect();
     for i in 0..micro_batches {
         passes.push(Pass::Backward(i));
-        if ahead + i < micro_batches {
-            passes.push(Pass::Forward(ahead + i));
+        if warmup + i < micro_batches {
+            passes.push(Pass::Forward(warmup + i));
         }
     }
     passes
 }
 
-/// The layers of each stage. One after the other, layers go to the stage that has least to do, and
-/// the last of those: it keeps fewer activations. Work is counted in multiplications a token, head
-/// and embedding included.
+/// The layers of each stage. Greedy: each layer goes to the stage with the least work so far, among
+/// equals to the last, which keeps the fewest activations. Work is multiplications per token,
+/// embedding and head included.
 pub fn stages(config: &LlamaConfig, seq_len: usize, stages: usize) -> Vec<Range<i64>> {
     let (hidden, head_dim) = (config.hidden_size, config.head_dim());
     let (q, kv) = (config.num_attention_heads * head_dim, config.kv_heads() * head_dim);
     let scores = q * seq_len as i64; // q·kᵀ and its product with v, half of each masked
     let layer = hidden * (2 * q + 2 * kv + 3 * config.intermediate_size) + scores;
     let mut work = vec![0; stages];
-    work[0] += hidden; // the embedding looks one row up
+    work[0] += hidden; // the embedding looks up one row
     work[stages - 1] += hidden * config.vocab_size;
     let mut layers = vec![0; stages];
     for _ in 0..config.num_hidden_layers {
-        let least = |&stage: &usize| (layers[stage] > 0, work[stage]); // none stays empty
+        let least = |&stage: &usize| (layers[stage] > 0, work[stage]); // empty ones first
         let stage = (0..stages).rev().min_by_key(least).expect("there is a stage");
         layers[stage] += 1;
         work[stage] += layer;
@@ -71,20 +71,12 @@ pub fn stages(config: &LlamaConfig, seq_len: usize, stages: usize) -> Vec<Range<
 pub struct Pipeline {
     group: Group,
     schedule: Schedule,
-    /// What stages hand on: `[micro_batch, seq/cp, hidden]`.
+    /// Shape of what a stage passes on: `[micro_batch, seq/cp, hidden]`.
     shape: [i64; 3],
     kind: Kind,
     loss_kind: Kind,
     device: Device,
     trace: Trace,
-}
-
-/// What one step leaves behind.
-pub struct Outcome {
-    /// The sum of the losses; zero on all stages but the last.
-    pub loss: Tensor,
-    /// The most micro-batches whose activations were kept at one time.
-    pub peak_in_flight: usize,
 }
 
 impl Pipeline {
@@ -101,43 +93,47 @@ impl Pipeline {
         }
     }
 
-    /// All passes of one step: adds up gradients in `.grad`. `target_tokens` divides the losses;
-    /// `before_backward` hears, before each backward pass, whether it is the last.
+    /// Runs all passes of one step, which add up gradients in `.grad`. `target_tokens` divides the
+    /// losses; `before_backward` is told, before each backward pass, whether it is the last.
+    ///
+    /// Returns the sum of the losses, `[]`, which is zero on all stages but the last, and the most
+    /// micro-batches whose activations were kept at one time.
     pub fn run(
         &self,
         model: &Llama,
         micro_batches: &[MicroBatch],
         target_tokens: f64,
         before_backward: impl Fn(bool),
-    ) -> Result<Outcome> {
+    ) -> Result<(Tensor, usize)> {
         let (stage, stages) = (self.group.rank(), self.group.size());
         let passes = passes(self.schedule, stage, stages, micro_batches.len());
-        let loss = Tensor::zeros([], (self.loss_kind, self.device));
-        let mut outcome = Outcome { loss, peak_in_flight: 0 };
-        let mut in_flight: VecDeque<(Option<Tensor>, Tensor)> = VecDeque::new();
-        let (mut sends, mut next) = (vec![], self.receive(passes.first(), self.shape));
+        let receive = |pass: Option<&Pass>| {
+            let from = pass.and_then(|&pass| self.sender(pass));
+            from.map(|from| self.receive(from, self.shape))
+        };
+        let mut loss = Tensor::zeros([], (self.loss_kind, self.device));
+        let (mut in_flight, mut peak_in_flight) = (VecDeque::new(), 0);
+        let (mut sends, mut next) = (vec![], receive(passes.first()));
         for (turn, &pass) in passes.iter().enumerate() {
-            let received = next.map(Incoming::wait).transpose()?;
-            // The next message travels while this pass computes; but not the first gradient, which may be
-            // the answer to this very pass: a receive keeps a GPU busy, and the pass may need it idle.
-            let ahead = passes.get(turn + 1);
-            let answer = ahead == Some(&Pass::Backward(0));
-            next = if answer { None } else { self.receive(ahead, self.shape) };
+            let received = next.map(Work::wait).transpose()?;
+            // Post the next receive before computing, so that the two overlap. Not that of the first gradient,
+            // which may depend on this very pass: a pending receive keeps the GPU busy that the pass needs.
+            let next_pass = passes.get(turn + 1);
+            let post_late = next_pass == Some(&Pass::Backward(0));
+            next = if post_late { None } else { receive(next_pass) };
             match pass {
                 Pass::Forward(i) => {
                     let _span = self.trace.span(Track::Compute, format!("forward {i}"));
                     let input = received.map(|x| x.set_requires_grad(true));
-                    let x = model.forward(&micro_batches[i].inputs, input.as_ref())?;
-                    let output = if self.is_last() {
-                        let loss = model.loss(&x, &micro_batches[i].targets)? / target_tokens;
-                        outcome.loss += loss.detach();
-                        loss
+                    let output =
+                        self.forward(model, &micro_batches[i], input.as_ref(), target_tokens)?;
+                    if self.is_last() {
+                        loss += output.detach();
                     } else {
-                        sends.push(self.group.isend(&x.detach(), stage + 1));
-                        x
-                    };
+                        sends.push(self.group.isend(&output.detach(), stage + 1));
+                    }
                     in_flight.push_back((input, output));
-                    outcome.peak_in_flight = outcome.peak_in_flight.max(in_flight.len());
+                    peak_in_flight = peak_in_flight.max(in_flight.len());
                 }
                 Pass::Backward(i) => {
                     before_backward(i + 1 == micro_batches.len());
@@ -152,48 +148,62 @@ impl Pipeline {
                     }
                 }
             }
-            if answer {
-                next = self.receive(ahead, self.shape);
+            if post_late {
+                next = receive(next_pass);
             }
         }
         sends.into_iter().try_for_each(Work::wait)?;
-        Ok(outcome)
+        Ok((loss, peak_in_flight))
     }
 
-    /// Starts to receive what a pass needs: nothing for the first stage's forward and the last
-    /// stage's backward passes.
-    fn receive(&self, pass: Option<&Pass>, shape: [i64; 3]) -> Option<Incoming> {
+    /// The stage that sends what a pass needs; none for the first stage's forward and the last stage's
+    /// backward passes.
+    fn sender(&self, pass: Pass) -> Option<usize> {
         let stage = self.group.rank();
-        let from = match pass? {
-            Pass::Forward(_) => stage.checked_sub(1)?,
-            Pass::Backward(_) => (!self.is_last()).then_some(stage + 1)?,
-        };
-        let tensor = Tensor::empty(shape, (self.kind, self.device));
-        let work = self.group.irecv(&tensor, from);
-        Some(Incoming { tensor, work })
+        match pass {
+            Pass::Forward(_) => stage.checked_sub(1),
+            Pass::Backward(_) => (!self.is_last()).then_some(stage + 1),
+        }
     }
 
-    /// What the stage before sends forward, waited for; nothing on the first stage.
-    fn received(&self, shape: [i64; 3]) -> Result<Option<Tensor>> {
-        self.receive(Some(&Pass::Forward(0)), shape).map(Incoming::wait).transpose()
+    /// Starts to receive a tensor of this shape.
+    fn receive(&self, from: usize, shape: [i64; 3]) -> Work<Tensor> {
+        self.group.irecv(&Tensor::empty(shape, (self.kind, self.device)), from)
     }
 
-    /// Scores for the token after position `last`: `[vocab]`, on all stages. `tokens`: `[1, seq/cp]`.
+    /// What the stage makes of a micro-batch: activations to pass on, of the shape of `input`, or on the
+    /// last stage the loss, `[]`.
+    fn forward(
+        &self,
+        model: &Llama,
+        micro_batch: &MicroBatch,
+        input: Option<&Tensor>,
+        target_tokens: f64,
+    ) -> Result<Tensor> {
+        let x = model.forward(&micro_batch.inputs, input)?; // [micro_batch, seq/cp, hidden]
+        if self.is_last() {
+            return Ok(model.loss(&x, &micro_batch.targets)? / target_tokens);
+        }
+        Ok(x)
+    }
+
+    /// Logits for the token after position `last`: `[vocab]`, on all stages. `tokens`: `[1, seq/cp]`.
     pub fn next_token(&self, model: &Llama, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let shape = [1, tokens.size()[1], self.shape[2]];
-        let received = self.received(shape)?;
+        let stage = self.group.rank();
+        let received = if stage > 0 { Some(self.receive(stage - 1, shape).wait()?) } else { None };
         let x = model.forward(tokens, received.as_ref())?; // [1, seq/cp, hidden]
-        let scores = model.next_token(&x, last)?; // [vocab]; on all stages but the last, zeros
+        let logits = model.next_token(&x, last)?; // [vocab]; zeros on all stages but the last
         if !self.is_last() {
-            self.group.send(&x, self.group.rank() + 1)?;
+            self.group.send(&x, stage + 1)?;
         }
-        self.group.broadcast(&scores, self.group.size() - 1)?;
-        Ok(scores)
+        self.group.broadcast(&logits, self.group.size() - 1)?;
+        Ok(logits)
     }
 
-    /// Sums a gradient over the first and the last stage, both of which hold its parameter: the
-    /// embedding that is the head too. On other stages, and where one stage is both, does nothing.
-    pub fn sum_ends(&self, grad: &Tensor) -> Result<()> {
+    /// Sums the gradient of a tied embedding, `[vocab/tp, hidden]`, over the first and the last stage,
+    /// which each hold one. On other stages, and if there is only one, does nothing.
+    pub fn sum_tied_grad(&self, grad: &Tensor) -> Result<()> {
         let (stage, last) = (self.group.rank(), self.group.size() - 1);
         if last == 0 || (stage > 0 && stage < last) {
             return Ok(());
@@ -209,18 +219,5 @@ impl Pipeline {
 
     pub fn is_last(&self) -> bool {
         self.group.rank() + 1 == self.group.size()
-    }
-}
-
-/// A tensor on its way to this stage.
-struct Incoming {
-    tensor: Tensor,
-    work: Work<()>,
-}
-
-impl Incoming {
-    fn wait(self) -> Result<Tensor> {
-        self.work.wait()?;
-        Ok(self.tensor)
     }
 }

@@ -17,20 +17,20 @@ pub struct ContextParallel {
     pub positions: Tensor,
 }
 
-/// Which of this rank's queries attend to which keys of a block: rows among those of the rank.
+/// Which of this rank's queries attend to which keys of a block, as ranges of their rows.
 #[derive(Debug, PartialEq)]
 pub struct Tile {
     pub queries: Range<i64>,
     pub keys: Range<i64>,
-    /// Whether query i sees only keys 0..=i; otherwise every key.
+    /// Whether query i sees only keys 0..=i; otherwise it sees every key.
     pub causal: bool,
 }
 
-/// What is to be done with the block of rank `from` on rank `rank`, both with `rows` positions.
+/// What rank `rank` computes with the block of rank `from`; each rank has `rows` positions.
 ///
 /// Contiguous: the whole block precedes this rank's tokens, or follows them. Zigzag: rank r of c has
-/// pieces r and 2c − 1 − r of 2c, so of an earlier rank's block the first piece precedes both of its
-/// own and the second follows them; a later rank's pieces both lie between the two.
+/// pieces r and 2c − 1 − r of 2c, so the first piece of an earlier rank precedes both of this rank's,
+/// and the second follows both; the pieces of a later rank lie between them.
 pub fn tile(layout: CpLayout, rank: usize, from: usize, rows: i64) -> Option<Tile> {
     let (all, first, second) = (0..rows, 0..rows / 2, rows / 2..rows);
     if from == rank {
@@ -46,7 +46,7 @@ pub fn tile(layout: CpLayout, rank: usize, from: usize, rows: i64) -> Option<Til
 }
 
 impl ContextParallel {
-    /// With the positions that `config` gives to this rank.
+    /// With the positions that `config` assigns to this rank.
     pub fn new(config: &Config, mesh: &Mesh) -> Self {
         let (group, layout) = (mesh.cp.clone(), config.parallel.cp_layout);
         let (rank, ranks) = (group.rank() as i64, group.size() as i64);
@@ -65,17 +65,17 @@ impl ContextParallel {
     }
 
     /// This rank's tokens of a micro-batch, and the token after each: `[micro_batch, seq/cp]`.
-    pub fn local(&self, micro_batch: &MicroBatch) -> MicroBatch {
+    pub fn shard(&self, micro_batch: &MicroBatch) -> MicroBatch {
         let MicroBatch { inputs, targets } = micro_batch;
-        MicroBatch { inputs: self.pick(inputs), targets: self.pick(targets) }
+        MicroBatch { inputs: self.shard_tokens(inputs), targets: self.shard_tokens(targets) }
     }
 
-    /// This rank's of `tokens`: `[batch, seq]` to `[batch, seq/cp]`.
-    pub fn pick(&self, tokens: &Tensor) -> Tensor {
+    /// This rank's part of `tokens`: `[batch, seq]` to `[batch, seq/cp]`.
+    pub fn shard_tokens(&self, tokens: &Tensor) -> Tensor {
         tokens.index_select(1, &self.positions)
     }
 
-    /// The row in which this rank has a position, if it has it.
+    /// The row of a position on this rank, if it is here.
     pub fn row(&self, position: i64) -> Option<i64> {
         let row = self.positions.eq(position).nonzero(); // [1, 1] or [0, 1]
         (row.numel() == 1).then(|| row.int64_value(&[0, 0]))
@@ -99,36 +99,33 @@ impl ContextParallel {
         })
     }
 
-    /// Output `[batch, heads, seq/cp, head_dim]` and the logarithm of each softmax's denominator,
-    /// `[batch, heads, seq/cp]`.
+    /// `q`: `[batch, heads, seq/cp, head_dim]`; `kv`: `[2, batch, kv_heads, seq/cp, head_dim]`. Returns
+    /// the output, of the shape of `q`, and its log-sum-exp (the logarithm of each softmax's
+    /// denominator), `[batch, heads, seq/cp]`.
     fn forward(&self, q: &Tensor, kv: &Tensor) -> Result<(Tensor, Tensor)> {
         let (rank, ranks) = (self.group.rank(), self.group.size());
-        let mut kv = kv.shallow_clone();
-        let mut merged: Option<(Tensor, Tensor)> = None;
-        for hop in 0..ranks {
+        // This rank's own block, while it sets out around the ring; then the others as they pass.
+        let (mut hop, mut next) = (0, Some(self.pass_on(kv)));
+        let (own, lse) = attention_block(q, &kv.get(0), &kv.get(1), true);
+        let all = own.to_kind(lse.kind()); // [batch, heads, seq/cp, head_dim]
+        while let Some(block) = next {
+            let kv = block.wait()?;
+            hop += 1;
+            next = (hop + 1 < ranks).then(|| self.pass_on(&kv)); // travels while this one is attended to
             let from = (rank + ranks - hop) % ranks;
-            // The next block travels while this one is attended to.
-            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
-            if let Some(tile) = tile(self.layout, rank, from, q.size()[2]) {
-                let q = positions_of(q, &tile.queries);
-                let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
-                let (out, lse) = attention_block(&q, &k, &v, tile.causal);
-                match &merged {
-                    None => merged = Some((out.to_kind(lse.kind()), lse)), // this rank's own block
-                    Some((all, all_lse)) => {
-                        let [all, all_lse] = [all, all_lse].map(|t| positions_of(t, &tile.queries));
-                        merge(&all, &all_lse, &out, &lse)
-                    }
-                }
-            }
-            kv = next.map_or(Ok(kv), Passing::wait)?;
+            let Some(tile) = tile(self.layout, rank, from, q.size()[2]) else { continue };
+            let [q, all, all_lse] = [q, &all, &lse].map(|t| positions_of(t, &tile.queries));
+            let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
+            let (out, lse) = attention_block(&q, &k, &v, tile.causal);
+            merge(&all, &all_lse, &out, &lse);
         }
-        let (out, lse) = merged.expect("a rank attends to its own block");
-        Ok((out.to_kind(q.kind()), lse))
+        Ok((all.to_kind(q.kind()), lse))
     }
 
-    /// The gradients of `q` and `kv`. Each block goes around once more; what its keys and values get
-    /// from the ranks on its way follows it, one hop behind, and ends at home.
+    /// The gradients of `q` and `kv`, from those of the output; all tensors in the shapes of `forward`.
+    ///
+    /// Each block of keys and values goes around once more. Its gradient travels one hop behind it,
+    /// collects every rank's share, and ends on the rank that owns the block.
     fn backward(
         &self,
         grad: &Tensor,
@@ -140,20 +137,20 @@ impl ContextParallel {
         let (rank, ranks) = (self.group.rank(), self.group.size());
         let zeros = |of: &Tensor| of.zeros_like().to_kind(lse.kind());
         let (grad_q, mut grad_home) = (zeros(q), zeros(kv));
-        // Adds what this rank's queries and the block of the rank `hop` places before it give each other.
+        // Adds the gradients from attending to the block of the rank `hop` places before this one.
         let add = |hop: usize, kv: &Tensor, grad_kv: &Tensor| {
             let from = (rank + ranks - hop) % ranks;
             let Some(tile) = tile(self.layout, rank, from, q.size()[2]) else { return };
             let [grad, q, out, lse] = [grad, q, out, lse].map(|t| positions_of(t, &tile.queries));
             let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
-            // With `out` and `lse` of all blocks together, not of this one.
+            // `out` and `lse` are those of all blocks together, not of this one.
             let [gq, gk, gv] = attention_block_backward(&grad, &q, &k, &v, &out, &lse, tile.causal);
             let _ = positions_of(&grad_q, &tile.queries).g_add_(&gq);
             let _ = positions_of(&grad_kv.get(0), &tile.keys).g_add_(&gk);
             let _ = positions_of(&grad_kv.get(1), &tile.keys).g_add_(&gv);
         };
 
-        // This rank's own block, while it sets out around the ring; then those that come by.
+        // Again this rank's own block first, and then the others as they pass.
         let (mut hop, mut next) = (0, Some(self.pass_on(kv)));
         add(hop, kv, &grad_home);
         let mut follower: Option<Passing> = None;
@@ -174,14 +171,13 @@ impl ContextParallel {
         Ok((grad_q.to_kind(q.kind()), grad_home.to_kind(q.kind())))
     }
 
-    /// Starts to send a tensor to the next rank, and to receive another of its shape from the one
-    /// before.
+    /// Starts to send a tensor to the next rank, and to receive one of the same shape from the previous
+    /// rank.
     fn pass_on(&self, tensor: &Tensor) -> Passing {
         let (rank, ranks) = (self.group.rank(), self.group.size());
-        let received = tensor.empty_like();
         let sent = self.group.isend(tensor, (rank + 1) % ranks);
-        let arrived = self.group.irecv(&received, (rank + ranks - 1) % ranks);
-        Passing { received, sent, arrived }
+        let arrived = self.group.irecv(&tensor.empty_like(), (rank + ranks - 1) % ranks);
+        Passing { sent, arrived }
     }
 }
 
@@ -192,23 +188,22 @@ impl Clone for ContextParallel {
     }
 }
 
-/// Two tensors under way: ours to the next rank, and the previous rank's to us.
+/// Two tensors on their way: ours to the next rank, and the previous rank's to us.
 struct Passing {
-    received: Tensor,
     sent: Work<()>,
-    arrived: Work<()>,
+    arrived: Work<Tensor>,
 }
 
 impl Passing {
     fn wait(self) -> Result<Tensor> {
-        self.arrived.wait()?;
+        let received = self.arrived.wait()?;
         self.sent.wait()?;
-        Ok(self.received)
+        Ok(received)
     }
 }
 
-/// Adds a block to a softmax over the blocks before, in place: both outputs are weighted averages of
-/// values, and the block's share is e^lse / (e^lse + e^all_lse) = sigmoid(lse − all_lse).
+/// Merges a block into the softmax over the earlier blocks, in place. Both outputs are weighted averages
+/// of values; the block's share in the new one is e^lse / (e^lse + e^all_lse) = sigmoid(lse − all_lse).
 fn merge(all: &Tensor, all_lse: &Tensor, out: &Tensor, lse: &Tensor) {
     let share = (lse - all_lse).sigmoid().unsqueeze(-1); // [batch, heads, rows, 1]
     let _ = all.shallow_clone().lerp_tensor_(&out.to_kind(all.kind()), &share);

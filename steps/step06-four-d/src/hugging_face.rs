@@ -15,32 +15,28 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
     if mesh.is_leader() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    mesh.patient.barrier()?; // now the directory is there
-    let mut entries = vec![];
+    mesh.untimed.barrier()?; // now the directory is there
+    let mut written = None;
     if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
         let mut tensors = vec![];
         // The first stage writes tied embeddings.
         for parameter in parameters.iter().filter(|p| !p.tied || mesh.coords.pp == 0) {
             if let Some(tensor) = whole(parameter, mesh)? {
-                // Side by side, whole tensors might not fit on a GPU that holds a shard of each.
+                // On the CPU: a GPU that holds a shard of each might not have room for all whole tensors.
                 tensors.push((parameter.name.clone(), tensor.to_device(Device::Cpu)));
             }
         }
         if mesh.coords.tp == 0 {
-            let written = write_weights(dir, mesh.coords.pp, mesh.layout.pp, &tensors)?;
-            entries = serde_json::to_vec(&written)?;
+            written = Some(write_weights(dir, mesh.coords.pp, mesh.layout.pp, &tensors)?);
         }
     }
-    let all = mesh.gather(entries)?;
+    let written = mesh.gather(written)?;
     if mesh.is_leader() {
-        let written = all.iter().filter(|bytes| !bytes.is_empty());
-        let entries: Vec<Vec<_>> =
-            written.map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?;
-        finish_weights(dir, &entries.concat())?;
+        finish_weights(dir, &written.concat())?;
         copy_tokenizer(dir, config.hf_model.as_deref(), config.data.tokenizer.as_deref())?;
         config.model.write_hf(dir, config.weights_kind())?;
     }
-    Ok(mesh.patient.barrier()?)
+    Ok(mesh.untimed.barrier()?)
 }
 
 /// All of a parameter, on the first tp rank; `None` on the others.

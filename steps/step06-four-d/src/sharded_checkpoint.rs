@@ -1,11 +1,12 @@
-//! Checkpoints that any layout can go on from.
+//! Checkpoints that any layout can resume from.
 //!
 //! Each rank of the first replica writes the parameters that it holds, with their two Adam moments and
-//! a note of where in the whole they stand. A rank that resumes asks for its own shard by name and
-//! range, and gets it from whichever files hold pieces of it.
+//! a note of their place in the whole. A rank that resumes asks for its own shard by name and range,
+//! and gets it from whichever files hold pieces of it.
 
 use anyhow::{Context, Result, ensure};
-use checkpoint::saved::{Draft, Held, RankFile, Saved};
+use checkpoint::saved::{Draft, Held, Saved};
+use checkpoint::shard_range;
 use cli::Config;
 use comm::Mesh;
 use std::path::Path;
@@ -14,8 +15,8 @@ use tch::Tensor;
 use crate::layers::Parameter;
 use crate::optimizer::Optimizer;
 
-/// Writes the checkpoint of `step` updates to `dir`. A collective; when it returns, the checkpoint is
-/// there, and until then the one before is the newest.
+/// Writes the checkpoint of `step` updates to `dir`. A collective. When it returns, the checkpoint is
+/// complete; until then the previous one counts as the newest.
 pub fn save(
     dir: &Path,
     step: usize,
@@ -28,30 +29,27 @@ pub fn save(
     if mesh.is_leader() {
         draft.begin()?;
     }
-    mesh.patient.barrier()?; // now the directory is there
-    let mut file = vec![];
+    mesh.untimed.barrier()?; // now the directory is there
+    let mut file = None;
     if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
         let mut tensors = vec![];
         for (parameter, moments) in parameters.iter().zip(optimizer.moments(parameters)) {
             // The first stage writes tied embeddings.
             if !parameter.tied || mesh.coords.pp == 0 {
-                tensors.extend(kept(parameter, moments));
+                tensors.extend(kept(parameter, moments, mesh));
             }
         }
-        file = serde_json::to_vec(&draft.write(mesh.rank, tensors)?)?;
+        file = Some(draft.write(mesh.rank, tensors)?);
     }
-    let files = mesh.gather(file)?; // every rank has written what it gathers here
+    let files = mesh.gather(file)?; // a file is listed here once it has been written
     if mesh.is_leader() {
-        let written = files.iter().filter(|bytes| !bytes.is_empty());
-        let files = written.map(|bytes| serde_json::from_slice(bytes));
-        let files = files.collect::<Result<Vec<RankFile>, _>>().context("a rank's file")?;
         draft.commit(&config.model, config.progress(step), files)?;
     }
-    Ok(mesh.patient.barrier()?) // nobody trains on and waits there for those who still write
+    Ok(mesh.untimed.barrier()?) // a rank that trained on would time out on one that still writes
 }
 
-/// Puts weights and optimiser where the newest checkpoint in `dir` left them, and returns how many
-/// updates that were. A collective; nothing changes before every file has been found unchanged.
+/// Restores weights and optimiser from the newest checkpoint in `dir`, and returns its number of
+/// updates. A collective. Nothing is overwritten before every file has been found intact.
 pub fn resume(
     dir: &Path,
     parameters: &[Parameter],
@@ -59,41 +57,41 @@ pub fn resume(
     config: &Config,
     mesh: &Mesh,
 ) -> Result<usize> {
-    // What is the newest, nodes may see differently: rank 0 says which it is.
+    // Nodes may not agree on which checkpoint is the newest: rank 0 decides.
     let first = mesh.is_leader().then(|| Saved::open(dir)).transpose()?;
     let chosen = Tensor::from(first.as_ref().map_or(0, |saved| saved.progress().step as i64));
-    mesh.patient.broadcast(&chosen, 0)?;
+    mesh.untimed.broadcast(&chosen, 0)?;
     let step = chosen.int64_value(&[]) as usize;
     let saved = match first {
         Some(saved) => saved,
-        None => Saved::open_step(dir, step).context("rank 0 goes on from one that is not here")?,
+        None => Saved::open_step(dir, step).context("rank 0 resumes from one that is not here")?,
     };
     let (then, now) = (saved.progress().samples, config.progress(0).samples);
-    ensure!(then == now, "the data had {then} samples, and now have {now}: they are others");
+    ensure!(then == now, "the data had {then} samples and now has {now}: it is not the same");
     saved.verify(mesh.rank, mesh.world.size())?;
-    mesh.patient.barrier()?; // the other files are unchanged too
+    mesh.untimed.barrier()?; // the other ranks' files are intact too
     for (parameter, moments) in parameters.iter().zip(optimizer.moments(parameters)) {
-        for (held, mut tensor) in kept(parameter, moments) {
+        for (held, mut tensor) in kept(parameter, moments, mesh) {
             tensor.copy_(&saved.read(&held)?);
         }
     }
     optimizer.set_step(step);
-    mesh.patient.barrier()?; // nobody trains on and waits there for those who still read
+    mesh.untimed.barrier()?; // a rank that trained on would time out on one that still reads
     Ok(step)
 }
 
-/// What is kept of a parameter: itself and its two moments, each with a note of what this rank holds of
-/// the whole.
-fn kept(parameter: &Parameter, [exp_avg, exp_avg_sq]: [Tensor; 2]) -> [(Held, Tensor); 3] {
-    let Parameter { name, shape, split, range, .. } = parameter;
+/// What is saved of a parameter: itself and its two moments, each with a note of its place in the whole.
+fn kept(
+    parameter: &Parameter,
+    [exp_avg, exp_avg_sq]: [Tensor; 2],
+    mesh: &Mesh,
+) -> [(Held, Tensor); 3] {
+    let Parameter { name, tensor, shape, split, .. } = parameter;
+    let range = |dim: usize| shard_range(shape[dim], mesh.coords.tp, mesh.layout.tp);
     let held = |suffix: &str| Held {
         name: format!("{name}{suffix}"),
         shape: shape.clone(),
-        split: split.map(|dim| (dim, range.clone())),
+        split: split.map(|dim| (dim, range(dim))),
     };
-    [
-        (held(""), parameter.tensor.detach()),
-        (held(".exp_avg"), exp_avg),
-        (held(".exp_avg_sq"), exp_avg_sq),
-    ]
+    [(held(""), tensor.detach()), (held(".exp_avg"), exp_avg), (held(".exp_avg_sq"), exp_avg_sq)]
 }

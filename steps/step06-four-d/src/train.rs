@@ -13,7 +13,7 @@ use crate::context_parallel::ContextParallel;
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
-use crate::pipeline_parallel::{Outcome, Pipeline, stages};
+use crate::pipeline_parallel::{Pipeline, stages};
 use crate::tensor_parallel::TensorParallel;
 use crate::{hugging_face, sharded_checkpoint};
 
@@ -27,14 +27,14 @@ pub struct Trainer<'a> {
     eval_batches: Option<Batches>,
     config: Config,
     mesh: &'a Mesh,
-    /// Updates made so far.
-    step: usize,
+    /// Updates made so far, including those before a checkpoint.
+    pub step: usize,
     /// The most micro-batches whose activations this stage kept at one time in the last update.
     pub peak_in_flight: usize,
 }
 
 impl<'a> Trainer<'a> {
-    /// A model with its first weights, or as the checkpoint left it that `config` resumes.
+    /// A trainer with initial weights, or restored from the checkpoint that `config` names.
     pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
         let (kind, device) = (config.weights_kind(), config.device());
         let weights = match &config.hf_model {
@@ -48,10 +48,17 @@ impl<'a> Trainer<'a> {
         let model = Llama::new(&config.model, &weights, config.kind(), device, &tp, &cp, stage)?;
         let pipeline = Pipeline::new(config, mesh);
         let data_parallel = DataParallel::new(model.parameters(), &mesh.data, &config.parallel)?;
-        let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
+        let mut optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
         let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
         let eval_batches = config.eval_batches(mesh.coords.dp, mesh.layout.dp)?;
-        let mut trainer = Self {
+        let step = match &config.run.resume {
+            Some(dir) => {
+                sharded_checkpoint::resume(dir, model.parameters(), &mut optimizer, config, mesh)?
+            }
+            None => 0,
+        };
+        let config = config.clone();
+        Ok(Self {
             model,
             cp,
             pipeline,
@@ -59,16 +66,11 @@ impl<'a> Trainer<'a> {
             optimizer,
             batches,
             eval_batches,
-            config: config.clone(),
+            config,
             mesh,
-            step: 0,
+            step,
             peak_in_flight: 0,
-        };
-        if let Some(dir) = &config.run.resume {
-            let (parameters, optimizer) = (trainer.model.parameters(), &mut trainer.optimizer);
-            trainer.step = sharded_checkpoint::resume(dir, parameters, optimizer, config, mesh)?;
-        }
-        Ok(trainer)
+        })
     }
 
     /// One optimiser step over the next global batch.
@@ -76,7 +78,7 @@ impl<'a> Trainer<'a> {
         self.update(&self.batches.step(self.step))
     }
 
-    /// One optimiser step over these micro-batches; what it returns is from before the update.
+    /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
         let train = &self.config.train;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
@@ -86,15 +88,15 @@ impl<'a> Trainer<'a> {
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
 
-        let local: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.local(m)).collect();
-        let Outcome { loss, peak_in_flight } =
-            self.pipeline.run(&self.model, &local, target_tokens, |last| {
-                self.data_parallel.before_backward(last)
+        let shards: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.shard(m)).collect();
+        let (loss, peak_in_flight) =
+            self.pipeline.run(&self.model, &shards, target_tokens, |is_last| {
+                self.data_parallel.before_backward(is_last)
             })?;
         self.peak_in_flight = peak_in_flight;
         self.data_parallel.finish()?;
         for parameter in parameters.iter().filter(|p| p.tied) {
-            self.pipeline.sum_ends(&parameter.tensor.grad())?;
+            self.pipeline.sum_tied_grad(&parameter.tensor.grad())?;
         }
         self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last
         self.mesh.data.all_reduce(&loss)?;
@@ -113,21 +115,16 @@ impl<'a> Trainer<'a> {
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
 
-    /// Updates made so far, those before a checkpoint included.
-    pub fn updates(&self) -> usize {
-        self.step
-    }
-
-    /// The loss on held-out text: the mean over its tokens.
+    /// The loss on held-out text, as a mean over its tokens.
     pub fn evaluate(&self) -> Result<f64> {
         let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
         let train = &self.config.train;
         let target_tokens = train.eval_batches * self.config.tokens_per_step();
-        let local: Vec<MicroBatch> = (0..train.eval_batches)
+        let shards: Vec<MicroBatch> = (0..train.eval_batches)
             .flat_map(|batch| batches.step(batch))
-            .map(|micro_batch| self.cp.local(&micro_batch))
+            .map(|micro_batch| self.cp.shard(&micro_batch))
             .collect();
-        let loss = self.pipeline.evaluate(&self.model, &local, target_tokens as f64)?;
+        let loss = self.pipeline.evaluate(&self.model, &shards, target_tokens as f64)?;
         self.mesh.pp.all_reduce(&loss)?;
         self.mesh.data.all_reduce(&loss)?;
         Ok(loss.double_value(&[]))
@@ -139,16 +136,17 @@ impl<'a> Trainer<'a> {
         sharded_checkpoint::save(dir, self.step, parameters, optimizer, &self.config, self.mesh)
     }
 
-    /// Scores for the token after position `last`: `[vocab]`, the same on every rank of a replica.
+    /// Logits for the token after position `last`: `[vocab]`, the same on every rank of a replica.
     /// `tokens`: `[1, seq]`.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
-        let scores = self.pipeline.next_token(&self.model, &self.cp.pick(tokens), last)?;
-        self.mesh.cp.all_reduce(&scores)?; // one cp rank has that position, the others zeros
-        Ok(scores)
+        let tokens = self.cp.shard_tokens(tokens); // [1, seq/cp]
+        let logits = self.pipeline.next_token(&self.model, &tokens, last)?;
+        self.mesh.cp.all_reduce(&logits)?; // zeros, except on the cp rank that has this position
+        Ok(logits)
     }
 }
 
-/// Trains as `config` says, shows how it goes, and ends with a sample.
+/// Trains as `config` says, reports progress, and ends with a sample.
 pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     let mut trainer = Trainer::new(config, mesh)?;
     let (train, save, start) = (&config.train, &config.run.save, trainer.step);
@@ -164,14 +162,14 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
             && is_due(config.run.save_every)
             && step < train.steps
         {
-            reporter.aside(|| trainer.save(dir))?;
+            reporter.untimed(|| trainer.save(dir))?;
         }
     }
     if start == train.steps && train.eval_every.is_some() {
-        reporter.validate(|| trainer.evaluate())?; // a model that is used, and not trained on
+        reporter.validate(|| trainer.evaluate())?; // no steps to make: a model that is only used
     }
     if let Some(dir) = save {
-        trainer.save(dir)?; // where no step was left too: another layout may have been resumed
+        trainer.save(dir)?; // also after no steps: saving under another layout reshards a checkpoint
     }
     reporter.finish()?;
     if let Some(dir) = &config.run.export_hf {

@@ -69,12 +69,11 @@ fn pass_around(rank: usize, group: &Group, device: Device) -> Result<()> {
         return Ok(());
     }
     both((rank, group, device), "a ring of messages", &|t| {
-        let got = t.zeros_like();
         // All receive first: that must not hold up what they send.
-        let arrived = group.irecv(&got, (group.rank() + n - 1) % n);
+        let arrived = group.irecv(&t.zeros_like(), (group.rank() + n - 1) % n);
         let sent = group.isend(t, (group.rank() + 1) % n);
-        arrived.wait()?;
+        let received = arrived.wait()?;
         sent.wait()?;
-        Ok(got)
+        Ok(received)
     })
 }
