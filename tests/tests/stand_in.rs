@@ -39,6 +39,23 @@ fn one_rank_needs_no_nccl() {
     assert!(!worked && error.contains("NCCL cannot be loaded"), "{error}");
 }
 
+/// NCCL refuses two ranks on one GPU where there is one for each.
+#[test]
+fn ranks_get_a_gpu_each_also_where_the_launcher_is_named() {
+    let run = "--device cuda --global-batch 8 --micro-batch 2 --dp 2 --pp 1 --cp 1 --tp 1";
+    let by_flag = Model::default().flags(&format!("{run} --launcher processes"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    let text = std::fs::read_to_string(Model::default().file()).unwrap(); // ends with [run]
+    std::fs::write(&file, text + "launcher = \"processes\"\n").unwrap();
+    let mut by_file = Model::default().flags(run);
+    by_file[1] = file.display().to_string();
+    for flags in [by_flag, by_file] {
+        let (worked, error) = trained(&flags, ("RUST_BACKTRACE", "0"));
+        assert!(worked, "{flags:?}: {error}");
+    }
+}
+
 /// Under torchrun, srun or mpirun a rank gives itself what the processes launcher would have given it.
 #[test]
 fn ranks_that_others_start_have_the_settings_for_gpus_too() {

@@ -66,7 +66,11 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
             device,
             dtype: v.choice("dtype", Dtype::from_name)?,
             launcher: match (values.get("launcher"), device) {
-                (Some(_), _) => v.choice("launcher", |name| name.parse().ok())?,
+                (Some(_), _) => match v.choice("launcher", |name| name.parse().ok())? {
+                    // The ranks that it starts read the same settings, and find their world described.
+                    Launcher::Processes if Launcher::has_started(&env) => Launcher::Env,
+                    launcher => launcher,
+                },
                 // A dry run starts nothing.
                 (None, _) if dry_run => Launcher::Threads,
                 (None, DeviceName::Cpu) => Launcher::detect(env).unwrap_or(Launcher::Threads),
