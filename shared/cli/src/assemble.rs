@@ -89,6 +89,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
             dry_run,
             gpu: v.choice("gpu", Gpu::from_name)?,
             gpu_of_rank: None,
+            gpus: 0,
         },
         dataset: None,
         eval_dataset: None,

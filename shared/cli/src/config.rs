@@ -101,6 +101,8 @@ pub struct RunConfig {
     pub gpu: Gpu,
     /// On cuda, that of this process's rank.
     pub gpu_of_rank: Option<comm::Gpu>,
+    /// On cuda, how many GPUs all ranks have together: fewer than ranks where they share them.
+    pub gpus: usize,
 }
 
 impl Config {

@@ -48,6 +48,7 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         check_attention(config.parallel.layout.cp, config.run.dtype, capability)?;
     }
     config.run.gpu_of_rank = Some(gpu);
+    config.run.gpus = gpus_of_run(shares, world, count);
     Ok(())
 }
 
@@ -75,6 +76,12 @@ fn pick(shares: bool, local_rank: Option<usize>, count: usize) -> Result<Gpu> {
         count - 1
     );
     Ok(Gpu { ordinal: local_rank % count, count })
+}
+
+/// How many GPUs all ranks have together. Ranks that we start are all on this host, and share its GPUs
+/// where there are fewer; others have one each, on any number of hosts.
+fn gpus_of_run(shares: bool, world: usize, count: usize) -> usize {
+    if shares { world.min(count) } else { world }
 }
 
 const MEND: &str = "take --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`";
@@ -108,6 +115,12 @@ mod tests {
         let told = "LOCAL_RANK is 2, but this rank sees GPUs 0 to 1: start a rank for each GPU, or leave \
                     LOCAL_RANK unset where each rank sees one alone";
         assert_eq!(refused, told);
+    }
+
+    #[test]
+    fn ranks_that_share_gpus_have_no_more_than_there_are() {
+        assert_eq!([1, 2, 4].map(|world| gpus_of_run(true, world, 2)), [1, 2, 2]);
+        assert_eq!(gpus_of_run(false, 16, 8), 16, "two hosts, and this one has eight");
     }
 
     #[test]
