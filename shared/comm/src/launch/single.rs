@@ -54,29 +54,29 @@ fn run<T>(
         }
     });
 
-    let result = attempt(&name, &abort, || {
+    let mesh = attempt(&name, &abort, || {
         launch.set_intra_op_threads();
         let transport = TcpTransport::new(world.rank, listener, peers, key, abort.clone())?;
         let (timeout, trace) = (launch.timeout, launch.trace);
         let gpu = launch.gpu.map(|gpu| gpu.ordinal);
         let wiring = Wiring { transport, abort: abort.clone(), timeout, trace, gpu };
-        // Ranks that wait for each other here learn at once that one of them could not go on.
-        let mesh = attempt(&name, &abort, || Mesh::new(launch.layout, world.rank, &wiring));
-        let mesh = match mesh {
-            Ok(mesh) => mesh,
-            Err(failure) => return Ok(conclude(Err(failure), &control, launch)),
-        };
-        let result = attempt(&name, &abort, || {
-            let value = rank_main(&mesh)?;
-            launch.drain()?;
-            Ok(value)
-        });
-        // The mesh outlives the goodbye: what peers have yet to read is still on its way.
-        Ok(conclude(result, &control, launch))
+        Mesh::new(launch.layout, world.rank, &wiring)
     });
+    let result = match mesh {
+        Err(failure) => conclude(Err(failure), &control, launch),
+        Ok(mesh) => {
+            let result = attempt(&name, &abort, || {
+                let value = rank_main(&mesh)?;
+                launch.drain()?;
+                Ok(value)
+            });
+            // The mesh outlives the goodbye: peers may not have read everything yet.
+            conclude(result, &control, launch)
+        }
+    };
     drop(running);
     control.close();
-    result.and_then(|concluded| concluded)
+    result
 }
 
 fn meet(
