@@ -1,4 +1,4 @@
-//! Queues in which operations run one after the other, and handles to operations under way.
+//! Queues in which operations run one after the other, and handles to operations in progress.
 
 use crate::error::{CommError, Result};
 use report::{Trace, Track};
@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Operations that run in the order in which they came. One that may block its caller runs on the
-/// caller's thread when nothing is before it; all others run on a thread of the lane's own, which
-/// starts when it is first needed. Dropping a lane waits for what is still in it.
+/// Runs operations in the order in which they come. One that may block its caller runs on the
+/// caller's thread if nothing is ahead of it; all others run on the lane's own thread, which is
+/// started when it is first needed. Dropping a lane waits for what is still in it.
 pub(crate) struct Lane {
     name: String,
     queue: Arc<Queue>,
@@ -94,7 +94,8 @@ impl Drop for Lane {
         if let Some(worker) = worker.take()
             && !thread::panicking()
         {
-            // A job that panicked has already broken its promise, which whoever waits will hear.
+            // A job that panicked has already broken its promise: whoever waits for it gets an
+            // error.
             let _ = worker.join();
         }
     }
@@ -128,7 +129,7 @@ impl Queue {
     }
 }
 
-/// Held while a job runs, so that the next may run even after one that panicked.
+/// Held while a job runs. Dropped even if the job panics, so that the next one can run.
 struct Turn<'a>(&'a Queue);
 
 impl Drop for Turn<'_> {
@@ -140,13 +141,14 @@ impl Drop for Turn<'_> {
 
 /// The end of an operation that is queued on a GPU.
 pub(crate) trait Done: Send {
-    /// Lets what the calling thread queues from now on start after it; the host goes on.
+    /// Makes what the calling thread queues from now on start after it; the host does not wait.
     fn wait(&self) -> Result<()>;
     fn is_done(&self) -> bool;
 }
 
-/// An operation under way. Dropping it does not stop the operation, which keeps its tensors alive.
-#[must_use = "wait() tells when the operation is done, and whether it failed"]
+/// An operation in progress. Dropping it does not stop the operation, which keeps its tensors
+/// alive.
+#[must_use = "wait() returns when the operation is done, and says whether it failed"]
 pub struct Work<T> {
     stage: Stage<T>,
     name: &'static str,
@@ -156,7 +158,7 @@ pub struct Work<T> {
 enum Stage<T> {
     /// In a lane; its outcome is still to come, or has come.
     Running(Arc<Outcome<T>>),
-    /// On a GPU: what it returns is known, and may be used after the end.
+    /// On a GPU: its result, which may be used after its end.
     Queued(T, Box<dyn Done>),
 }
 
@@ -189,9 +191,9 @@ impl<T> Work<T> {
         }
     }
 
-    /// Waits until the operation is done and returns what it returned. Of an operation on a GPU the
-    /// results are there for all that the calling thread computes from now on, on that GPU; the thread
-    /// itself does not wait.
+    /// Waits until the operation is done and returns what it returned. The results of an operation
+    /// on a GPU are there for whatever the calling thread computes on that GPU from now on; the
+    /// thread itself does not wait.
     ///
     /// # Errors
     /// Those of the operation.

@@ -27,10 +27,10 @@ pub struct Mesh {
     pub rank: usize,
     pub layout: Layout,
     pub coords: Coords,
-    /// Every rank: for control (losses to show, norms, barriers), not for the bulk.
+    /// Every rank: for small things (losses to show, norms, barriers), not for bulk data.
     pub world: Group,
-    /// Every rank again, for waits without a limit: some ranks read or write files, which takes as long
-    /// as it takes, while the others wait here. A rank's failure or death still ends the wait.
+    /// Every rank again, without a timeout: for waits while some ranks read or write files. A
+    /// rank's failure or death still ends the wait.
     pub patient: Group,
     pub dp: Group,
     pub pp: Group,
@@ -77,7 +77,7 @@ impl Mesh {
         Ok(Self::over(layout, rank, wiring, watch.as_ref(), trace)?)
     }
 
-    /// With `watch`, every group moves tensors of its GPU too.
+    /// With `watch`, every group also moves tensors on its GPU.
     pub(crate) fn over<D: Driver>(
         layout: Layout,
         rank: usize,
@@ -89,8 +89,9 @@ impl Mesh {
         if wiring.trace {
             trace.start();
         }
-        // One id serves all groups of a dimension: they divide the world, so no two ranks meet
-        // in two of them. All ranks come by here in the same order, which connecting relies on.
+        // One id serves all groups of a dimension: they partition the world, so no two ranks meet
+        // in two of them. All ranks make their groups in the same order, which connecting relies
+        // on.
         let group = |id: u32, name: &'static str, members: Vec<usize>, ahead: Connect| {
             let names = names.clone();
             let spec = GroupSpec { id, name, members, names };
@@ -105,7 +106,8 @@ impl Mesh {
             Ok(Group::over(cpu, gpu, wiring.abort.clone(), trace))
         };
         let members = layout.members(rank);
-        // With cp gradients go over data, and nothing over dp. (What did would connect it then.)
+        // With cp > 1, gradients go over `data` and nothing goes over `dp`. (If something did, it
+        // would connect then.)
         let dp_used = if layout.cp == 1 { Connect::Collectives } else { Connect::WhenUsed };
         let dp = group(id::DP, "dp", members.dp, dp_used)?;
         let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
@@ -127,7 +129,8 @@ impl Mesh {
             world: group(id::WORLD, "world", members.world, Connect::WhenUsed)?, // for control, on the CPU
             patient,
             dp,
-            // Activations go up, gradients down; from end to end goes the gradient of a tied embedding.
+            // Activations go to the next stage, gradients to the one before; the gradient of a tied
+            // embedding goes from one end to the other.
             pp: group(id::PP, "pp", members.pp, Connect::AndBoth)?,
             cp: group(id::CP, "cp", members.cp, Connect::AndNext)?,
             tp: group(id::TP, "tp", members.tp, Connect::Collectives)?,
@@ -142,7 +145,7 @@ impl Mesh {
     }
 
     /// Bytes this rank has sent so far along each dimension. What went over `data` counts as dp,
-    /// for gradients are what it carries; the few bytes of control over `world` are left out.
+    /// since it carries gradients; the few bytes over `world` are left out.
     pub fn comm_bytes(&self) -> CommBytes {
         let data = match self.layout.cp {
             1 => 0, // the dp group itself
@@ -170,10 +173,7 @@ impl Mesh {
     /// it holds no whole one, and on the other ranks. A collective: all ranks call it.
     pub fn chart(&self) -> anyhow::Result<Option<Chart>> {
         let traces = self.gather_traces()?;
-        match self.is_leader() {
-            true => Chart::read(&traces),
-            false => Ok(None),
-        }
+        if self.is_leader() { Chart::read(&traces) } else { Ok(None) }
     }
 
     /// Prints [`Mesh::chart`] on rank 0. A collective: all ranks call it.
@@ -186,8 +186,8 @@ impl Mesh {
         self.gather(self.trace.export()).context("cannot gather the ranks' traces")
     }
 
-    /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere. A collective, for control and
-    /// not for the bulk; it waits as [`Mesh::patient`] does.
+    /// Every rank's bytes, in rank order, on rank 0; nothing elsewhere. A collective, for small
+    /// data; like [`Mesh::patient`], it has no timeout.
     pub fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
         if !self.is_leader() {
             let length = Tensor::from_slice(&[mine.len() as i64]); // [1]

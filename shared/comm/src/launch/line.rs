@@ -1,6 +1,6 @@
 //! The line between a rank and the process that started it, over the rank's standard input (a rank
 //! reads nothing else from there). It carries the rendezvous port and, at the end, the cause; and
-//! each side notices at once when the other is gone.
+//! each side notices at once when the other has ended.
 
 use super::outcome::Failure;
 use super::single::end_process;
@@ -21,7 +21,7 @@ pub(super) enum Word {
     Failed(Failure),
 }
 
-/// Every word until the other side is gone; one that cannot be read counts as that.
+/// Every word until the other side ends; one that cannot be read counts as its end.
 pub(super) fn words(stream: impl io::Read) -> impl Iterator<Item = Word> {
     let lines = BufReader::new(stream).lines();
     lines.map_while(|line| serde_json::from_str(&line.ok()?).ok())
@@ -62,7 +62,7 @@ impl ParentLine {
 
     /// Rank 0: where it listens.
     pub fn listening(&self, port: u16) {
-        // Where the parent is gone the reading thread ends this process.
+        // If the parent has ended, the reading thread ends this process.
         let _ = say(&self.stream, &Word::Port(port));
     }
 

@@ -68,7 +68,7 @@ impl<D: Driver> Channel<D> {
         Ok(())
     }
 
-    /// What to wait for before the results of all that was queued so far are used.
+    /// What to wait for before using the results of everything queued so far.
     pub fn done(&self) -> Option<Queued<D>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         Some(Queued { watch: self.watch.clone(), operation: last })
@@ -82,7 +82,8 @@ pub(crate) struct Queued<D: Driver> {
 }
 
 impl<D: Driver> Done for Queued<D> {
-    /// Lets what the calling thread computes from now on start after the operation. The host goes on.
+    /// Makes what the calling thread computes from now on start after the operation. The host does
+    /// not wait.
     fn wait(&self) -> Result<()> {
         if let Some(cause) = self.watch.abort.cause() {
             return Err(CommError::Aborted { cause });

@@ -30,7 +30,7 @@ impl Cuda {
         Ok(Self { ordinal, streams: AtomicUsize::new(0), times })
     }
 
-    /// What shows when the GPU reaches the work that the calling thread queues.
+    /// A clock that shows when the GPU reaches the work that the calling thread queues.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(self.times.clone())
     }
@@ -97,7 +97,7 @@ impl Driver for Cuda {
     }
 
     fn failure(&self, comm: &Communicator) -> Option<String> {
-        // Who holds it is inside a call, and will hear of a failure there.
+        // Whoever holds the lock is inside a call, which will report a failure.
         let raw = comm.raw.try_lock().ok().filter(|raw| !raw.is_null())?;
         // SAFETY: alive, for it is not null; held, so nobody aborts it meanwhile.
         unsafe { comm.nccl.failure(*raw) }
@@ -122,21 +122,21 @@ unsafe impl Sync for Communicator {}
 
 impl Communicator {
     fn abort(&self) {
-        // A thread that holds it waits inside NCCL for a peer that may be gone, and cannot be freed by
-        // this; the process ends without it.
+        // A thread that holds the lock waits inside NCCL for a peer that may have died; aborting
+        // cannot free it, and the process ends without it.
         if let Ok(mut raw) = self.raw.try_lock()
             && !raw.is_null()
         {
             let raw = std::mem::replace(&mut *raw, null_mut());
-            // SAFETY: alive until now, and nobody can reach it any more. An error would be about what is
-            // being given up.
+            // SAFETY: alive until now, and nobody can reach it any more. An error would be about
+            // what is given up anyway.
             let _ = unsafe { (self.nccl.comm_abort)(raw) };
         }
     }
 }
 
 impl Drop for Communicator {
-    /// Its work is done: there is nothing to wait for.
+    /// Its work is done, so there is nothing to wait for.
     fn drop(&mut self) {
         self.abort();
     }

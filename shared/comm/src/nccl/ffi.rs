@@ -99,10 +99,10 @@ impl Functions {
         Ok(comm)
     }
 
-    /// Does at the end all that `calls` ask for, at one time.
+    /// Has NCCL do all that `calls` ask for at one time, when they have returned.
     pub fn together(&self, calls: impl FnOnce()) {
-        // SAFETY: take no pointers. An error would say that they do not come in pairs, or be one of the
-        // calls', which are not asked how they ended.
+        // SAFETY: takes no pointers. An error could only be one of the calls', whose outcome does
+        // not matter.
         let _ = unsafe { (self.group_start)() };
         calls();
         // SAFETY: as above.
@@ -114,7 +114,8 @@ impl Functions {
         if code == SUCCESS {
             return Ok(());
         }
-        // Whoever set this knows no better: what is recorded next would come before the operation.
+        // Somebody has set the variable to 0: what is recorded next would come before the
+        // operation.
         ensure!(
             code != IN_PROGRESS,
             "NCCL returns before its work is queued: NCCL_COMM_BLOCKING in the environment must be 1"

@@ -17,7 +17,7 @@ pub(super) struct Times {
     near: Arc<Mutex<Moment<Event>>>,
 }
 
-/// On the GPU's clock and on everybody's.
+/// A moment on the GPU's clock and on the host's.
 struct Moment<E> {
     event: Arc<E>,
     /// Since the Unix epoch.
@@ -25,8 +25,8 @@ struct Moment<E> {
 }
 
 impl<E> Moment<E> {
-    /// The nanoseconds of `event`, of which CUDA says in `milliseconds` how far it is behind this moment.
-    /// This moment goes along, that the next is near it again.
+    /// The nanoseconds of `event`, which by CUDA's count is `milliseconds` after this moment. This
+    /// moment moves along, so that the next event is near it too.
     fn ns_of(&mut self, event: &Arc<E>, milliseconds: f64) -> u64 {
         let ns = self.ns.saturating_add_signed((milliseconds * 1e6) as i64);
         if milliseconds > NEAR {
@@ -62,7 +62,7 @@ fn lock(near: &Mutex<Moment<Event>>) -> MutexGuard<'_, Moment<Event>> {
 
 impl Clock for Times {
     fn start(&self) {
-        // Otherwise the run fails elsewhere, and says why.
+        // If this fails, so does the run elsewhere, and says why.
         if let Ok(now) = Moment::now(self.ordinal) {
             *lock(&self.near) = now;
         }

@@ -1,4 +1,5 @@
-//! The sixteen bytes in front of every message, by which ranks notice that they do different things.
+//! The sixteen bytes in front of every message, by which ranks notice that they have made different
+//! calls.
 
 use std::fmt;
 
@@ -76,7 +77,7 @@ impl fmt::Display for Header {
 }
 
 impl Header {
-    /// The header of no tensor at all.
+    /// The header of a barrier, which moves no tensor.
     pub(crate) const BARRIER: Header =
         Header { op: OpCode::Barrier, dtype: 0, root: 0, elements: 0 };
 

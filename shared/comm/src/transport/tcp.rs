@@ -1,7 +1,8 @@
 //! Ranks that are processes: one connection for every stream, opened when first used.
 //!
-//! An exchange writes what the socket takes and reads what has come, by turns, on the caller's
-//! thread. Both directions move at once, and no rank waits to send before it may receive.
+//! An exchange alternates, on the caller's thread, between writing what the socket takes and
+//! reading what has come. So both directions move at once, and no rank has to finish sending before
+//! it can receive.
 
 use super::accept::{Inbox, introduce};
 use super::message::{Inlet, Receiving, Sending};

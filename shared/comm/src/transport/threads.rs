@@ -1,7 +1,7 @@
 //! Ranks that are threads of one process: the receiver reads straight from the sender's memory.
 //!
 //! Every stream has one slot. The sender puts the address of its bytes there and waits; the
-//! receiver reads them where they lie and says that it is done. Nothing is copied on the way.
+//! receiver reads them in place and says when it is done. Nothing is copied on the way.
 
 use super::{Call, Channel, Header, Incoming, LOOK_UP, Outgoing, Transport};
 use crate::abort::Abort;
@@ -149,8 +149,8 @@ impl Default for Slot {
     }
 }
 
-/// Turns to look before yielding the core, and turns to yield before going to sleep. Short: there
-/// may be many more ranks than cores.
+/// Looks before yielding the core, and yields before going to sleep. Few, since there may be many
+/// more ranks than cores.
 const SPINS: usize = 100;
 const YIELDS: usize = 20;
 
@@ -165,7 +165,7 @@ impl Slot {
         }
     }
 
-    /// Waits until `turn` is true, or until `patience`, asked now and then, is at an end.
+    /// Waits until `turn` is true, or until `patience`, called now and then, returns an error.
     fn wait_until(&self, turn: impl Fn() -> bool, patience: impl Fn() -> Result<()>) -> Result<()> {
         for spin in 0..SPINS + YIELDS {
             if turn() {
@@ -194,9 +194,9 @@ impl Slot {
     }
 }
 
-/// A message that stands in its slot. However the sender leaves, by an error or a panic too, it
-/// first takes the message back or, if the receiver is reading it, lets it finish: the bytes are
-/// borrowed, and end when the sender returns.
+/// A message in its slot. However the sender leaves, even by an error or a panic, it first takes
+/// the message back or, if the receiver is reading it, lets it finish: the bytes are borrowed only
+/// until the sender returns.
 struct Published<'a>(&'a Slot);
 
 impl<'a> Published<'a> {
@@ -226,7 +226,7 @@ impl Drop for Published<'_> {
     }
 }
 
-/// The receiver's hold on a message; lets the sender go, whether combining it returned or panicked.
+/// The receiver's hold on a message; releases the sender when dropped, even if combining panicked.
 struct Reading<'a>(&'a Slot);
 
 impl Drop for Reading<'_> {

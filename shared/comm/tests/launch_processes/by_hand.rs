@@ -83,7 +83,7 @@ fn kill_one(victim: usize) {
     let killed = Instant::now();
     for rank in running {
         let sentence = rank.failure(PROMISE.saturating_sub(killed.elapsed()));
-        let expected = format!("rank dp{victim} pp0 cp0 tp0 is gone");
+        let expected = format!("rank dp{victim} pp0 cp0 tp0 has died");
         assert!(sentence.starts_with(&expected), "{sentence}");
     }
     assert!(!pids.into_iter().any(alive));
@@ -220,7 +220,7 @@ fn duplicate() {
     let ranks = world.all();
     world.pids();
     let sentence = world.start(1).failure(GUARD);
-    assert!(sentence.contains("rank dp1 pp0 cp0 tp0 (RANK 1) is already there"), "{sentence}");
+    assert!(sentence.contains("rank dp1 pp0 cp0 tp0 (RANK 1) has already joined"), "{sentence}");
     for mut rank in ranks {
         assert!(rank.child.try_wait().unwrap().is_none(), "the run goes on");
     }
