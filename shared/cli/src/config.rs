@@ -157,8 +157,8 @@ impl Config {
         self.train.global_batch * self.data.seq_len
     }
 
-    /// Whether the data are tokens whose text nobody knows: from a file of them, with no tokenizer and a
-    /// vocabulary that is not that of bytes.
+    /// Whether the data are tokens whose text is not known: from a file of them, without a
+    /// tokenizer and with another vocabulary than that of bytes.
     pub(crate) fn has_unnamed_tokens(&self) -> bool {
         let tokens = self.data.data.as_deref().and_then(data::token_width).is_some();
         tokens && self.data.tokenizer.is_none() && self.model.vocab_size != 256

@@ -1,4 +1,4 @@
-//! What a reporter must know of a run to turn its times into figures.
+//! What a reporter must know about a run to turn its times into figures.
 
 use crate::Config;
 use crate::choices::{Dtype, Gpu};

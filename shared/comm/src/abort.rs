@@ -1,6 +1,7 @@
 //! The signal that ends a run, with its cause.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{lock, wait_timeout};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Shared by everything that belongs to one rank or, with threads, to one world.
@@ -73,15 +74,13 @@ impl Abort {
         let mut state = self.lock();
         while state.cause.is_none() {
             let left = limit.checked_sub(since.elapsed())?;
-            state =
-                self.0.raised.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = wait_timeout(&self.0.raised, state, left);
         }
         state.cause.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing is ever half-written under this lock, so a panic elsewhere does no harm.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 }
 

@@ -162,7 +162,6 @@ impl Backend for Cpu {
         let op = match reduction {
             Op::Sum => OpCode::AllReduceSum,
             Op::Max => OpCode::AllReduceMax,
-            Op::Min => OpCode::AllReduceMin,
         };
         let header = self.header(op, tensor, 0)?;
         let combine = self.combine(op, tensor, reduction)?;

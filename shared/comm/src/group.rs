@@ -141,12 +141,7 @@ impl Group {
 
     /// Non-blocking [`all_reduce`](Self::all_reduce).
     pub fn all_reduce_async(&self, tensor: &Tensor) -> Work<()> {
-        self.all_reduce_op_async(tensor, Op::Sum)
-    }
-
-    /// Non-blocking [`all_reduce_op`](Self::all_reduce_op).
-    pub fn all_reduce_op_async(&self, tensor: &Tensor, op: Op) -> Work<()> {
-        self.start(Queue::Collectives, "all_reduce", tensor, move |b, t| b.all_reduce(t, op))
+        self.start(Queue::Collectives, "all_reduce", tensor, |b, t| b.all_reduce(t, Op::Sum))
     }
 
     /// Sums `tensor` `[n*k, ...]` over all ranks and returns rows `[r*k, (r+1)*k)` of the sum on
@@ -179,12 +174,6 @@ impl Group {
     /// starts at the root; each but the last sends the tensor once.
     pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
         self.run(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
-    }
-
-    /// Non-blocking [`broadcast`](Self::broadcast): for many tensors, one from each rank perhaps, of which
-    /// the next sets out before the last has come.
-    pub fn broadcast_async(&self, tensor: &Tensor, root: usize) -> Work<()> {
-        self.start(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
 
     /// Sends `tensor` to group rank `to`, which receives it with [`recv`](Self::recv). May wait
@@ -220,12 +209,6 @@ impl Group {
     /// GPUs.
     pub fn barrier(&self) -> Result<()> {
         self.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
-    }
-
-    /// Non-blocking [`barrier`](Self::barrier): says that this rank has come so far; the [`Work`] is done
-    /// when all have.
-    pub fn barrier_async(&self) -> Work<()> {
-        self.start_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
     fn check_peer(&self, op: &str, peer: usize) -> Result<()> {

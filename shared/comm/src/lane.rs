@@ -1,9 +1,10 @@
 //! Queues in which operations run one after the other, and handles to operations in progress.
 
 use crate::error::{CommError, Result};
+use crate::sync::{lock, wait};
 use report::{Trace, Track};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -75,7 +76,7 @@ impl Lane {
     }
 
     fn ensure_worker(&self) -> std::io::Result<()> {
-        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worker = lock(&self.worker);
         if worker.is_none() {
             let queue = self.queue.clone();
             let thread = thread::Builder::new().name(self.name.clone());
@@ -89,9 +90,9 @@ impl Drop for Lane {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.changed.notify_all();
-        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let worker = lock(&self.worker).take();
         // A rank that panics must not wait for peers that may be waiting for it.
-        if let Some(worker) = worker.take()
+        if let Some(worker) = worker
             && !thread::panicking()
         {
             // A job that panicked has already broken its promise: whoever waits for it gets an
@@ -103,7 +104,7 @@ impl Drop for Lane {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The lane's own thread.
@@ -122,8 +123,7 @@ impl Queue {
             } else if state.closed && state.jobs.is_empty() {
                 return;
             } else {
-                let woken = self.changed.wait(state);
-                state = woken.unwrap_or_else(PoisonError::into_inner);
+                state = wait(&self.changed, state);
             }
         }
     }
@@ -143,7 +143,6 @@ impl Drop for Turn<'_> {
 pub(crate) trait Done: Send {
     /// Makes what the calling thread queues from now on start after it; the host does not wait.
     fn wait(&self) -> Result<()>;
-    fn is_done(&self) -> bool;
 }
 
 /// An operation in progress. Dropping it does not stop the operation, which keeps its tensors
@@ -183,14 +182,6 @@ impl<T> Work<T> {
         Work { stage: Stage::Queued(result, done), name, trace }
     }
 
-    /// True once [`wait`](Self::wait) would return without waiting.
-    pub fn is_done(&self) -> bool {
-        match &self.stage {
-            Stage::Running(outcome) => outcome.lock().is_some(),
-            Stage::Queued(_, done) => done.is_done(),
-        }
-    }
-
     /// Waits until the operation is done and returns what it returned. The results of an operation
     /// on a GPU are there for whatever the calling thread computes on that GPU from now on; the
     /// thread itself does not wait.
@@ -212,8 +203,7 @@ impl<T> Work<T> {
                 return result;
             }
             span.get_or_insert_with(|| self.trace.span(Track::Wait, self.name));
-            let woken = outcome.done.wait(result);
-            result = woken.unwrap_or_else(PoisonError::into_inner);
+            result = wait(&outcome.done, result);
         }
     }
 }
@@ -231,7 +221,7 @@ impl<T> Default for Outcome<T> {
 
 impl<T> Outcome<T> {
     fn lock(&self) -> MutexGuard<'_, Option<Result<T>>> {
-        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.result)
     }
 }
 

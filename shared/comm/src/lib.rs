@@ -34,6 +34,7 @@ mod reduce;
 mod rendezvous;
 mod ring;
 mod spec;
+mod sync;
 pub mod transport;
 
 pub use abort::Abort;

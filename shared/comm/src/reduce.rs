@@ -8,7 +8,6 @@ use tch::Kind;
 pub enum Op {
     Sum,
     Max,
-    Min,
 }
 
 /// Combines incoming bytes into a buffer of the same length, element by element.
@@ -75,7 +74,6 @@ pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
             match op {
                 Op::Sum => each!($t, |a: $t, b: $t| a + b),
                 Op::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
-                Op::Min => each!($t, |a: $t, b: $t| if a < b || a.is_nan() { a } else { b }),
             }
         };
     }
@@ -85,7 +83,6 @@ pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
             match op {
                 Op::Sum => each!($t, |a: $t, b: $t| <$t>::from_f32(a.to_f32() + b.to_f32())),
                 Op::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
-                Op::Min => each!($t, |a: $t, b: $t| if a < b || a.is_nan() { a } else { b }),
             }
         };
     }
@@ -94,7 +91,6 @@ pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
             match op {
                 Op::Sum => each!($t, |a: $t, b: $t| a.wrapping_add(b)),
                 Op::Max => each!($t, |a: $t, b: $t| a.max(b)),
-                Op::Min => each!($t, |a: $t, b: $t| a.min(b)),
             }
         };
     }

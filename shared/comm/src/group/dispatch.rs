@@ -79,7 +79,7 @@ impl Group {
         self.lane(queue).run(self.job(job)).map_err(|e| self.refuse(e))
     }
 
-    pub(super) fn start_on_cpu<T: Send + 'static>(
+    fn start_on_cpu<T: Send + 'static>(
         &self,
         queue: Queue,
         name: &'static str,

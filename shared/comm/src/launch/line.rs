@@ -4,6 +4,7 @@
 
 use super::outcome::Failure;
 use super::single::end_process;
+use crate::sync::lock;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Write};
@@ -51,7 +52,7 @@ impl ParentLine {
         thread::spawn(move || {
             for word in words(reader) {
                 if let Word::Port(number) = word {
-                    *port.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+                    *lock(&port.0) = Some(number);
                     port.1.notify_all();
                 }
             }
@@ -68,7 +69,7 @@ impl ParentLine {
 
     /// The other ranks: where rank 0 listens, or `None` after `limit`.
     pub fn port(&self, limit: Duration) -> Option<u16> {
-        let port = self.port.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let port = lock(&self.port.0);
         let waited = self.port.1.wait_timeout_while(port, limit, |port| port.is_none());
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }

@@ -5,9 +5,10 @@ use super::pending::{Label, Operation};
 use super::watch::Watch;
 use crate::error::{CommError, Result};
 use crate::lane::Done;
+use crate::sync::lock;
 use anyhow::{bail, ensure};
 use report::{Mark, Trace, Track};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Operations queued here run one after the other, beside the rank's computation and beside those
 /// of other channels.
@@ -43,7 +44,7 @@ impl<D: Driver> Channel<D> {
             return Err(CommError::Aborted { cause });
         }
         // Held throughout, so that operations end in the order in which they begin.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         let operation = self.watch.begin(Label { op, ..self.label.clone() }, Some(call));
         if let Err(error) = self.queue(&operation, bytes, call) {
             self.watch.forget(&operation);
@@ -70,7 +71,7 @@ impl<D: Driver> Channel<D> {
 
     /// What to wait for before using the results of everything queued so far.
     pub fn done(&self) -> Option<Queued<D>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let last = lock(&self.last).clone()?;
         Some(Queued { watch: self.watch.clone(), operation: last })
     }
 }
@@ -96,10 +97,5 @@ impl<D: Driver> Done for Queued<D> {
         wait().map_err(|e| self.watch.failed(&operation.label, format!("{e:#}")))?;
         operation.release();
         Ok(())
-    }
-
-    fn is_done(&self) -> bool {
-        // A failure is done too: whoever waits will hear of it.
-        self.operation.is_done(&self.watch.driver).unwrap_or(true)
     }
 }

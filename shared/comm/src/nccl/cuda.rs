@@ -3,13 +3,14 @@
 use super::driver::{Call, Driver, Id};
 use super::ffi::{self, BYTES, Functions, RawComm, nccl};
 use super::times::Times;
+use crate::sync::lock;
 use anyhow::{Context, Result, ensure};
 use gpu::{Event, Stream};
 use report::{Clock, Mark};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Tensor};
 
 /// Streams that libtorch has for a device; the next would be one of these again, and two operations
@@ -90,7 +91,7 @@ impl Driver for Cuda {
             let (device, whole) = (tensor.device(), tensor.is_contiguous());
             ensure!(device == self.device() && whole, "{tensor:?} is not contiguous on this GPU");
         }
-        let raw = comm.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        let raw = lock(&comm.raw);
         ensure!(!raw.is_null(), "the communicator has been aborted");
         let code = queue(comm.nccl, *raw, stream.handle()?, call)?;
         comm.nccl.check(code, *raw)

@@ -176,6 +176,5 @@ pub(super) fn operation(op: Op) -> c_int {
     match op {
         Op::Sum => 0,
         Op::Max => 2,
-        Op::Min => 3,
     }
 }

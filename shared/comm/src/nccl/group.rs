@@ -8,10 +8,11 @@ use crate::backend::{Backend, OnGpu, Queue};
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::lane::Done;
+use crate::sync::lock;
 use report::Trace;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
 /// What a group will need, and connects before anything is computed.
@@ -91,7 +92,7 @@ impl<D: Driver> Nccl<D> {
     }
 
     pub(super) fn collectives(&self) -> Result<Arc<Channel<D>>> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.all);
         if let Some(channel) = &*all {
             return Ok(channel.clone());
         }
@@ -107,7 +108,7 @@ impl<D: Driver> Nccl<D> {
 
     /// The channel for messages of group rank `from` to group rank `to`, of whom this rank is one.
     pub(super) fn pair(&self, from: usize, to: usize) -> Result<Arc<Channel<D>>> {
-        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pairs = lock(&self.pairs);
         if let Some(channel) = pairs.get(&(from, to)) {
             return Ok(channel.clone());
         }
@@ -161,11 +162,11 @@ impl<D: Driver> OnGpu for Nccl<D> {
     fn done(&self, queue: Queue) -> Option<Box<dyn Done>> {
         let boxed = |queued: Queued<D>| -> Box<dyn Done> { Box::new(queued) };
         let pair = |from: usize, to: usize| {
-            let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+            let pairs = lock(&self.pairs);
             pairs.get(&(from, to)).cloned()
         };
         let channel = match queue {
-            Queue::Collectives => self.all.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Queue::Collectives => lock(&self.all).clone(),
             Queue::To(peer) => pair(self.rank(), peer),
             Queue::From(peer) => pair(peer, self.rank()),
         };

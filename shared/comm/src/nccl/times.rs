@@ -1,9 +1,10 @@
 //! When a GPU reached points in its queues, for traces.
 
+use crate::sync::lock;
 use anyhow::Result;
 use gpu::{Event, Stream};
 use report::{Clock, Mark};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 /// CUDA counts the milliseconds between two events in f32: after an hour in steps of a quarter of one,
@@ -54,10 +55,6 @@ impl Times {
         let event = Arc::new(stream.record_timed()?);
         Ok(Box::new(Reached { event, near: self.near.clone() }))
     }
-}
-
-fn lock(near: &Mutex<Moment<Event>>) -> MutexGuard<'_, Moment<Event>> {
-    near.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Clock for Times {

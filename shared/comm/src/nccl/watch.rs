@@ -4,10 +4,11 @@ use super::driver::{Call, Driver};
 use super::pending::{Label, Operation};
 use crate::abort::Abort;
 use crate::error::CommError;
+use crate::sync::lock;
 use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -189,6 +190,6 @@ impl<D: Driver> Watched<D> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

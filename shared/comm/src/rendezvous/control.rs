@@ -6,10 +6,11 @@
 
 use super::wire::{self, Frame};
 use crate::abort::Abort;
+use crate::sync::{lock, wait_timeout};
 use anyhow::anyhow;
 use std::io::{self, BufReader, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -128,8 +129,7 @@ impl Control {
             }
             // The others are woken by what they hear; rank 0 also watches the time.
             let nap = if shared.rank == 0 { left.min(BEAT) } else { BEAT };
-            state =
-                shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+            state = wait_timeout(&shared.changed, state, nap);
         }
         drop(state);
         if shared.rank == 0 {
@@ -233,7 +233,6 @@ pub(crate) const WORD: Duration = Duration::from_secs(1);
 
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing is ever half-written under this lock, so a panic elsewhere does no harm.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -3,6 +3,7 @@
 use super::control::{Control, Line};
 use super::wire::{self, Claim, Frame, Prover};
 use super::{Join, World};
+use crate::sync::wait_timeout;
 use anyhow::{Context, anyhow};
 use std::io::{BufReader, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -84,9 +85,7 @@ fn wait_for_all(join: &Join, control: &Control, door: &Door) -> anyhow::Result<V
         if since.elapsed() > join.timeout {
             break;
         }
-        let (woken, _) =
-            control.0.changed.wait_timeout(state, LOOK).unwrap_or_else(|e| e.into_inner());
-        state = woken;
+        state = wait_timeout(&control.0.changed, state, LOOK);
     }
     let names = control.0.names.iter().zip(&state.lines).skip(1);
     let missing: Vec<_> =

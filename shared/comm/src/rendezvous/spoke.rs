@@ -3,6 +3,7 @@
 use super::control::{Control, Line};
 use super::wire::{self, Claim, Frame, Prover};
 use super::{Join, World};
+use crate::sync::wait_timeout;
 use anyhow::{Context, anyhow, bail};
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -126,6 +127,6 @@ fn wait_for_peers(
             bail!("rank 0 admitted {} and then said no more", join.name(join.rank));
         }
         let nap = Duration::from_millis(20);
-        state = control.0.changed.wait_timeout(state, nap).unwrap_or_else(|e| e.into_inner()).0;
+        state = wait_timeout(&control.0.changed, state, nap);
     }
 }

@@ -6,13 +6,14 @@
 
 use super::{Channel, LOOK_UP};
 use crate::error::Result;
+use crate::sync::{lock, wait_timeout};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,14 +67,13 @@ impl Inbox {
         from: usize,
         patience: impl Fn() -> Result<()>,
     ) -> Result<TcpStream> {
-        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrived = lock(&self.arrived);
         loop {
             if let Some(stream) = arrived.remove(&(channel, from)) {
                 return Ok(stream);
             }
             patience()?;
-            let woken = self.more.wait_timeout(arrived, LOOK_UP);
-            arrived = woken.unwrap_or_else(PoisonError::into_inner).0;
+            arrived = wait_timeout(&self.more, arrived, LOOK_UP);
         }
     }
 
@@ -91,9 +91,7 @@ impl Inbox {
                     let greet = move || {
                         let _place = place;
                         if let Ok((key, stream)) = inbox.greet(stream) {
-                            let arrived = inbox.arrived.lock();
-                            let mut arrived = arrived.unwrap_or_else(PoisonError::into_inner);
-                            arrived.insert(key, stream);
+                            lock(&inbox.arrived).insert(key, stream);
                             inbox.more.notify_all();
                         }
                     };

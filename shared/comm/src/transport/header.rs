@@ -21,7 +21,6 @@ pub struct Header {
 pub enum OpCode {
     AllReduceSum,
     AllReduceMax,
-    AllReduceMin,
     ReduceScatter,
     AllGather,
     Broadcast,
@@ -30,10 +29,9 @@ pub enum OpCode {
 }
 
 impl OpCode {
-    const ALL: [OpCode; 8] = [
+    const ALL: [OpCode; 7] = [
         OpCode::AllReduceSum,
         OpCode::AllReduceMax,
-        OpCode::AllReduceMin,
         OpCode::ReduceScatter,
         OpCode::AllGather,
         OpCode::Broadcast,
@@ -46,7 +44,6 @@ impl OpCode {
         match self {
             OpCode::AllReduceSum => "all_reduce",
             OpCode::AllReduceMax => "all_reduce(max)",
-            OpCode::AllReduceMin => "all_reduce(min)",
             OpCode::ReduceScatter => "reduce_scatter",
             OpCode::AllGather => "all_gather",
             OpCode::Broadcast => "broadcast",

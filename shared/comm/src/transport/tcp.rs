@@ -9,13 +9,14 @@ use super::message::{Inlet, Receiving, Sending};
 use super::{Call, Channel, Incoming, LOOK_UP, Outgoing, Transport, poll};
 use crate::abort::Abort;
 use crate::error::{CommError, Result};
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -114,7 +115,7 @@ impl Transport for TcpTransport {
             };
             inlet = Some(get_or_make(&self.incoming, (channel, from), arrive)?);
         }
-        let (outlet, mut inlet) = (outlet.as_ref().map(lock), inlet.as_ref().map(lock));
+        let (outlet, mut inlet) = (outlet.as_deref().map(lock), inlet.as_deref().map(lock));
         let mut sending =
             out.zip(outlet.as_deref()).map(|(out, socket)| Sending::new(socket, out, call));
         let mut receiving =
@@ -156,15 +157,11 @@ fn get_or_make<K: Eq + Hash, T>(
     key: K,
     make: impl FnOnce() -> Result<T>,
 ) -> Result<Arc<Mutex<T>>> {
-    let table = || connections.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = || lock(&connections);
     if let Some(connection) = table().get(&key) {
         return Ok(connection.clone());
     }
     let connection = Arc::new(Mutex::new(make()?));
     table().insert(key, connection.clone());
     Ok(connection)
-}
-
-fn lock<T>(connection: &Arc<Mutex<T>>) -> MutexGuard<'_, T> {
-    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }

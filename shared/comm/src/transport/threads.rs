@@ -7,11 +7,12 @@ use super::{Call, Channel, Header, Incoming, LOOK_UP, Outgoing, Transport};
 use crate::abort::Abort;
 use crate::error::Result;
 use crate::reduce::copy;
+use crate::sync::{lock, wait_timeout};
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::hint;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -45,9 +46,9 @@ struct Threads {
 
 impl Threads {
     fn slot(&self, stream: Stream) -> Arc<Slot> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         let find = || {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = lock(&self.slots);
             slots.entry(stream).or_default().clone()
         };
         known.entry(stream).or_insert_with(find).clone()
@@ -177,7 +178,7 @@ impl Slot {
                 thread::yield_now();
             }
         }
-        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asleep = lock(&self.asleep);
         self.sleepers.fetch_add(1, SeqCst);
         let outcome = loop {
             if turn() {
@@ -186,8 +187,7 @@ impl Slot {
             if let Err(e) = patience() {
                 break Err(e);
             }
-            let woken = self.wake.wait_timeout(asleep, LOOK_UP);
-            asleep = woken.unwrap_or_else(PoisonError::into_inner).0;
+            asleep = wait_timeout(&self.wake, asleep, LOOK_UP);
         };
         self.sleepers.fetch_sub(1, SeqCst);
         outcome
