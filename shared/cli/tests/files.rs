@@ -42,7 +42,7 @@ fn data_that_do_not_fit_the_vocabulary() {
     assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535: use a .u32 file");
     assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.txt"), @"vocab_size is 200, but must be at least 256: text without a tokenizer is bytes");
     assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.bin --sample 9"), @"sample is 9, but tokens from a file need their tokenizer to become text: use --tokenizer, or --sample 0");
-    assert_snapshot!(refused(1, "--data DIR/short.txt"), @"data file DIR/short.txt: it has 9 tokens, and one sample of seq-len 128 needs 129");
+    assert_snapshot!(refused(1, "--data DIR/short.txt"), @"data file DIR/short.txt: it has 9 tokens, but one sample of seq-len 128 needs 129");
     assert_snapshot!(refused(1, "--data DIR/latin1.txt"), @"data file DIR/latin1.txt: it is not UTF-8 text: byte 0xe9 at position 3, line 1 (files of tokens end in .bin or .u32)");
     assert_snapshot!(refused(1, "--data DIR/odd.bin"), @"data file DIR/odd.bin: it has 3 bytes, but its tokens have 2 each, and one is cut off");
     assert_snapshot!(refused(1, "--data DIR/high.bin"), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");

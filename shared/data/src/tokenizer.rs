@@ -21,7 +21,7 @@ impl Tokenizer {
             .map_err(|e| anyhow!("cannot read the tokenizer {}: {e}", path.display()))?;
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| anyhow!("{} is not a tokenizer.json: {e}", path.display()))?;
-        // Meant for sentences of a batch; a corpus is one text, of which all counts.
+        // Padding and truncation are meant for sentences of a batch; of a corpus, all is read.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| anyhow!("{}: {e}", path.display()))?;
         Ok(Self::HuggingFace(Box::new(tokenizer)))
@@ -65,7 +65,7 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         match self {
             Self::Bytes => 256,
-            // Not the number of entries, for a vocabulary may have holes.
+            // Not the number of entries, since a vocabulary may have holes.
             Self::HuggingFace(tokenizer) => {
                 tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
             }

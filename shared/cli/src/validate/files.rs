@@ -2,7 +2,6 @@
 
 use crate::config::{Config, DeviceName};
 use anyhow::{Context, Result, ensure};
-use checkpoint::Weights;
 use comm::Launcher;
 use std::path::Path;
 
@@ -33,9 +32,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
             "hf-model {} has neither model.safetensors nor model.safetensors.index.json",
             dir.display()
         );
-        // Only the headers are read here.
-        Weights::open(dir, config.weights_kind(), config.device())
-            .and_then(|weights| weights.check(&config.model))
+        checkpoint::check_weights(dir, &config.model)
             .with_context(|| format!("hf-model {}", dir.display()))?;
     }
     Ok(())
