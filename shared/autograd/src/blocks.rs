@@ -109,8 +109,7 @@ pub mod products {
         let weights = (scores(q, &k, causal) - lse.unsqueeze(-1)).exp(); // [batch, heads, n, m]
         let wide = weights.kind();
         let [grad, q, k, v, out] = [grad, q, &k, &v, out].map(|t| t.to_kind(wide));
-        // The gradient of the softmax subtracts each row's mean, which is the product of grad and
-        // output.
+        // The softmax's gradient subtracts each row's weighted mean, which is the sum of grad · output.
         let mean = (&grad * out).sum_dim_intlist(-1, true, None); // [batch, heads, n, 1]
         let grad_scores = &weights * (grad.matmul(&v.transpose(2, 3)) - mean) * scale;
         let grad_k = grad_scores.transpose(2, 3).matmul(&q);

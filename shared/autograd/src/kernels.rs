@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 /// The 2-norm of every tensor: `[tensors.len()]`, in their dtype.
 ///
 /// # Errors
-/// Where there is no tensor.
+/// If there is no tensor.
 pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
     let mut result = null_mut();
     let list = pointers(tensors);

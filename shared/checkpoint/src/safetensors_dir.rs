@@ -121,7 +121,7 @@ impl SafetensorsDir {
         self.index.keys()
     }
 
-    /// A tensor as it stands in its file.
+    /// The bytes of a tensor in its file.
     pub(crate) fn bytes(&self, name: &str) -> Result<&[u8]> {
         let file = self.file(name)?;
         let info = file.metadata.info(name).context("is not in the model's files")?;

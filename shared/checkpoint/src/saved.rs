@@ -28,7 +28,7 @@ use tch::Tensor;
 const MANIFEST: &str = "checkpoint.json";
 const FORMAT: u32 = 1;
 
-/// Where a run stands, and what decides which samples come next.
+/// The progress of a run, and what decides which samples come next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Updates made.

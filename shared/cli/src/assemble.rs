@@ -132,8 +132,8 @@ fn architecture(values: &Values) -> Result<LlamaConfig> {
 }
 
 fn seconds(timeout: f64) -> Result<Duration> {
-    // Two messages may be further apart than less; more is longer than anyone waits, and far below
-    // where clocks overflow.
+    // Less passes between any two messages of a run; more is longer than anyone waits, and clocks
+    // overflow only far above it.
     ensure!(
         (0.001..=1e9).contains(&timeout),
         "timeout is {timeout:?}, but must be from 0.001 to 1e9 seconds"

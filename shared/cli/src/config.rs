@@ -213,7 +213,7 @@ impl Config {
         Batches::new(dataset, options)
     }
 
-    /// Where the run stands after `step` updates, as a checkpoint notes it.
+    /// The progress of the run after `step` updates, for a checkpoint.
     pub fn progress(&self, step: usize) -> Progress {
         Progress {
             step,

@@ -14,8 +14,8 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         launcher != Launcher::Threads || world == 1,
         "launcher is threads, but on cuda each of {world} ranks is a process: use --launcher processes"
     );
-    // Ranks that we start may share a GPU, with settings for it. Ranks of other launchers would
-    // meet NCCL's refusal.
+    // Ranks that we start may share a GPU: they get the settings for that. Others would be refused
+    // by NCCL.
     let shares = launcher != Launcher::Env || Launcher::has_started(&env);
     let local_rank = match launcher {
         Launcher::Env if world > 1 => EnvWorld::from_lookup(&env)?.local_rank,

@@ -24,7 +24,7 @@ pub(crate) struct Key {
     pub table: &'static str,
     pub name: &'static str,
     pub kind: Kind,
-    /// What stands for the value in `--help`; empty for a key that only a file can set.
+    /// The placeholder of the value in `--help`; empty for a key that only a file can set.
     pub value: &'static str,
     /// The first step that knows it.
     pub since: u8,

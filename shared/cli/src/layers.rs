@@ -50,7 +50,7 @@ fn is_architecture(name: &str) -> bool {
     keys::find(name).is_some_and(|key| key.table == "model" && !key.is_flag())
 }
 
-/// Where the defaults stand; they are part of the binary, so that it runs anywhere.
+/// The file of the defaults, which is part of the binary, so that it runs anywhere.
 pub(crate) const DEFAULTS: &str = "configs/tiny.toml";
 const DEFAULTS_TEXT: &str = include_str!("../../../configs/tiny.toml");
 

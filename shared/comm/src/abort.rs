@@ -39,7 +39,7 @@ impl Abort {
             std::mem::take(&mut state.wakers)
         };
         self.0.raised.notify_all();
-        // Outside the lock, for a waker may look at the cause.
+        // Outside the lock, since a waker may look at the cause.
         for wake in wakers {
             wake();
         }

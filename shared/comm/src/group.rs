@@ -148,7 +148,7 @@ impl Group {
     /// rank r. Sends (n-1)/n of the buffer.
     ///
     /// # Errors
-    /// Where n does not divide dimension 0.
+    /// If n does not divide dimension 0.
     pub fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
         self.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }

@@ -55,7 +55,7 @@ impl Lane {
     /// Queues `job` and returns at once.
     ///
     /// # Errors
-    /// Where there is no thread to run it.
+    /// If there is no thread to run it.
     pub fn start<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T> + Send + 'static,

@@ -62,7 +62,7 @@ impl Wiring {
 
 impl Mesh {
     /// # Errors
-    /// Where the rank's GPU cannot be used, or its groups cannot be connected.
+    /// If the rank's GPU cannot be used, or its groups cannot be connected.
     pub(crate) fn new(layout: Layout, rank: usize, wiring: &Wiring) -> anyhow::Result<Self> {
         let trace = Trace::paused(rank, layout.coords(rank).to_string());
         let watch = match wiring.gpu {

@@ -49,7 +49,7 @@ pub(crate) fn reduces(kind: Kind) -> bool {
     combine(kind, Op::Sum).is_some()
 }
 
-/// The hint for who tries another dtype.
+/// The hint in the error for any other dtype.
 pub(crate) const REDUCES: &str = "it adds f64, f32, bf16, f16, i64, i32 and u8";
 
 /// The function that applies `op` to elements of `kind`, or None where that is not defined. Integer

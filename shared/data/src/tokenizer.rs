@@ -15,7 +15,7 @@ impl Tokenizer {
     /// Reads a Hugging Face `tokenizer.json`.
     ///
     /// # Errors
-    /// Where the file is missing, or is something else.
+    /// If the file is missing, or is something else.
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)
             .map_err(|e| anyhow!("cannot read the tokenizer {}: {e}", path.display()))?;
@@ -44,7 +44,7 @@ impl Tokenizer {
     /// The text of `tokens`. What is not valid UTF-8, as in the middle of a character, becomes `�`.
     ///
     /// # Errors
-    /// Where a byte token is above 255, or the tokenizer.json's decoder fails.
+    /// If a byte token is above 255, or the tokenizer.json's decoder fails.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         match self {
             Self::Bytes => {

@@ -186,7 +186,7 @@ fn time(plan: &Plan) -> String {
     text + "\n" + &assumed(config)
 }
 
-/// What stands beside a row.
+/// The note beside a row.
 fn note(plan: &Plan, row: &str) -> String {
     let (m, pp) = (plan.micro_batches as f64, plan.stages.len() as f64);
     let (cp, how) = (plan.config.parallel.layout.cp, plan.config.parallel.cp_layout);

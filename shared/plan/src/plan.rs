@@ -157,8 +157,8 @@ impl<'a> Plan<'a> {
         layers + start + if last { norm + t * h * c } else { t * h * c }
     }
 
-    /// Numbers of the weights that are copied for products: where several stand side by side, or where
-    /// products run in another dtype.
+    /// Numbers of the weights that are copied for products: those that are stacked, or cast to the
+    /// dtype of the products.
     pub fn copied(&self, at: Coords) -> u64 {
         let column = self.q + 2 * self.kv + 2 * self.intermediate;
         let row = if self.compute < self.weight { self.q + self.intermediate } else { 0 };

@@ -67,7 +67,7 @@ impl Chart {
     /// step, which ends with a span called `optimizer`.
     ///
     /// # Errors
-    /// Where bytes are not a rank's export.
+    /// If bytes are not a rank's export.
     pub fn read(exports: &[Vec<u8>]) -> Result<Option<Self>> {
         Ok(Self::of(&RankTrace::read(exports)?))
     }

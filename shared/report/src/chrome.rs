@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Writes what the ranks exported ([`crate::Trace::export`]; empty ones are left out). Times in the
-/// file are microseconds since the first span of all, whose own time since the Unix epoch stands in
+/// file are microseconds since the first span of all, whose own time since the Unix epoch is in
 /// `otherData.start_unix_ns`. Where the ranks recorded a whole training step, [`Chart`] draws the
 /// last one as an SVG beside the file; beside a pipe nothing is written. Each file appears whole or
 /// not at all.
 ///
 /// # Errors
-/// Where a file cannot be written, or bytes are not a rank's export.
+/// If a file cannot be written, or bytes are not a rank's export.
 pub fn write_trace(path: &Path, ranks: &[Vec<u8>]) -> Result<()> {
     let ranks = RankTrace::read(ranks)?;
     write_whole(path, &serde_json::to_vec(&document(&ranks))?)

@@ -59,7 +59,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// # Errors
-    /// Where the metrics file cannot be created.
+    /// If the metrics file cannot be created.
     pub fn new(options: Options) -> Result<Self> {
         let metrics = match &options.metrics {
             Some(path) if options.leader => Some(MetricsFile::create(path, options.start)?),

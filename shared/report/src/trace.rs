@@ -137,7 +137,7 @@ impl Trace {
 }
 
 impl Recorder {
-    /// Now, for the host; or when the work queued so far is done, for work that is queued.
+    /// Now, for the host; for queued work, the moment when what is queued so far is done.
     fn now(&self, track: Track) -> Moment {
         match self.clock.get() {
             Some(clock) if matches!(track, Track::Compute | Track::Wait) => {

@@ -30,7 +30,7 @@ pub(super) fn prepare(config: &Config, resumed: Option<&Saved>) -> Result<bool> 
     there.sort();
     for (step, path) in there {
         if start == steps && resumed.is_some_and(|saved| same(saved.dir(), &path)) {
-            return Ok(false); // it stands there just as it would be written
+            return Ok(false); // it is there already, just as it would be written
         }
         let shown = path.display();
         ensure!(

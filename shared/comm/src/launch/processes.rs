@@ -138,12 +138,12 @@ const FOR_GPUS: [(&str, &str); 3] = [
     ("NCCL_COMM_BLOCKING", "1"),
 ];
 
-/// Sets them in a rank whose launcher (torchrun, srun, mpirun) does not know them: where the
-/// environment lacks one, the program replaces itself by a fresh start of itself that has them all.
-/// To be called before anything is opened or started.
+/// Sets them in a rank whose launcher (torchrun, srun, mpirun) does not know them: if the
+/// environment lacks one, the program re-executes itself with all of them. To be called before
+/// anything is opened or started.
 ///
 /// # Errors
-/// Where the program cannot be started afresh.
+/// If the program cannot be re-executed.
 pub fn settle_for_gpus() -> anyhow::Result<()> {
     let missing = FOR_GPUS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
     let missing: Vec<_> = missing.collect();
@@ -152,8 +152,7 @@ pub fn settle_for_gpus() -> anyhow::Result<()> {
     }
     let mut again = Command::new(std::env::current_exe()?);
     let error = again.args(std::env::args_os().skip(1)).envs(missing).exec(); // returns only if it fails
-    Err(anyhow!(error)
-        .context("cannot start afresh with the variables that GPUs need in the environment"))
+    Err(anyhow!(error).context("cannot re-execute the program with the variables that GPUs need"))
 }
 
 /// Variables for CUDA and NCCL in a rank that is started here.

@@ -100,7 +100,7 @@ impl Driver for Cuda {
     fn failure(&self, comm: &Communicator) -> Option<String> {
         // Whoever holds the lock is inside a call, which will report a failure.
         let raw = comm.raw.try_lock().ok().filter(|raw| !raw.is_null())?;
-        // SAFETY: alive, for it is not null; held, so nobody aborts it meanwhile.
+        // SAFETY: alive, since it is not null; held, so nobody aborts it meanwhile.
         unsafe { comm.nccl.failure(*raw) }
     }
 

@@ -99,7 +99,7 @@ impl Functions {
         Ok(comm)
     }
 
-    /// Has NCCL do all that `calls` ask for at one time, when they have returned.
+    /// Makes `calls`, and has NCCL carry them all out at one time when they have returned.
     pub fn together(&self, calls: impl FnOnce()) {
         // SAFETY: takes no pointers. An error could only be one of the calls', whose outcome does
         // not matter.
@@ -114,8 +114,7 @@ impl Functions {
         if code == SUCCESS {
             return Ok(());
         }
-        // Somebody has set the variable to 0: what is recorded next would come before the
-        // operation.
+        // The variable was set to 0: what is recorded next would come before the operation.
         ensure!(
             code != IN_PROGRESS,
             "NCCL returns before its work is queued: NCCL_COMM_BLOCKING in the environment must be 1"

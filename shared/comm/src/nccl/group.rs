@@ -119,7 +119,7 @@ impl<D: Driver> Nccl<D> {
             if sends { self.agree.send(id, to) } else { self.agree.recv(id, from) }
         };
         let channel = self.channel(label, sends, share, usize::from(!sends), 2)?;
-        // NCCL connects two ranks at their first message, and both wait there: so it is sent here.
+        // NCCL connects two ranks at their first message, and both wait there, so one is sent here.
         let first = Tensor::zeros([1], (Kind::Float, self.watch.driver.device()));
         channel.launch("connect", 0, &message(sends, &first))?;
         let channel = Arc::new(channel);

@@ -81,7 +81,7 @@ impl<D: Driver> Watched<D> {
         self.lock().under_way.retain(|other| !Arc::ptr_eq(other, operation));
     }
 
-    /// Watches `init` while it waits for peers, and from then on the communicator that it makes.
+    /// Runs `init`, and watches it while it waits for peers; from then on watches the communicator.
     pub fn connect(
         &self,
         label: &Label,

@@ -106,7 +106,7 @@ impl Door {
     fn keep(self: Arc<Self>, listener: &TcpListener, most: usize) {
         while !self.control.is_closed() {
             let Ok((stream, from)) = listener.accept() else {
-                // Nobody is there, or whoever came has left at once.
+                // No connection is waiting, or it was closed at once.
                 thread::sleep(LOOK);
                 continue;
             };

@@ -16,7 +16,7 @@ pub struct Header {
     pub elements: u64,
 }
 
-/// Operations, as they stand in a header.
+/// Operations, as encoded in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpCode {
     AllReduceSum,

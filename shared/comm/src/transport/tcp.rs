@@ -44,7 +44,7 @@ impl TcpTransport {
     /// run's `secret`.
     ///
     /// # Errors
-    /// Where the listener or a thread cannot be set up.
+    /// If the listener or a thread cannot be set up.
     pub fn new(
         rank: usize,
         listener: TcpListener,
@@ -157,7 +157,7 @@ fn get_or_make<K: Eq + Hash, T>(
     key: K,
     make: impl FnOnce() -> Result<T>,
 ) -> Result<Arc<Mutex<T>>> {
-    let table = || lock(&connections);
+    let table = || lock(connections);
     if let Some(connection) = table().get(&key) {
         return Ok(connection.clone());
     }
