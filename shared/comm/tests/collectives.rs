@@ -67,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn all_reduce_finds_the_highest(
+    fn all_reduce_finds_the_extremes(
         over in over(), world in 1..=8usize, kind in select(&REDUCED[..]), shape in shape(),
     ) {
         let numbers_of = |rank| numbers(rank, &shape, kind);
@@ -219,7 +219,7 @@ fn the_order_of_a_sum_is_fixed() {
 }
 
 #[test]
-fn max_propagates_nan() {
+fn extremes_pass_nan_on() {
     for kind in [Kind::Double, Kind::Float, Kind::BFloat16, Kind::Half] {
         for spoiled in 0..3 {
             let results = run(Over::Threads, 3, |group| {
