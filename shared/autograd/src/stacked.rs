@@ -41,7 +41,7 @@ impl Stacked {
             }
             _ => {
                 *made = None; // free the old one first
-                // With history even where none is asked for: the next caller may need it.
+                // With history even if none is asked for: the next caller may need it.
                 let stack = tch::with_grad(|| {
                     let mut cast: Vec<_> = self.weights.iter().map(|w| w.to_kind(kind)).collect();
                     if cast.len() == 1 { cast.remove(0) } else { Tensor::cat(&cast, 0) }

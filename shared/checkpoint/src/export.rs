@@ -43,7 +43,7 @@ impl LlamaConfig {
     }
 }
 
-/// Writes one of `files` files of weights, numbered from 0: `model.safetensors` where it is the
+/// Writes one of `files` files of weights, numbered from 0: `model.safetensors` if it is the
 /// only one. It gets its name in [`finish_weights`], when all are written. Returns its entries for
 /// an index: for each tensor the file's name and its size in bytes.
 pub fn write_weights(

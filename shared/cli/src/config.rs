@@ -194,7 +194,7 @@ impl Config {
         self.batches_of(dataset, dp_rank, dp, self.data.shuffle.then_some(self.train.seed))
     }
 
-    /// The held-out batches of replica `dp_rank` of `dp`; `None` where no validation loss is asked for.
+    /// The held-out batches of replica `dp_rank` of `dp`; `None` if no validation loss is asked for.
     pub fn eval_batches(&self, dp_rank: usize, dp: usize) -> Result<Option<Batches>> {
         let dataset = self.eval_dataset.clone();
         dataset.map(|dataset| self.batches_of(dataset, dp_rank, dp, None)).transpose()

@@ -25,8 +25,8 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         comm::settle_for_gpus()?;
     }
     let count = ::gpu::load().map_err(|why| {
-        let mend = if why.is::<::gpu::OldDriver>() { UPDATE } else { MEND };
-        anyhow!("device is cuda, but {why}: {mend}")
+        let advice = if why.is::<::gpu::OldDriver>() { UPDATE } else { SET_UP };
+        anyhow!("device is cuda, but {why}: {advice}")
     })?;
     let gpu = pick(shares, local_rank, count)?;
     ensure!(
@@ -86,7 +86,7 @@ fn gpus_of_run(shares: bool, world: usize, count: usize) -> usize {
     if shares { world.min(count) } else { world }
 }
 
-const MEND: &str = "use --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`";
+const SET_UP: &str = "use --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`";
 const UPDATE: &str = "use --device cpu, or update the driver (CUDA 13 needs 580 or newer)";
 
 #[cfg(test)]

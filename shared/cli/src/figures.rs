@@ -40,7 +40,7 @@ impl Config {
     }
 }
 
-/// What all GPUs of the run together could compute in a second; `None` where the figures of this kind
+/// What all GPUs of the run together could compute in a second; `None` if the figures of this kind
 /// of GPU are not known.
 fn peak_flops(gpu: Option<Gpu>, dtype: Dtype, gpus: usize) -> Option<f64> {
     gpu.map(|gpu| gpus as f64 * gpu.figures().peak(dtype))

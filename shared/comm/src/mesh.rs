@@ -39,7 +39,7 @@ pub struct Mesh {
     /// dp × cp, the ranks that hold the same weights: gradients are summed over it. With cp 1 it is
     /// the dp group itself.
     pub data: Group,
-    /// This rank's recording. It starts at once where the launch asked for it, and otherwise when
+    /// This rank's recording. It starts at once if the launch asked for it, and otherwise when
     /// the trainer calls [`Trace::start`], which all ranks should do at the same step.
     pub trace: Trace,
 }

@@ -52,7 +52,7 @@ pub(crate) fn reduces(kind: Kind) -> bool {
 /// The hint in the error for any other dtype.
 pub(crate) const REDUCES: &str = "it adds f64, f32, bf16, f16, i64, i32 and u8";
 
-/// The function that applies `op` to elements of `kind`, or None where that is not defined. Integer
+/// The function that applies `op` to elements of `kind`, or None if that is not defined. Integer
 /// sums wrap around; `Max` propagates NaN.
 pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
     // Elements are read from and written to bytes, since a piece from the network may start at any

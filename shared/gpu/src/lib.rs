@@ -163,7 +163,7 @@ pub fn synchronize(ordinal: usize) -> Result<()> {
 }
 
 /// The most bytes that tensors of this process have held at one time on the calling thread's GPU;
-/// `None` where there is none.
+/// `None` if there is none.
 pub fn peak_memory() -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.

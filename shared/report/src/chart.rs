@@ -63,7 +63,7 @@ pub struct Bubble {
 }
 
 impl Chart {
-    /// Reads what the ranks exported ([`crate::Trace::export`]). `None` where they recorded no whole
+    /// Reads what the ranks exported ([`crate::Trace::export`]). `None` if they recorded no whole
     /// step, which ends with a span called `optimizer`.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Direction {
 }
 
 impl Pass {
-    /// `None` where the event is something else.
+    /// `None` if the event is something else.
     fn of(event: &Event) -> Option<Self> {
         let (name, micro_batch) = match event.name.split_once(' ') {
             Some((name, number)) => (name, Some(number.parse().ok()?)),

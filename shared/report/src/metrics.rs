@@ -59,7 +59,7 @@ pub(crate) struct Line {
     pub mfu: Option<f64>,
     pub comm_bytes: CommBytes,
     pub peak_memory_bytes: Option<u64>,
-    /// In the strict count ([`crate::strict_flops_per_token`]); left out where it is not known.
+    /// In the strict count ([`crate::strict_flops_per_token`]); left out if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mfu_strict: Option<f64>,
     /// On the steps after which it was computed.

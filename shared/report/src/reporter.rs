@@ -147,7 +147,7 @@ impl Reporter {
     }
 }
 
-/// In the usual count and in the strict one; `None` where no peak is known.
+/// In the usual count and in the strict one; `None` if no peak is known.
 fn utilisation(options: &Options, tokens_per_second: f64) -> Option<(f64, f64)> {
     options.peak_flops.map(|peak| {
         let of_peak = |flops_per_token| mfu(tokens_per_second, flops_per_token, peak);

@@ -90,7 +90,7 @@ impl Header {
         bytes
     }
 
-    /// None where the bytes are no header at all.
+    /// None if the bytes are no header at all.
     pub(crate) fn decode(bytes: &[u8; Self::BYTES]) -> Option<Header> {
         let [op, dtype, _, _, r0, r1, r2, r3, elements @ ..] = *bytes;
         Some(Header {
