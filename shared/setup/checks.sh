@@ -1,7 +1,7 @@
-# What setup and doctor both ask of a machine. Sourced, not run.
+# Checks of the machine that setup and doctor share. Sourced, not run.
 #
 # Each check prints one line and returns 0 (the line says what was found) or 1 (the line says what
-# is missing and how to mend it). None changes anything.
+# is missing and how to fix it). None changes anything.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 torch_version=2.11.0 # moves together with `tch` in Cargo.toml
@@ -100,15 +100,15 @@ libtorch_version() {
 
 # check_libtorch DIR: is there a whole libtorch of the right version in DIR?
 check_libtorch() {
-    local version mend='run `make setup`.'
-    [ -z "${LIBTORCH:-}" ] || mend="point LIBTORCH at a libtorch $torch_version, or unset it and run \`make setup\`."
+    local version fix='run `make setup`.'
+    [ -z "${LIBTORCH:-}" ] || fix="point LIBTORCH at a libtorch $torch_version, or unset it and run \`make setup\`."
     if [ ! -e "$1/lib/libtorch_cpu.so" ] || [ ! -e "$1/include/torch/csrc/api/include/torch/torch.h" ]; then
-        echo "There is no libtorch in $1: $mend"
+        echo "There is no libtorch in $1: $fix"
         return 1
     fi
     version=$(libtorch_version "$1")
     if [ "$version" != "$torch_version" ]; then
-        echo "libtorch in $1 is ${version:-of an unknown version}, $torch_version is needed: $mend"
+        echo "libtorch in $1 is ${version:-of an unknown version}, $torch_version is needed: $fix"
         return 1
     fi
     echo "libtorch $version in $1"

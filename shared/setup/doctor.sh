@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make doctor`: one line for each thing a run needs, OK or how to mend it. Exit code 1 if any failed.
+# `make doctor`: one line for each thing a run needs, OK or how to fix it. Exit code 1 if any failed.
 set -uo pipefail
 # shellcheck source=checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/checks.sh"
@@ -19,7 +19,7 @@ report() {
 
 libtorch=${LIBTORCH:-.libtorch/torch}
 
-# loads LIBRARY NAME MEND: opens one of libtorch's, with all that it needs.
+# loads LIBRARY NAME FIX: opens one of libtorch's libraries, with all that it needs.
 loads() {
     local answer
     if ! answer=$(python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$libtorch/lib/$1" 2>&1); then
@@ -33,7 +33,7 @@ driver() {
     local version need=580 # for CUDA 13, which this libtorch is made for
     version=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)
     if ! at_least "$version" "$need"; then
-        echo "the GPU's driver is $version, but CUDA 13 needs $need or newer: update it, or take --device cpu."
+        echo "the GPU's driver is $version, but CUDA 13 needs $need or newer: update it, or use --device cpu."
         return 1
     fi
     echo "GPU driver $version"
@@ -61,7 +61,7 @@ memory() {
 
 disk() {
     local mib need=2048
-    # A first build compiles libtorch's bindings; before set-up, libtorch itself comes on top.
+    # A first build compiles libtorch's bindings; before set-up, libtorch itself is added.
     check_libtorch "$libtorch" >/dev/null || need=6144
     mib=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
     if [ "$mib" -lt "$need" ]; then
@@ -90,7 +90,7 @@ all_reduce() {
     echo "two ranks as $2 sum a tensor"
 }
 
-# In bf16 cuDNN compiles its attention while a run goes.
+# In bf16 cuDNN compiles its attention kernels during a run.
 kernel() {
     local answer
     if ! answer=$(RUST_BACKTRACE=0 "${CARGO_TARGET_DIR:-target}/release/examples/doctor" kernel 2>&1); then
@@ -141,5 +141,5 @@ if [ "$ready" = 1 ]; then
         [ "$cuda" = 0 ] || report kernel
     fi
 fi
-[ "$failed" = 0 ] && echo "All is well." || echo "Mend what failed, then run \`make doctor\` again."
+[ "$failed" = 0 ] && echo "All is well." || echo "Fix what failed, then run \`make doctor\` again."
 exit "$failed"

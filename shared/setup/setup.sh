@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# `make setup`: sees that the machine has what a build needs, and puts libtorch into .libtorch.
+# `make setup`: checks that the machine has what a build needs, and puts libtorch into .libtorch.
 #
-# It can be run again at any time: what is there already is left alone. Nothing outside the
-# checkout is changed. The CUDA half of libtorch comes along where nvidia-smi finds a GPU, and with
+# It can be run again at any time: what is already there is left alone. Nothing outside the
+# checkout is changed. The CUDA half of libtorch is fetched too where nvidia-smi finds a GPU, and with
 # --cuda (`make setup CUDA=1`) everywhere: a cluster's login node often has none.
 set -euo pipefail
 # shellcheck source=checks.sh
@@ -70,7 +70,7 @@ fi
 minor=$(python3 -c 'import sys; print(sys.version_info[1])')
 if [ "$minor" -lt 10 ] || [ "$minor" -gt 14 ]; then
     packages+=(--only-binary=:all: --python-version 3.12 --ignore-requires-python --platform manylinux2014_x86_64)
-    # The wheel asks for glibc 2.28; told one platform, pip does not think of those it contains.
+    # The wheel asks for glibc 2.28; given one platform, pip does not try those that it includes.
     for glibc in $(seq 17 28); do
         packages+=(--platform "manylinux_2_${glibc}_x86_64")
     done
@@ -83,12 +83,12 @@ rm -rf "$home.tmp"
 mkdir -p "$home.tmp/pip"
 trap 'rm -rf "$home.tmp"' EXIT
 # A user's pip settings (--user by default, a virtual environment required) must not reach
-# --target; with --target, pip needs no leave from an externally managed Python.
+# --target; with --target, pip needs no permission from an externally managed Python.
 if ! PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
     TMPDIR="$PWD/$home.tmp/pip" \
     python3 -m pip install --no-warn-conflicts --target "$home.tmp/libtorch" "${packages[@]}"; then
     if check_libtorch "$home/torch" >/dev/null; then
-        echo "setup: pip could not fetch the CUDA libraries (its message is above): the libtorch that is here serves the CPU alone." >&2
+        echo "setup: pip could not fetch the CUDA libraries (its message is above): the libtorch that is here works on the CPU only." >&2
         exit 0
     fi
     echo "setup: pip could not fetch libtorch: see its message above; check the network, or set LIBTORCH to a libtorch $torch_version." >&2

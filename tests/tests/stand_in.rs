@@ -39,6 +39,23 @@ fn one_rank_needs_no_nccl() {
     assert!(!worked && error.contains("NCCL cannot be loaded"), "{error}");
 }
 
+/// NCCL refuses two ranks on one GPU where there is one for each.
+#[test]
+fn ranks_get_a_gpu_each_also_where_the_launcher_is_named() {
+    let run = "--device cuda --global-batch 8 --micro-batch 2 --dp 2 --pp 1 --cp 1 --tp 1";
+    let by_flag = Model::default().flags(&format!("{run} --launcher processes"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    let text = std::fs::read_to_string(Model::default().file()).unwrap(); // ends with [run]
+    std::fs::write(&file, text + "launcher = \"processes\"\n").unwrap();
+    let mut by_file = Model::default().flags(run);
+    by_file[1] = file.display().to_string();
+    for flags in [by_flag, by_file] {
+        let (worked, error) = trained(&flags, ("RUST_BACKTRACE", "0"));
+        assert!(worked, "{flags:?}: {error}");
+    }
+}
+
 /// Under torchrun, srun or mpirun a rank gives itself what the processes launcher would have given it.
 #[test]
 fn ranks_that_others_start_have_the_settings_for_gpus_too() {
@@ -72,17 +89,20 @@ fn ranks_do_not_share_a_gpu_that_lets_in_one_process_alone() {
     let (worked, error) = run(2);
     assert!(worked, "a card each: {error}");
     let (worked, error) = run(4);
-    assert!(!worked && error.contains("4 ranks would share 2 GPUs, but GPU 0 lets in"), "{error}");
+    assert!(
+        !worked && error.contains("4 ranks would share 2 GPUs, but GPU 0 admits only one process"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_gpu_or_a_driver_that_is_too_old_is_refused_by_name() {
-    let ring = "dtype is bf16 and cp 2, which takes a GPU of compute capability 8.0 or more (Ampere), but this one \
-                has 7.5: take --dtype f32 or --cp 1";
+    let ring = "dtype is bf16 and cp 2, which needs a GPU of compute capability 8.0 or more (Ampere), but this one \
+                has 7.5: use --dtype f32 or --cp 1";
     let card = "GPU 0 (NVIDIA H100 80GB HBM3) has compute capability 7.0, and CUDA 13 has no kernels below 7.5 \
-                (Turing): take --device cpu, or another GPU";
-    let driver = "device is cuda, but the driver is for CUDA 12.4, and this libtorch needs 13.0: take --device cpu, \
-                  or update it (CUDA 13 takes 580 or newer)";
+                (Turing): use --device cpu, or another GPU";
+    let driver = "device is cuda, but the driver is for CUDA 12.4, and this libtorch needs 13.0: use --device cpu, \
+                  or update the driver (CUDA 13 needs 580 or newer)";
     for (name, value, cp, told) in [
         ("STAND_IN_CAPABILITY", "7.5", 2, ring),
         ("STAND_IN_CAPABILITY", "7.0", 1, card),

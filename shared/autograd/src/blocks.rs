@@ -1,4 +1,4 @@
-//! Attention to one block of keys at a time, for rings: with what it takes to merge the blocks.
+//! Attention to one block of keys at a time, for rings, and what is needed to merge the blocks.
 
 use crate::ffi::{self, check};
 use std::ptr::null_mut;
@@ -63,7 +63,7 @@ fn kernel(q: &Tensor) -> Kernel {
     }
 }
 
-/// FlashAttention on CUDA. Panics with libtorch's message where it refuses, as tch's operations do.
+/// FlashAttention on CUDA. Panics with libtorch's message if it fails, as tch's operations do.
 fn flash(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> (Tensor, Tensor) {
     let (mut out, mut lse) = (null_mut(), null_mut());
     let [q, k, v] = [q, k, v].map(Tensor::as_ptr);
@@ -109,12 +109,12 @@ pub mod products {
         let weights = (scores(q, &k, causal) - lse.unsqueeze(-1)).exp(); // [batch, heads, n, m]
         let wide = weights.kind();
         let [grad, q, k, v, out] = [grad, q, &k, &v, out].map(|t| t.to_kind(wide));
-        // The softmax's own gradient takes off each row's mean, which is what grad and output make.
+        // The softmax's gradient subtracts each row's weighted mean, which is the sum of grad · output.
         let mean = (&grad * out).sum_dim_intlist(-1, true, None); // [batch, heads, n, 1]
         let grad_scores = &weights * (grad.matmul(&v.transpose(2, 3)) - mean) * scale;
         let grad_k = grad_scores.transpose(2, 3).matmul(&q);
         let grad_v = weights.transpose(2, 3).matmul(&grad);
-        // Query heads that share a key/value head add up in it.
+        // The gradients of query heads that share a key/value head are added.
         let add = |t: Tensor| t.unflatten(1, [kv_heads, -1]).sum_dim_intlist(2, false, None);
         let kind = inputs[1].kind();
         [grad_scores.matmul(&k), add(grad_k), add(grad_v)].map(|t| t.to_kind(kind))

@@ -10,7 +10,7 @@ use torch_sys::C_tensor;
 
 /// Gradient of the output in; gradients of the inputs out, in the order of the inputs.
 pub(crate) type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Tensor>> + Send>;
-/// Whoever runs it holds it too: it may drop its own handle.
+/// Shared with whoever is running it, since it may drop its own handle.
 pub(crate) type GradHook = Arc<Mutex<dyn FnMut() -> Result<()> + Send>>;
 
 unsafe extern "C" {
@@ -71,7 +71,7 @@ unsafe extern "C" {
 /// Turns what an entry point of the shim returned into a `Result`.
 ///
 /// # Safety
-/// It is just that: null, or a string that the shim handed over.
+/// `error` is just that: null, or a string that the shim handed over.
 pub(crate) unsafe fn check(error: *mut c_char) -> Result<()> {
     if error.is_null() {
         return Ok(());
@@ -115,7 +115,7 @@ extern "C" fn ferrotron_hook(closure: *mut c_void, error: *mut c_void) -> bool {
     report(error, || {
         // SAFETY: `closure` is the box that `on_grad_ready` made, alive while its hook is set.
         let hook = unsafe { &*closure.cast::<GradHook>() }.clone();
-        // From here on the box may go. One that panicked before has its say again.
+        // From here on the box may be dropped. A hook that has panicked before runs again.
         let mut hook = hook.lock().unwrap_or_else(PoisonError::into_inner);
         tch::no_grad(&mut *hook)
     })

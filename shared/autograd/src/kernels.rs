@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 /// The 2-norm of every tensor: `[tensors.len()]`, in their dtype.
 ///
 /// # Errors
-/// Where there is no tensor.
+/// If there is no tensor.
 pub fn norms(tensors: &[Tensor]) -> Result<Tensor> {
     let mut result = null_mut();
     let list = pointers(tensors);
@@ -35,9 +35,9 @@ pub struct AdamW {
     pub eps: f64,
 }
 
-/// One update of AdamW (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*) in one
-/// fused kernel, as `torch.optim.AdamW(fused=True)` does it. `step` counts from 1. The four lists
-/// run in parallel: parameter, gradient, first and second moment, alike in shape and dtype.
+/// One update of AdamW (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*) in one fused
+/// kernel, as `torch.optim.AdamW(fused=True)` does it. `step` counts from 1. The four lists run in
+/// parallel: parameter, gradient, first and second moment, alike in shape and dtype.
 pub fn fused_adamw(
     params: &[Tensor],
     grads: &[Tensor],
@@ -82,21 +82,21 @@ pub fn fused_adamw(
 /// query heads share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and
 /// bf16.
 pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    // A backward pass wants all three again. Where `v` is a view into a product with q and k, a copy of its
-    // own lets the product be freed.
+    // The backward pass needs all three again. If `v` is a view into a product that also holds q
+    // and k, copying it lets the product be freed.
     let v = &v.contiguous();
-    // The kernels want heads before positions; strides do it, nothing is copied.
+    // The kernels want heads before positions; strides suffice, nothing is copied.
     let [q, k, v] = [q, k, v].map(|t| t.transpose(1, 2)); // [batch, heads, seq, head_dim]
     let none = None::<&Tensor>;
     let out = if q.device() == Device::Cpu {
-        // Asked for by name: on CPU the general entry point would take a kernel that stores the
-        // matrix wherever there are fewer key/value heads than query heads.
+        // Called by name: on CPU the general entry point would choose a kernel that stores the
+        // matrix whenever there are fewer key/value heads than query heads.
         Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
             &q, &k, &v, 0.0, true, none, None,
         )
         .0
     } else {
-        // The one kernel in f32 that stores no matrix wants a key/value head for each query head.
+        // The only f32 kernel that stores no matrix wants a key/value head for each query head.
         let wide = q.kind() == Kind::Float;
         let [k, v] = [k, v].map(|t| if wide { repeat_heads(&t, &q) } else { t });
         Tensor::scaled_dot_product_attention(&q, &k, &v, none, 0.0, true, None, !wide)
@@ -127,9 +127,10 @@ pub fn linear_by_feature(x: &Tensor, weight: &Tensor) -> Tensor {
     weight.matmul(&x.flatten(0, -2).tr()).tr().unflatten(0, size) // [.., out]
 }
 
-/// silu(gate)·up (*GLU Variants Improve Transformer*, Shazeer, 2020), for gate and up side by side in
-/// `x`, `[.., 2·n]`; returns `[.., n]`, in the layout of `x`. Backward, both gradients are written where they belong in the
-/// gradient of `x`: autograd's own way would put them together in another pass over memory.
+/// silu(gate)·up (*GLU Variants Improve Transformer*, Shazeer, 2020), for gate and up side by side
+/// in `x`, `[.., 2·n]`; returns `[.., n]`, in the layout of `x`. Backward, both gradients are
+/// written directly into the gradient of `x`: autograd itself would concatenate them in another
+/// pass over memory.
 pub fn swiglu(x: &Tensor) -> Result<Tensor> {
     let both = x.detach();
     let [gate, up] = halves(&both);

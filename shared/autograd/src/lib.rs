@@ -12,11 +12,11 @@ pub use kernels::{
 };
 pub use stacked::Stacked;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex};
-use tch::{TchError, Tensor};
+use tch::Tensor;
 
 /// Puts a backward function of your own behind `output`.
 ///
@@ -64,7 +64,8 @@ pub struct Hook {
 /// however often the parameter is used.
 ///
 /// # Errors
-/// Where `param` is no leaf that requires a gradient, or has a hook already: a parameter has one.
+/// If `param` is not a leaf that requires a gradient, or has a hook already: a parameter can have
+/// one.
 ///
 /// An error or a panic inside the hook ends the backward pass with its message.
 pub fn on_grad_ready(
@@ -102,8 +103,8 @@ pub fn set_grad(param: &Tensor, grad: &Tensor) -> Result<()> {
     unsafe { check(ffi::ferrotron_set_grad(param.as_ptr(), grad.as_ptr())) }
 }
 
-/// Forgets the gradient (`param.grad = None`): the next backward pass hands its result over
-/// instead of adding it to zeros.
+/// Removes the gradient (`param.grad = None`): the next backward pass stores its result instead of
+/// adding it to zeros.
 pub fn clear_grad(param: &Tensor) -> Result<()> {
     // SAFETY: the tensor is alive; an undefined tensor is how libtorch spells None.
     unsafe { check(ffi::ferrotron_set_grad(param.as_ptr(), Tensor::new().as_ptr())) }
@@ -114,14 +115,10 @@ pub fn clear_grad(param: &Tensor) -> Result<()> {
 /// # Errors
 /// What an operation, a custom backward function or a hook says, in its own words.
 pub fn backward(loss: &Tensor) -> Result<()> {
-    loss.f_backward().map_err(|error| match error {
-        // libtorch appends a C++ stack trace; the first line is the message.
-        TchError::Torch(text) => anyhow!("{}", text.lines().next().unwrap_or_default().to_owned()),
-        other => other.into(),
-    })
+    backward_with(loss, &Tensor::new()) // without a gradient, libtorch starts from 1
 }
 
-/// As [`backward`], from an `output` of any shape whose gradient `grad` somebody else computed.
+/// As [`backward`], from an `output` of any shape with a given gradient `grad`.
 pub fn backward_with(output: &Tensor, grad: &Tensor) -> Result<()> {
     // SAFETY: both tensors are alive.
     unsafe { check(ffi::ferrotron_backward_with(output.as_ptr(), grad.as_ptr())) }

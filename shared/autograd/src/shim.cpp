@@ -159,7 +159,7 @@ char* ferrotron_adamw(Tensor* const* params, Tensor* const* grads, Tensor* const
   return guarded([&] {
     at::NoGradGuard no_grad;
     auto p = list(params, n);
-    // The kernel wants one counter a tensor; all of them stand at the same step.
+    // The kernel wants a counter for each tensor; all are at the same step.
     Tensor count = at::full({}, static_cast<double>(step), p[0].options().dtype(at::kFloat).requires_grad(false));
     at::_fused_adamw_(p, list(grads, n), list(exp_avgs, n), list(exp_avg_sqs, n), {}, std::vector<Tensor>(n, count), lr,
                       beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);

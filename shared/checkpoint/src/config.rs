@@ -11,7 +11,7 @@ use std::path::Path;
 pub struct LlamaConfig {
     /// Token ids are 0 up to this.
     pub vocab_size: i64,
-    /// Width of what goes from layer to layer.
+    /// Width of the activations between layers.
     pub hidden_size: i64,
     /// Width inside the feed-forward half of a layer.
     pub intermediate_size: i64,
@@ -38,8 +38,8 @@ pub struct LlamaConfig {
     /// The longest sequence, in tokens.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: i64,
-    /// Hugging Face's `bos_token_id`, `eos_token_id` and `pad_token_id`, where the model came with them: they
-    /// shape no computation, and are there for an export to take along.
+    /// Hugging Face's `bos_token_id`, `eos_token_id` and `pad_token_id`, where the model came with
+    /// them: they do not affect the computation, and are kept for an export.
     #[serde(skip)]
     pub token_ids: Map<String, Value>,
 }
@@ -95,10 +95,10 @@ impl LlamaConfig {
             serde_path_to_error::deserialize(&mut json).context("not a Llama config.json")?;
         json.end().context("not a Llama config.json")?;
         if hf.model_type != "llama" {
-            bail!("model_type is \"{}\"; only \"llama\" can be loaded", hf.model_type);
+            bail!("model_type is \"{}\", but only \"llama\" can be loaded", hf.model_type);
         }
         if hf.hidden_act != "silu" {
-            bail!("hidden_act is \"{}\"; Llama's is \"silu\"", hf.hidden_act);
+            bail!("hidden_act is \"{}\", but Llama's is \"silu\"", hf.hidden_act);
         }
         if hf.attention_bias || hf.mlp_bias {
             bail!("attention_bias and mlp_bias must be false: Llama's linear layers have no bias");
@@ -132,7 +132,8 @@ impl LlamaConfig {
     }
 }
 
-/// `config.json` as Hugging Face writes it: many more keys, which do not matter here, are ignored.
+/// `config.json` as Hugging Face writes it. Its many other keys do not matter here, and are
+/// ignored.
 #[derive(Deserialize)]
 struct HfConfig {
     #[serde(default = "llama")]
@@ -213,7 +214,7 @@ impl HfRope {
                 }))
             }
             Some(other) => {
-                bail!("rope_type is \"{other}\"; \"default\" and \"llama3\" can be loaded")
+                bail!("rope_type is \"{other}\", but only \"default\" and \"llama3\" can be loaded")
             }
         }
     }

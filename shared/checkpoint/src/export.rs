@@ -43,9 +43,9 @@ impl LlamaConfig {
     }
 }
 
-/// Writes one of `files` files of weights, numbered from 0: `model.safetensors` where it is the only
-/// one. It gets its name in [`finish_weights`], when all are written. Returns what an index says of it: for
-/// each tensor the file's name and its size in bytes.
+/// Writes one of `files` files of weights, numbered from 0: `model.safetensors` if it is the
+/// only one. It gets its name in [`finish_weights`], when all are written. Returns its entries for
+/// an index: for each tensor the file's name and its size in bytes.
 pub fn write_weights(
     dir: &Path,
     file: usize,
@@ -62,10 +62,10 @@ pub fn write_weights(
     Ok(tensors.iter().map(|(tensor, t)| (tensor.clone(), name.clone(), bytes(t))).collect())
 }
 
-/// Ends an export whose files are all written, as `entries` say: puts them in the place of an export
-/// before it, with an index where there is more than one. [`LlamaConfig::write_hf`] comes after it: an
-/// older `config.json` goes first, so that whatever interrupts this, no reader takes a mixture of two
-/// exports for a model.
+/// Ends an export whose files, those of `entries`, are all written: puts them in the place of an
+/// earlier export, with an index if there is more than one. Call [`LlamaConfig::write_hf`] after
+/// it: an older `config.json` is removed first, so that whatever interrupts this, no reader takes a
+/// mixture of two exports for a model.
 pub fn finish_weights(dir: &Path, entries: &[(String, String, u64)]) -> Result<()> {
     let files: BTreeSet<&str> = entries.iter().map(|(_, file, _)| file.as_str()).collect();
     remove(&dir.join(CONFIG))?;
@@ -90,7 +90,7 @@ pub fn finish_weights(dir: &Path, entries: &[(String, String, u64)]) -> Result<(
     Ok(())
 }
 
-/// What may lie beside a model's weights and is no concern of training.
+/// Files that may lie beside a model's weights, and that training does not need.
 const BESIDE: [&str; 5] = [
     "tokenizer.json",
     "tokenizer.model",
@@ -99,8 +99,8 @@ const BESIDE: [&str; 5] = [
     "generation_config.json",
 ];
 
-/// Puts beside an export in `dir` what makes text of its tokens: the files that lie beside the `model` which
-/// it was trained from, and `tokenizer` as `tokenizer.json`, where there are such.
+/// Copies into an export in `dir` what turns its tokens into text: the files that lie beside the
+/// `model` which it was trained from, and `tokenizer` as `tokenizer.json`, if there are any.
 pub fn copy_tokenizer(dir: &Path, model: Option<&Path>, tokenizer: Option<&Path>) -> Result<()> {
     let beside = |model: &Path| BESIDE.map(|name| (model.join(name), name));
     let found = model.map(beside).into_iter().flatten().filter(|(path, _)| path.is_file());
@@ -112,7 +112,7 @@ pub fn copy_tokenizer(dir: &Path, model: Option<&Path>, tokenizer: Option<&Path>
     Ok(())
 }
 
-/// What a file is called while it is written.
+/// The name of a file while it is written.
 fn partial(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}.partial"))
 }
@@ -124,7 +124,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether a Hugging Face model's weights may be in a file of this name, or a part of them.
+/// Whether a file of this name may hold a Hugging Face model's weights, or some of them.
 fn is_weights(name: &str) -> bool {
     let whole = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
     let name = whole.unwrap_or(name);

@@ -23,11 +23,20 @@ pub fn shard_range(length: i64, rank: usize, ranks: usize) -> Range<i64> {
     start(rank)..start(rank + 1)
 }
 
+/// Checks that `dir` holds the weights of the model `config`: all of them and no others, each of its
+/// shape. Reads only headers, except for a head that `config` ties to the embedding.
+///
+/// # Errors
+/// One sentence that names the first weight which is wrong.
+pub fn check_weights(dir: &Path, config: &LlamaConfig) -> Result<()> {
+    SafetensorsDir::open(dir)?.check(config)
+}
+
 /// The source of a model's initial weights, by Hugging Face name.
 ///
-/// What a name holds depends on the source alone, never on how the model is split: a rank that
-/// asks for a slice gets exactly the numbers that stand there in the whole. It reads just those; drawn
-/// are, of a row, also the numbers before them.
+/// What a name holds depends on the source alone, never on how the model is split: a rank that asks
+/// for a slice gets exactly the numbers of that slice in the whole tensor. From a file it reads
+/// only those; from a seed it also draws the numbers before them in each row.
 pub struct Weights {
     source: Source,
     kind: Kind,
@@ -51,17 +60,6 @@ impl Weights {
         Ok(Self { source: Source::Directory(SafetensorsDir::open(dir)?), kind, device })
     }
 
-    /// Whether these are the weights of the model `config`: all of them and no others, each of its shape.
-    ///
-    /// # Errors
-    /// One sentence that names the first which is not.
-    pub fn check(&self, config: &LlamaConfig) -> Result<()> {
-        match &self.source {
-            Source::Seeded { .. } => Ok(()), // as many as are asked for, in any shape
-            Source::Directory(dir) => dir.check(config),
-        }
-    }
-
     /// The whole tensor `name`, which must have this shape; a leaf that requires a gradient.
     pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         self.shard(name, shape, 0, 0, 1)
@@ -81,9 +79,10 @@ impl Weights {
         slice[dim] = shard_range(shape[dim], rank, ranks);
         let numbers = match &self.source {
             Source::Seeded { seed, layers } => seeded::draw(*seed, *layers, name, &slice),
-            Source::Directory(dir) => dir.read(name, shape, &slice),
+            Source::Directory(dir) => {
+                dir.read(name, shape, &slice).with_context(|| format!("weight {name}"))?
+            }
         };
-        let numbers = numbers.with_context(|| format!("weight {name}"))?;
         Ok(numbers.to_device(self.device).to_kind(self.kind).set_requires_grad(true))
     }
 }

@@ -13,9 +13,9 @@ use std::ops::{Bound, Range};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// The name of a file of weights that is the only one.
+/// The name of the file of weights if there is only one.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
-/// The name of the file that says in which of several each tensor is.
+/// The name of the file that says which of several files holds each tensor.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// The mapped files of one model, and which of them holds what.
@@ -33,7 +33,7 @@ pub(crate) struct Mapped {
     metadata: Metadata,
 }
 
-/// Writes tensors to one file, marked as PyTorch's (transformers asks for the mark).
+/// Writes tensors to one file, marked as PyTorch's, which transformers requires.
 pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let mut copies = vec![];
     for (name, tensor) in tensors {
@@ -55,10 +55,11 @@ pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     });
     let views = views.collect::<Result<Vec<_>, SafeTensorError>>()?;
     let mark = [("format".to_owned(), "pt".to_owned())].into();
-    // safetensors makes files for their owner alone; these get what the umask makes of a new file.
+    // safetensors makes files that only their owner can read; these get the permissions of any new
+    // file.
     let mode = File::create(path)?.metadata()?.permissions();
     safetensors::serialize_to_file(views, Some(mark), path).map_err(|error| match error {
-        // It says what its cause says, and a chain would have both.
+        // Its message repeats its cause's, so a chain would say it twice.
         SafeTensorError::IoError(cause) => anyhow::Error::from(cause),
         error => error.into(),
     })?;
@@ -115,12 +116,12 @@ impl SafetensorsDir {
         self.file(name)?.find(name, shape).map(drop)
     }
 
-    /// Of all tensors.
+    /// The names of all tensors.
     pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
         self.index.keys()
     }
 
-    /// A tensor as it stands in its file.
+    /// The bytes of a tensor in its file.
     pub(crate) fn bytes(&self, name: &str) -> Result<&[u8]> {
         let file = self.file(name)?;
         let info = file.metadata.info(name).context("is not in the model's files")?;
@@ -142,7 +143,7 @@ impl Mapped {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
-            other => bail!("has dtype {other:?}; F64, F32, F16 and BF16 can be loaded"),
+            other => bail!("has dtype {other:?}, but only F64, F32, F16 and BF16 can be loaded"),
         };
         Ok((info, kind))
     }

@@ -1,8 +1,8 @@
-//! Checkpoints of a run: a directory that appears whole or not at all.
+//! Checkpoints of a run: directories that appear whole or not at all.
 //!
-//! `DIR/step-000100/` holds one safetensors file for each rank that wrote, and `checkpoint.json`, which
-//! says what stands where. All of it is written under another name, and renamed when it is complete:
-//! a directory with the right name is a whole checkpoint, whenever the run was interrupted.
+//! `DIR/step-000100/` holds one safetensors file for each rank that wrote, and `checkpoint.json`,
+//! which says what is where. All of it is written under another name, and renamed when it is
+//! complete: a directory with this name is a whole checkpoint, whenever the run was interrupted.
 
 mod digest;
 mod draft;
@@ -28,18 +28,18 @@ use tch::Tensor;
 const MANIFEST: &str = "checkpoint.json";
 const FORMAT: u32 = 1;
 
-/// Where a run stands, and what decides which samples come next.
+/// The progress of a run, and what decides which samples come next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Updates made.
     pub step: usize,
     pub global_batch: usize,
     pub seq_len: usize,
-    /// The seed of the order of samples, where they are shuffled.
+    /// The seed of the order of samples, if they are shuffled.
     pub shuffle: Option<u64>,
     /// Samples in the data.
     pub samples: usize,
-    /// By what the data are known from others of as many samples.
+    /// A fingerprint that distinguishes the data from others with as many samples.
     pub data: u64,
 }
 
@@ -67,7 +67,6 @@ struct Manifest {
     format: u32,
     model: LlamaConfig,
     progress: Progress,
-    #[serde(rename = "parts")]
     files: Vec<RankFile>,
 }
 
@@ -76,9 +75,10 @@ struct Manifest {
 pub struct Saved {
     dir: PathBuf,
     manifest: Manifest,
-    /// Its files, each from when it is first read: opening one parses what it says of all its tensors.
+    /// Its files, each opened when it is first read: opening one parses the header of all its
+    /// tensors.
     open: Vec<OnceCell<Mapped>>,
-    /// By the name of a tensor, where it or its pieces are: which file, and which of its tensors.
+    /// Where each tensor or its pieces are, by name: which file, and which of its tensors.
     places: BTreeMap<String, Vec<(usize, usize)>>,
 }
 
@@ -86,7 +86,7 @@ impl Saved {
     /// The checkpoint `dir`, or the newest one in it.
     ///
     /// # Errors
-    /// Where there is none, or a file of it is missing or has not the length that it had.
+    /// If there is none, or a file of it is missing or does not have its original length.
     pub fn open(dir: &Path) -> Result<Self> {
         let is_one = dir.join(MANIFEST).exists();
         Self::load(if is_one { dir.to_owned() } else { newest(dir)? })
@@ -95,7 +95,7 @@ impl Saved {
     /// The checkpoint of `step` updates: `dir`, or the one in it.
     ///
     /// # Errors
-    /// Those of [`Saved::open`], and where `dir` is a checkpoint of other updates.
+    /// Those of [`Saved::open`], and if `dir` is a checkpoint of another number of updates.
     pub fn open_step(dir: &Path, step: usize) -> Result<Self> {
         let is_one = dir.join(MANIFEST).exists();
         let saved = Self::load(if is_one { dir.to_owned() } else { dir.join(name_of(step)) })?;
@@ -113,7 +113,7 @@ impl Saved {
         ensure!(format == FORMAT, "{shown} has format {format}; this program reads {FORMAT}");
         let (made, name) = (manifest.progress.step, dir.file_name().and_then(|name| name.to_str()));
         if let Some(named) = name.and_then(step_of) {
-            ensure!(made == named, "{shown} has made {made} updates, and its name says {named}");
+            ensure!(made == named, "{shown} has made {made} updates, but its name says {named}");
         }
         let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (number, RankFile { file, bytes, tensors, .. }) in manifest.files.iter().enumerate() {
@@ -138,7 +138,7 @@ impl Saved {
         &self.manifest.progress
     }
 
-    /// The model that it is of.
+    /// The model whose checkpoint it is.
     pub fn model(&self) -> &LlamaConfig {
         &self.manifest.model
     }

@@ -1,6 +1,5 @@
 //! Initial weights that depend on (seed, name, row) and on nothing else.
 
-use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
@@ -12,11 +11,11 @@ use tch::{Kind, Tensor};
 ///
 /// Every row has a stream of its own in a counter-based generator (ChaCha8), keyed by seed and
 /// name, so row r is drawn without the rows before it, and a rank draws just its shard of them.
-pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> Result<Tensor> {
+pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> Tensor {
     let shape: Vec<i64> = slice.iter().map(|range| range.end - range.start).collect();
     let [rows, columns] = slice else {
         // Vectors are the gains of norms.
-        return Ok(Tensor::ones(shape, (Kind::Double, tch::Device::Cpu)));
+        return Tensor::ones(shape, (Kind::Double, tch::Device::Cpu));
     };
     let to_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
     let std = 0.02 / if to_residual { (2.0 * layers as f64).sqrt() } else { 1.0 };
@@ -32,7 +31,7 @@ pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> 
         (0..columns.start).for_each(|_| _ = normal());
         row.fill_with(|| normal() * std);
     });
-    Ok(Tensor::from_slice(&numbers).view(&shape[..]))
+    Tensor::from_slice(&numbers).view(&shape[..])
 }
 
 /// A ChaCha key: the seed, then a 128-bit FNV-1a hash of the name.

@@ -38,7 +38,7 @@ impl LlamaConfig {
 }
 
 impl SafetensorsDir {
-    /// As [`crate::Weights::check`]. Reads headers alone, but for a tied head that is there.
+    /// As [`crate::check_weights`].
     pub(crate) fn check(&self, config: &LlamaConfig) -> Result<()> {
         let mut expected = BTreeSet::new();
         for (name, shape) in config.weights() {
@@ -50,13 +50,16 @@ impl SafetensorsDir {
             if name.ends_with("rotary_emb.inv_freq") {
                 continue;
             }
-            // transformers ignores a head where it ties one: no matter, as long as both are the same.
+            // transformers ignores a saved head if the head is tied: no harm, as long as both are
+            // the same.
             if config.tie_word_embeddings && name == HEAD {
                 let same = self.bytes(HEAD)? == self.bytes(EMBEDDING)?;
                 ensure!(same, "tie_word_embeddings is true, but {HEAD} is not {EMBEDDING}");
                 continue;
             }
-            bail!("weight {name} is in the model's files, but has no place in its config");
+            bail!(
+                "weight {name} is in the model's files, but does not belong to the model of its config"
+            );
         }
         Ok(())
     }

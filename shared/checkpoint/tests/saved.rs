@@ -35,7 +35,10 @@ fn of_two_runs_that_write_to_one_directory_the_second_is_refused() {
     save(dir.path(), 4);
     std::fs::write(dir.path().join(".step-000005.partial"), "").unwrap();
     let error = Draft::new(dir.path(), 5).begin().unwrap_err().to_string();
-    assert_eq!(error, format!("cannot remove {shown}/.step-000005.partial, left by a broken run"));
+    assert_eq!(
+        error,
+        format!("cannot remove {shown}/.step-000005.partial, which an interrupted run has left")
+    );
 }
 
 #[test]
@@ -46,7 +49,7 @@ fn a_checkpoint_is_called_after_the_updates_that_it_has_made() {
     std::fs::rename(as_("step-000003"), as_("step-000004")).unwrap();
     let error = Saved::open(dir.path()).unwrap_err().to_string();
     let shown = dir.path().display();
-    assert_eq!(error, format!("{shown}/step-000004 has made 3 updates, and its name says 4"));
+    assert_eq!(error, format!("{shown}/step-000004 has made 3 updates, but its name says 4"));
     std::fs::rename(as_("step-000004"), as_("best")).unwrap();
     assert_eq!(Saved::open(&as_("best")).unwrap().progress().step, 3);
 }

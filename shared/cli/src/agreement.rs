@@ -1,20 +1,20 @@
-//! What all ranks of a run must have been told alike.
+//! Settings that must be the same on all ranks of a run.
 
 use crate::config::{Config, DataConfig, ParallelConfig, RunConfig, TrainConfig};
 use checkpoint::LlamaConfig;
 use std::path::PathBuf;
 
-/// Enough to tell two prompts apart, and little enough for a greeting.
+/// Enough to tell two prompts apart, and little enough for a rendezvous message.
 const PROMPT_CHARS: usize = 100;
 
 impl Config {
-    /// Every setting that decides what is computed or what ranks say to each other, as a phrase such as
-    /// `lr 0.001`; the layout is compared without it. Files may lie elsewhere on another host, so of a
-    /// file it counts whether there is one, and of the data how many samples they are. What a rank does
-    /// by itself is its own business.
+    /// Every setting that decides what is computed or what ranks say to each other, as a phrase
+    /// such as `lr 0.001`; the layout is compared without it. A file may have another path on
+    /// another host, so only whether it is given is compared, and for data the number of samples.
+    /// What concerns one rank alone is left out.
     #[rustfmt::skip] // lists
     pub(crate) fn agreement(&self) -> Vec<String> {
-        // Taken apart whole: whoever adds a setting decides here whether ranks must agree on it.
+        // Destructured in full: whoever adds a setting decides here whether ranks must agree on it.
         let Self { model, hf_model, data, train, parallel, run, dataset, eval_dataset } = self;
         let DataConfig { data, eval_data, tokenizer, seq_len, shuffle } = data;
         let TrainConfig {
@@ -25,7 +25,7 @@ impl Config {
             parallel;
         let RunConfig {
             device, dtype, launcher: _, threads_per_rank: _, timeout: _, metrics: _, trace, sample, prompt,
-            save, save_every, resume, export_hf, dry_run: _, gpu: _, gpu_of_rank: _,
+            save, save_every, resume, export_hf, dry_run: _, gpu: _, gpu_of_rank: _, gpus: _,
         } = run;
 
         let LlamaConfig {
@@ -97,7 +97,7 @@ mod tests {
     use crate::Program;
     use comm::Layout;
 
-    /// How a rank told this differs from one told nothing: their first two phrases that do.
+    /// How a rank with these settings differs from one with none: the first phrases that do.
     fn difference(args: &str) -> Option<(String, String)> {
         let program = Program { step: 6, about: "", layout: Layout::default() };
         let agreement = |args: &str| {

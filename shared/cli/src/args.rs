@@ -43,7 +43,7 @@ pub(crate) fn parse(
     Ok(Flags { config, values })
 }
 
-/// In quotes where it needs them, so that a sentence stays one line.
+/// In quotes if it needs them, so that a sentence stays one line.
 pub(crate) fn shown(text: &str) -> String {
     if text.is_empty() || text.contains(char::is_whitespace) {
         format!("{text:?}")
@@ -61,7 +61,8 @@ fn command(program: &Program) -> Result<Command, Refusal> {
     let flags = KEYS.iter().filter(|key| key.is_flag()).map(|key| flag(program, &defaults, key));
     Ok(Command::new(program.name())
         .about(program.about)
-        // A flag given twice counts as given last, so a script can add to what it was called with.
+        // Of a flag given twice the last one counts, so a script can append to the flags that it
+        // was given.
         .args_override_self(true)
         .term_width(100)
         .disable_help_flag(true)
@@ -80,7 +81,7 @@ fn flag(program: &Program, defaults: &Values, key: &Key) -> Arg {
         .long(key.name)
         .help(help)
         .help_heading(heading(key.table))
-        // Known to every step, so that one too early can be told from a slip of the pen.
+        // Known to every step, so that one that comes later can be told from a typo.
         .hide(key.since > program.step)
         .allow_negative_numbers(true);
     match key.kind {

@@ -14,10 +14,7 @@ use toml::Value;
 
 pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
     let v = Reader(values);
-    let device = v.choice("device", DeviceName::from_name)?;
-    let dry_run = v.switch("dry-run");
     let hf_model = v.path("hf-model");
-    let (steps, lr) = (v.count("steps")?, v.number("lr")?);
     let mut config = Config {
         model: match &hf_model {
             Some(dir) => LlamaConfig::from_hf_dir(dir)
@@ -25,77 +22,108 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
             None => architecture(values)?,
         },
         hf_model,
-        data: DataConfig {
-            data: v.path("data"),
-            eval_data: v.path("eval-data"),
-            tokenizer: v.path("tokenizer"),
-            seq_len: v.count("seq-len")?,
-            shuffle: v.switch("shuffle"),
-        },
-        train: TrainConfig {
-            steps,
-            micro_batch: v.count("micro-batch")?,
-            global_batch: v.count("global-batch")?,
-            seed: v.count("seed")? as u64,
-            lr,
-            // These two defaults belong to the defaults of lr and steps, and follow them.
-            min_lr: if v.follows("min-lr", "lr") { lr / 10.0 } else { v.number("min-lr")? },
-            warmup: match v.count("warmup")? {
-                warmup if v.follows("warmup", "steps") => warmup.min(steps),
-                warmup => warmup,
-            },
-            weight_decay: v.number("weight-decay")?,
-            clip: v.number("clip")?,
-            eval_every: v.optional_count("eval-every")?,
-            eval_batches: v.optional_count("eval-batches")?.unwrap_or(4),
-        },
-        parallel: ParallelConfig {
-            layout: Layout {
-                dp: v.count("dp")?,
-                pp: v.count("pp")?,
-                cp: v.count("cp")?,
-                tp: v.count("tp")?,
-            },
-            tp_sync: v.choice("tp-sync", TpSync::from_name)?,
-            dp_sync: v.choice("dp-sync", DpSync::from_name)?,
-            bucket_mb: v.number("bucket-mb")?,
-            schedule: v.choice("schedule", Schedule::from_name)?,
-            cp_layout: v.choice("cp-layout", CpLayout::from_name)?,
-        },
-        run: RunConfig {
-            device,
-            dtype: v.choice("dtype", Dtype::from_name)?,
-            launcher: match (values.get("launcher"), device) {
-                (Some(_), _) => v.choice("launcher", |name| name.parse().ok())?,
-                // A dry run starts nothing.
-                (None, _) if dry_run => Launcher::Threads,
-                (None, DeviceName::Cpu) => Launcher::detect(env).unwrap_or(Launcher::Threads),
-                (None, DeviceName::Cuda) => Launcher::detect(env).unwrap_or(Launcher::Processes),
-            },
-            threads_per_rank: v.optional_count("threads-per-rank")?,
-            timeout: seconds(v.number("timeout")?)?,
-            metrics: v.path("metrics"),
-            trace: v.path("trace"),
-            sample: v.count("sample")?,
-            prompt: v.text("prompt")?.to_owned(),
-            save: v.path("save"),
-            save_every: v.optional_count("save-every")?,
-            resume: v.path("resume"),
-            export_hf: v.path("export-hf"),
-            dry_run,
-            gpu: v.choice("gpu", Gpu::from_name)?,
-            gpu_of_rank: None,
-        },
+        data: data(&v)?,
+        train: train(&v)?,
+        parallel: parallel(&v)?,
+        run: run(&v, env)?,
         dataset: None,
         eval_dataset: None,
     };
     if let (Some(batches), None) = (values.get("eval-batches"), config.train.eval_every) {
-        bail!("eval-batches is {batches}, but eval-every does not say when to compute their loss");
+        bail!("eval-batches is {batches}, but needs eval-every, which says when to use them");
     }
     if config.has_unnamed_tokens() && !values.is_given("sample") {
         config.run.sample = 0;
     }
     Ok(config)
+}
+
+fn data(v: &Reader) -> Result<DataConfig> {
+    Ok(DataConfig {
+        data: v.path("data"),
+        eval_data: v.path("eval-data"),
+        tokenizer: v.path("tokenizer"),
+        seq_len: v.count("seq-len")?,
+        shuffle: v.switch("shuffle"),
+    })
+}
+
+fn train(v: &Reader) -> Result<TrainConfig> {
+    let (steps, lr, warmup) = (v.count("steps")?, v.number("lr")?, v.count("warmup")?);
+    Ok(TrainConfig {
+        steps,
+        micro_batch: v.count("micro-batch")?,
+        global_batch: v.count("global-batch")?,
+        seed: v.count("seed")? as u64,
+        lr,
+        // These two defaults belong to the defaults of lr and steps, and follow them.
+        min_lr: if v.follows("min-lr", "lr") { lr / 10.0 } else { v.number("min-lr")? },
+        warmup: if v.follows("warmup", "steps") { warmup.min(steps) } else { warmup },
+        weight_decay: v.number("weight-decay")?,
+        clip: v.number("clip")?,
+        eval_every: v.optional_count("eval-every")?,
+        eval_batches: v.optional_count("eval-batches")?.unwrap_or(4),
+    })
+}
+
+fn parallel(v: &Reader) -> Result<ParallelConfig> {
+    Ok(ParallelConfig {
+        layout: Layout {
+            dp: v.count("dp")?,
+            pp: v.count("pp")?,
+            cp: v.count("cp")?,
+            tp: v.count("tp")?,
+        },
+        tp_sync: v.choice("tp-sync", TpSync::from_name)?,
+        dp_sync: v.choice("dp-sync", DpSync::from_name)?,
+        bucket_mb: v.number("bucket-mb")?,
+        schedule: v.choice("schedule", Schedule::from_name)?,
+        cp_layout: v.choice("cp-layout", CpLayout::from_name)?,
+    })
+}
+
+fn run(v: &Reader, env: impl Fn(&str) -> Option<String>) -> Result<RunConfig> {
+    let device = v.choice("device", DeviceName::from_name)?;
+    let dry_run = v.switch("dry-run");
+    Ok(RunConfig {
+        device,
+        dtype: v.choice("dtype", Dtype::from_name)?,
+        launcher: launcher(v, device, dry_run, env)?,
+        threads_per_rank: v.optional_count("threads-per-rank")?,
+        timeout: seconds(v.number("timeout")?)?,
+        metrics: v.path("metrics"),
+        trace: v.path("trace"),
+        sample: v.count("sample")?,
+        prompt: v.text("prompt")?.to_owned(),
+        save: v.path("save"),
+        save_every: v.optional_count("save-every")?,
+        resume: v.path("resume"),
+        export_hf: v.path("export-hf"),
+        dry_run,
+        gpu: v.choice("gpu", Gpu::from_name)?,
+        gpu_of_rank: None,
+        gpus: 0,
+    })
+}
+
+fn launcher(
+    v: &Reader,
+    device: DeviceName,
+    dry_run: bool,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Launcher> {
+    if v.0.get("launcher").is_none() {
+        return Ok(match device {
+            _ if dry_run => Launcher::Threads, // it starts nothing
+            DeviceName::Cpu => Launcher::detect(env).unwrap_or(Launcher::Threads),
+            DeviceName::Cuda => Launcher::detect(env).unwrap_or(Launcher::Processes),
+        });
+    }
+    Ok(match v.choice("launcher", |name| name.parse().ok())? {
+        // The ranks that it starts read the same settings, and find their world described.
+        Launcher::Processes if Launcher::has_started(env) => Launcher::Env,
+        launcher => launcher,
+    })
 }
 
 fn architecture(values: &Values) -> Result<LlamaConfig> {
@@ -104,15 +132,16 @@ fn architecture(values: &Values) -> Result<LlamaConfig> {
 }
 
 fn seconds(timeout: f64) -> Result<Duration> {
-    // Less passes between any two messages; more is beyond any wait, and far below where clocks overflow.
+    // Less passes between any two messages of a run; more is longer than anyone waits, and clocks
+    // overflow only far above it.
     ensure!(
         (0.001..=1e9).contains(&timeout),
-        "timeout is {timeout:?}, but must be seconds, from 0.001 to 1e9"
+        "timeout is {timeout:?}, but must be from 0.001 to 1e9 seconds"
     );
     Ok(Duration::from_secs_f64(timeout))
 }
 
-/// Values that the defaults have are never missing; the errors are for those who edit the defaults.
+/// Values that have a default are never missing; the errors are for whoever edits the defaults.
 struct Reader<'a>(&'a Values);
 
 impl<'a> Reader<'a> {

@@ -101,6 +101,8 @@ pub struct RunConfig {
     pub gpu: Gpu,
     /// On cuda, that of this process's rank.
     pub gpu_of_rank: Option<comm::Gpu>,
+    /// On cuda, how many GPUs all ranks have together: fewer than ranks where they share them.
+    pub gpus: usize,
 }
 
 impl Config {
@@ -155,8 +157,8 @@ impl Config {
         self.train.global_batch * self.data.seq_len
     }
 
-    /// Whether the data are tokens whose text nobody knows: from a file of them, with no tokenizer and a
-    /// vocabulary that is not that of bytes.
+    /// Whether the data are tokens whose text is not known: from a file of them, without a
+    /// tokenizer and with another vocabulary than that of bytes.
     pub(crate) fn has_unnamed_tokens(&self) -> bool {
         let tokens = self.data.data.as_deref().and_then(data::token_width).is_some();
         tokens && self.data.tokenizer.is_none() && self.model.vocab_size != 256
@@ -192,7 +194,7 @@ impl Config {
         self.batches_of(dataset, dp_rank, dp, self.data.shuffle.then_some(self.train.seed))
     }
 
-    /// The held-out batches of replica `dp_rank` of `dp`; `None` where no validation loss is asked for.
+    /// The held-out batches of replica `dp_rank` of `dp`; `None` if no validation loss is asked for.
     pub fn eval_batches(&self, dp_rank: usize, dp: usize) -> Result<Option<Batches>> {
         let dataset = self.eval_dataset.clone();
         dataset.map(|dataset| self.batches_of(dataset, dp_rank, dp, None)).transpose()
@@ -211,7 +213,7 @@ impl Config {
         Batches::new(dataset, options)
     }
 
-    /// Where the run stands after `step` updates, as a checkpoint notes it.
+    /// The progress of the run after `step` updates, for a checkpoint.
     pub fn progress(&self, step: usize) -> Progress {
         Progress {
             step,

@@ -4,7 +4,7 @@ use crate::config::{Config, DeviceName, Dtype};
 use anyhow::{Result, anyhow, ensure};
 use comm::{EnvWorld, Gpu, Launcher};
 
-/// Makes GPUs usable where the run is on them, and takes the one that is this process's.
+/// Makes GPUs usable for a run on them, and chooses the one of this process.
 pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
     if config.run.device == DeviceName::Cpu || config.run.dry_run {
         return Ok(()); // a dry run needs no device
@@ -12,9 +12,10 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
     let (launcher, world) = (config.run.launcher, config.parallel.layout.world());
     ensure!(
         launcher != Launcher::Threads || world == 1,
-        "launcher is threads, but on cuda each of {world} ranks is a process: take --launcher processes"
+        "launcher is threads, but on cuda each of {world} ranks is a process: use --launcher processes"
     );
-    // Ranks that we start may share a GPU: they are told so. Others would meet NCCL's refusal.
+    // Ranks that we start may share a GPU: they get the settings for that. Others would be refused
+    // by NCCL.
     let shares = launcher != Launcher::Env || Launcher::has_started(&env);
     let local_rank = match launcher {
         Launcher::Env if world > 1 => EnvWorld::from_lookup(&env)?.local_rank,
@@ -24,21 +25,21 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         comm::settle_for_gpus()?;
     }
     let count = ::gpu::load().map_err(|why| {
-        let mend = if why.is::<::gpu::OldDriver>() { UPDATE } else { MEND };
-        anyhow!("device is cuda, but {why}: {mend}")
+        let advice = if why.is::<::gpu::OldDriver>() { UPDATE } else { SET_UP };
+        anyhow!("device is cuda, but {why}: {advice}")
     })?;
     let gpu = pick(shares, local_rank, count)?;
     ensure!(
         world <= count || !shares || !::gpu::is_exclusive(gpu.ordinal).unwrap_or(false),
-        "{world} ranks would share {count} GPUs, but GPU {} lets in one process alone: `nvidia-smi -c DEFAULT` \
-         (as root) opens it to more",
+        "{world} ranks would share {count} GPUs, but GPU {} admits only one process: run `nvidia-smi -c DEFAULT` \
+         as root to share it",
         gpu.ordinal
     );
-    // Where the driver does not say, the run finds out.
+    // If the driver does not say, the run will find out.
     if let Ok(capability) = ::gpu::capability(gpu.ordinal) {
         ensure!(
             ::gpu::has_kernels_for(capability),
-            "GPU {} ({}) has compute capability {}.{}, and CUDA 13 has no kernels below 7.5 (Turing): take --device \
+            "GPU {} ({}) has compute capability {}.{}, and CUDA 13 has no kernels below 7.5 (Turing): use --device \
              cpu, or another GPU",
             gpu.ordinal,
             ::gpu::name(gpu.ordinal).unwrap_or_default(),
@@ -48,24 +49,26 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         check_attention(config.parallel.layout.cp, config.run.dtype, capability)?;
     }
     config.run.gpu_of_rank = Some(gpu);
+    config.run.gpus = gpus_of_run(shares, world, count);
     Ok(())
 }
 
-/// In bf16 the blocks of a ring go through FlashAttention, which has no kernels for older GPUs.
+/// In bf16 a ring's blocks are computed by FlashAttention, which has no kernels for older GPUs.
 fn check_attention(cp: usize, dtype: Dtype, (major, minor): (i32, i32)) -> Result<()> {
     ensure!(
         cp == 1 || dtype != Dtype::Bf16 || major >= 8,
-        "dtype is bf16 and cp {cp}, which takes a GPU of compute capability 8.0 or more (Ampere), but \
-         this one has {major}.{minor}: take --dtype f32 or --cp 1"
+        "dtype is bf16 and cp {cp}, which needs a GPU of compute capability 8.0 or more (Ampere), but \
+         this one has {major}.{minor}: use --dtype f32 or --cp 1"
     );
     Ok(())
 }
 
-/// The GPU of the rank of this number on its host. Without a number it must be the only one in sight.
+/// The GPU of the rank with this number on its host. Without a number it must be the only one that
+/// the rank sees.
 fn pick(shares: bool, local_rank: Option<usize>, count: usize) -> Result<Gpu> {
     ensure!(
         local_rank.is_some() || count <= 1,
-        "LOCAL_RANK is not set, but this rank sees {count} GPUs, and its number on its host says which is its own"
+        "LOCAL_RANK is not set, but this rank sees {count} GPUs, and needs its number on its host to choose one"
     );
     let local_rank = local_rank.unwrap_or(0);
     ensure!(
@@ -77,8 +80,14 @@ fn pick(shares: bool, local_rank: Option<usize>, count: usize) -> Result<Gpu> {
     Ok(Gpu { ordinal: local_rank % count, count })
 }
 
-const MEND: &str = "take --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`";
-const UPDATE: &str = "take --device cpu, or update it (CUDA 13 takes 580 or newer)";
+/// How many GPUs all ranks have together. Ranks that we start are all on this host, and share its GPUs
+/// where there are fewer; others have one each, on any number of hosts.
+fn gpus_of_run(shares: bool, world: usize, count: usize) -> usize {
+    if shares { world.min(count) } else { world }
+}
+
+const SET_UP: &str = "use --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`";
+const UPDATE: &str = "use --device cpu, or update the driver (CUDA 13 needs 580 or newer)";
 
 #[cfg(test)]
 mod tests {
@@ -87,8 +96,8 @@ mod tests {
     #[test]
     fn bf16_around_a_ring_is_refused_where_no_kernel_takes_it() {
         let refused = check_attention(2, Dtype::Bf16, (7, 5)).unwrap_err().to_string();
-        let told = "dtype is bf16 and cp 2, which takes a GPU of compute capability 8.0 or more \
-                    (Ampere), but this one has 7.5: take --dtype f32 or --cp 1";
+        let told = "dtype is bf16 and cp 2, which needs a GPU of compute capability 8.0 or more \
+                    (Ampere), but this one has 7.5: use --dtype f32 or --cp 1";
         assert_eq!(refused, told);
         for (cp, dtype, major) in
             [(1, Dtype::Bf16, 7), (2, Dtype::F32, 7), (2, Dtype::Bf16, 8), (2, Dtype::Bf16, 10)]
@@ -111,11 +120,17 @@ mod tests {
     }
 
     #[test]
+    fn ranks_that_share_gpus_have_no_more_than_there_are() {
+        assert_eq!([1, 2, 4].map(|world| gpus_of_run(true, world, 2)), [1, 2, 2]);
+        assert_eq!(gpus_of_run(false, 16, 8), 16, "two hosts, and this one has eight");
+    }
+
+    #[test]
     fn a_rank_without_a_number_takes_the_only_gpu_in_sight() {
         assert_eq!(pick(false, None, 1).unwrap().ordinal, 0);
         let refused = pick(false, None, 4).unwrap_err().to_string();
-        let told = "LOCAL_RANK is not set, but this rank sees 4 GPUs, and its number on its host says \
-                    which is its own";
+        let told = "LOCAL_RANK is not set, but this rank sees 4 GPUs, and needs its number on its host \
+                    to choose one";
         assert_eq!(refused, told);
     }
 }

@@ -1,4 +1,4 @@
-//! What a reporter must know of a run to turn its times into figures.
+//! What a reporter must know about a run to turn its times into figures.
 
 use crate::Config;
 use crate::choices::{Dtype, Gpu};
@@ -29,7 +29,7 @@ impl Config {
             strict_flops_per_token: report::strict_flops_per_token(
                 matrices, layers, width, seq_len,
             ),
-            peak_flops: peak_flops(gpu, self.run.dtype, self.parallel.layout.world()),
+            peak_flops: peak_flops(gpu, self.run.dtype, self.run.gpus),
             peak_memory: match ordinal {
                 Some(_) => ::gpu::peak_memory,
                 None => report::peak_memory_bytes,
@@ -40,10 +40,10 @@ impl Config {
     }
 }
 
-/// What all ranks together could compute in a second, each with a GPU of its own; `None` where the
-/// GPU's figures are not known.
-fn peak_flops(gpu: Option<Gpu>, dtype: Dtype, ranks: usize) -> Option<f64> {
-    gpu.map(|gpu| ranks as f64 * gpu.figures().peak(dtype))
+/// What all GPUs of the run together could compute in a second; `None` if the figures of this kind
+/// of GPU are not known.
+fn peak_flops(gpu: Option<Gpu>, dtype: Dtype, gpus: usize) -> Option<f64> {
+    gpu.map(|gpu| gpus as f64 * gpu.figures().peak(dtype))
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
     use comm::Layout;
 
     #[test]
-    fn the_peak_is_that_of_all_ranks() {
+    fn the_peak_is_that_of_all_gpus() {
         assert_eq!(peak_flops(Some(Gpu::A100), Dtype::Bf16, 16), Some(16.0 * 312e12));
         assert_eq!(peak_flops(Some(Gpu::A100), Dtype::F32, 1), Some(19.5e12));
         assert_eq!(peak_flops(None, Dtype::Bf16, 16), None);

@@ -27,9 +27,9 @@ pub struct Figures {
 }
 
 impl Gpu {
-    /// The GPU that CUDA reports under this name; `None` where one of the figures below is not true of
-    /// it. So names are compared whole: cards for PCIe (NVL among them) and the A100 with 40 GB have
-    /// names of their own, and a slice of a GPU (MIG) has that GPU's with more behind it.
+    /// The GPU that CUDA reports under this name; `None` if one of the figures below is not true of
+    /// it. So whole names are compared: cards for PCIe (NVL among them) and the A100 with 40 GB
+    /// have names of their own, and that of a slice of a GPU (MIG) begins with the GPU's.
     pub fn from_cuda_name(name: &str) -> Option<Self> {
         match name {
             "NVIDIA H100 80GB HBM3" => Some(Self::H100),

@@ -24,7 +24,7 @@ pub(crate) struct Key {
     pub table: &'static str,
     pub name: &'static str,
     pub kind: Kind,
-    /// What stands for the value in `--help`; empty for a key that only a file can set.
+    /// The placeholder of the value in `--help`; empty for a key that only a file can set.
     pub value: &'static str,
     /// The first step that knows it.
     pub since: u8,
@@ -117,7 +117,7 @@ impl Key {
         !self.value.is_empty() || (self.kind == Switch && self.table != "model")
     }
 
-    /// The value as its kind keeps it, or what the kind takes: "a whole number".
+    /// The value as its kind keeps it, or what it must be: "must be a whole number".
     pub fn check(&self, value: Value) -> Result<Value, String> {
         match (self.kind, value) {
             (Count, Value::Integer(n)) if n >= 0 => Ok(Value::Integer(n)),
@@ -128,30 +128,30 @@ impl Key {
             {
                 Err(format!("must be at most {}", i64::MAX))
             }
-            (Count, _) => Err("takes a whole number".into()),
+            (Count, _) => Err("must be a whole number".into()),
             (Number, Value::Integer(n)) => Ok(Value::Float(n as f64)),
             (Number, value @ Value::Float(_)) => Ok(value),
-            (Number, _) => Err("takes a number".into()),
+            (Number, _) => Err("must be a number".into()),
             (Switch, value @ Value::Boolean(_)) => Ok(value),
-            (Switch, _) => Err("takes true or false".into()),
+            (Switch, _) => Err("must be true or false".into()),
             (Text, Value::String(s)) if s.is_empty() && self.name != "prompt" => {
                 Err("must not be empty".into())
             }
             (Text, value @ Value::String(_)) => Ok(value),
-            (Text, _) => Err("takes text in quotes".into()),
+            (Text, _) => Err("must be text in quotes".into()),
             (Choice(names), Value::String(s)) if names.contains(&s.as_str()) => {
                 Ok(Value::String(s))
             }
             (Choice(names), _) => Err(format!("must be {}", either(names))),
             (Table, value @ Value::Table(_)) => match value.clone().try_into::<RopeScaling>() {
                 Ok(_) => Ok(value),
-                Err(error) => Err(format!("that will not do: {}", error.message())),
+                Err(error) => Err(format!("that is not valid: {}", error.message())),
             },
-            (Table, _) => Err("takes a table".into()),
+            (Table, _) => Err("must be a table".into()),
         }
     }
 
-    /// What a flag's text says; where it says nothing sensible, the text itself, for `check` to refuse.
+    /// The value of a flag's text; if it has none, the text itself, for `check` to refuse.
     pub fn read_flag(&self, text: &str) -> Value {
         let text_itself = || Value::String(text.into());
         match self.kind {

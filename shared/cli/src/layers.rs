@@ -13,7 +13,7 @@ use toml::{Table, Value};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Values {
     of: BTreeMap<&'static str, Value>,
-    /// What the run was told, as against what it has by default.
+    /// What the run was given, as opposed to its defaults.
     given: Vec<&'static str>,
 }
 
@@ -50,11 +50,11 @@ fn is_architecture(name: &str) -> bool {
     keys::find(name).is_some_and(|key| key.table == "model" && !key.is_flag())
 }
 
-/// Where the defaults stand; they are part of the binary, so that it runs anywhere.
+/// The file of the defaults, which is part of the binary, so that it runs anywhere.
 pub(crate) const DEFAULTS: &str = "configs/tiny.toml";
 const DEFAULTS_TEXT: &str = include_str!("../../../configs/tiny.toml");
 
-/// What a run has that is told nothing.
+/// The settings of a run that is given none.
 pub(crate) fn defaults(program: &Program) -> Result<Values> {
     let mut values = read(DEFAULTS_TEXT).context(DEFAULTS)?;
     let layout = &program.layout;
@@ -63,7 +63,8 @@ pub(crate) fn defaults(program: &Program) -> Result<Values> {
         values.insert(key, Value::Integer(i64::try_from(n)?));
     }
     if layout.world() > 2 {
-        // More ranks than a laptop's cores: as long a run would take more than a minute.
+        // More ranks than a laptop has cores: a run of the usual length would take more than a
+        // minute.
         values.insert(keys::find("steps").context("steps")?, Value::Integer(200));
     }
     Ok(values)
@@ -97,7 +98,8 @@ fn read_file(path: &Path, program: &Program, defaults: &Values) -> Result<Values
     let values = read(&std::fs::read_to_string(path).context("cannot be read")?)?;
     for (name, value) in &values.of {
         let Some(key) = keys::find(name) else { continue };
-        // A copy of the defaults suits every step: a later step's key that asks for nothing may stand.
+        // A copy of the defaults suits every step: a later step's key may stand if it asks for
+        // nothing.
         let neutral = match *name {
             "dp" | "pp" | "cp" | "tp" => *value == Value::Integer(1),
             _ => defaults.get(name) == Some(value) || *value == Value::Boolean(false),
@@ -120,10 +122,10 @@ fn read(text: &str) -> Result<Values> {
         let Value::Table(entries) = entries else {
             ensure!(
                 !is_known,
-                "{table} is {entries}, but is a table: write [{table}] and its keys below"
+                "{table} is {entries}, but must be a table: write [{table}], and its keys below it"
             );
             match keys::find(&table) {
-                Some(key) => bail!("{table} stands in no table: it belongs in [{}]", key.table),
+                Some(key) => bail!("{table} is outside any table, but belongs in [{}]", key.table),
                 None => bail!("unknown key {}{}", shown(&table), did_you_mean(&table, all_names())),
             }
         };
@@ -166,7 +168,7 @@ fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Str
     nearest(name, known).map_or(String::new(), |other| format!(": did you mean {other}?"))
 }
 
-/// The known word that `name` may be a slip of, if one is near.
+/// The known word that `name` may be a misspelling of, if one is near.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |word: &str| word.to_lowercase().replace('_', "-");
     let distance = |word: &str| strsim::damerau_levenshtein(&plain(name), &plain(word));

@@ -1,5 +1,6 @@
-//! A run's settings: flags over a TOML file over `configs/tiny.toml`, all of them checked before any
-//! rank is started, so that what cannot work is one sentence and not a stack of failures.
+//! A run's settings: flags over a TOML file over `configs/tiny.toml`, all of them checked before
+//! any rank is started, so that settings that cannot work end in one sentence, and not in a heap of
+//! failures.
 
 mod agreement;
 mod args;
@@ -32,7 +33,7 @@ pub struct Program {
     pub step: u8,
     /// One line for `--help`.
     pub about: &'static str,
-    /// The layout of a run that says nothing of it.
+    /// The layout of a run that does not set it.
     pub layout: Layout,
 }
 
@@ -42,7 +43,7 @@ impl Program {
     }
 }
 
-/// Why a run does not begin.
+/// Why a run does not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// `--help` was asked for; this is the text.
@@ -60,7 +61,7 @@ impl From<anyhow::Error> for Refusal {
 }
 
 /// The settings that `args` (without the program's name) and the environment ask for, checked.
-/// Beyond them it looks only at the files that they name.
+/// Besides them it reads only the files that they name.
 pub fn parse(
     program: &Program,
     args: impl IntoIterator<Item = impl Into<OsString>>,
@@ -82,13 +83,13 @@ pub fn parse(
 }
 
 /// A step's `main`: settings, then the run. Exit code 0, 2 for settings that cannot work, 1 for a
-/// run that fails, told as one chain: `error: what: why: why`.
+/// run that fails, with one line: `error: what: why: why`.
 pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
     let args = std::env::args_os().skip(1);
     let config = match parse(&program, args, |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(Refusal::Help(text)) => {
-            // Whoever closes the pipe early has read enough.
+            // A reader that closes the pipe early has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }

@@ -13,9 +13,9 @@ impl Config {
     /// Writes `sample` tokens after the prompt and, on the leader, prints the text; nothing where
     /// `sample` is 0.
     ///
-    /// `forward` takes tokens, i64 `[1, seq-len]` on [`Config::device`], and the position of the last
-    /// one that counts, and returns the logits there, `[vocab]` of any float type. It always gets a
-    /// full sequence, as in training (what comes after the text so far cannot be seen by it). Where
+    /// `forward` takes tokens, i64 `[1, seq-len]` on [`Config::device`], and the position of the
+    /// last one that counts, and returns the logits there, `[vocab]` of any float type. It always
+    /// gets a full sequence, as in training (it cannot see what comes after the text so far). If
     /// every rank's `forward` returns the same logits, every rank draws the same tokens, so all may
     /// call this together.
     pub fn sample(

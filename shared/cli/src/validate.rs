@@ -1,4 +1,4 @@
-//! Everything that cannot work, refused by name.
+//! Refuses settings that cannot work.
 
 mod files;
 mod model;
@@ -23,15 +23,15 @@ pub(crate) fn validate(
     train::check(config)?;
     parallel::check(config)?;
     if !config.run.dry_run {
-        // A dry run reads and writes none: they may be on another machine.
+        // A dry run reads and writes no files: they may be on another machine.
         files::check(config, file)?;
         overwriting::check(config, file)?;
     }
     run::check(config, env)
 }
 
-/// Once the data are open: looks at the checkpoint to go on from, and makes the directories to write to.
-/// Whether the run has any to save: a finished one is not written over itself.
+/// Once the data are open: checks the checkpoint to resume from, and makes the directories to write
+/// to. Returns whether the run has a checkpoint to save: a finished one does not overwrite itself.
 pub(crate) fn prepare_outputs(config: &Config) -> Result<bool> {
     let resumed = resume::check(config)?;
     outputs::prepare(config, resumed.as_ref())

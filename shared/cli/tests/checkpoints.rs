@@ -39,9 +39,9 @@ fn checkpoints(steps: &[usize], change: impl Fn(&mut LlamaConfig)) -> tempfile::
 fn one_that_this_run_would_write_is_in_the_way() {
     let dir = checkpoints(&[2, 4], |_| ());
     let (refused, parse) = (|args| refused(dir.path(), args), |args| parse(dir.path(), args));
-    assert_snapshot!(refused("--steps 2 --save DIR/ck"), @"save DIR/ck: DIR/ck/step-000002 is there already, and this run would write it: resume from it, or save elsewhere");
-    assert_snapshot!(refused("--steps 9 --save DIR/ck --save-every 4"), @"save DIR/ck: DIR/ck/step-000004 is there already, and this run would write it: resume from it, or save elsewhere");
-    assert_snapshot!(refused("--steps 9 --save DIR/ck --save-every 2 --resume DIR/ck/step-000002"), @"save DIR/ck: DIR/ck/step-000004 is there already, and this run would write it: resume from it, or save elsewhere");
+    assert_snapshot!(refused("--steps 2 --save DIR/ck"), @"save DIR/ck: DIR/ck/step-000002 already exists, and this run would overwrite it: resume from it, or save elsewhere");
+    assert_snapshot!(refused("--steps 9 --save DIR/ck --save-every 4"), @"save DIR/ck: DIR/ck/step-000004 already exists, and this run would overwrite it: resume from it, or save elsewhere");
+    assert_snapshot!(refused("--steps 9 --save DIR/ck --save-every 2 --resume DIR/ck/step-000002"), @"save DIR/ck: DIR/ck/step-000004 already exists, and this run would overwrite it: resume from it, or save elsewhere");
     parse("--steps 9 --save DIR/ck --save-every 2 --resume DIR/ck").unwrap();
     parse("--steps 9 --save DIR/ck --save-every 3").unwrap();
 }
@@ -63,7 +63,7 @@ fn a_finished_one_is_written_elsewhere_but_not_again() {
     assert!(!save("--steps 4 --resume DIR/ck/step-000004 --save DIR/other/../ck"));
     // What is called like it elsewhere may be another run's.
     std::fs::create_dir(dir.path().join("other/step-000004")).unwrap();
-    assert_snapshot!(refused(dir.path(), "--steps 4 --resume DIR/ck --save DIR/other"), @"save DIR/other: DIR/other/step-000004 is there already, and this run would write it: resume from it, or save elsewhere");
+    assert_snapshot!(refused(dir.path(), "--steps 4 --resume DIR/ck --save DIR/other"), @"save DIR/other: DIR/other/step-000004 already exists, and this run would overwrite it: resume from it, or save elsewhere");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn nothing_is_written_over_the_one_that_is_read() {
             format!("--steps 9 --resume {resume} --metrics DIR/ck/step-000004/checkpoint.json");
         refused(dir.path(), &args)
     };
-    assert_snapshot!(over("DIR/ck"), @"metrics DIR/ck/step-000004/checkpoint.json would be written over resume: name another file");
+    assert_snapshot!(over("DIR/ck"), @"metrics DIR/ck/step-000004/checkpoint.json would overwrite resume: name another file");
     assert_eq!(over("DIR/ck"), over("DIR/ck/step-000004"));
     parse(dir.path(), "--steps 9 --resume DIR/ck --metrics DIR/ck/metrics.jsonl").unwrap();
 }
@@ -83,18 +83,18 @@ fn nothing_is_written_over_the_one_that_is_read() {
 fn metrics_go_on_in_a_file_of_metrics() {
     let dir = checkpoints(&[4], |_| ());
     std::fs::write(dir.path().join("notes.txt"), "remember the milk").unwrap();
-    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --metrics DIR/notes.txt"), @"metrics DIR/notes.txt: it holds lines that are no metrics: name another file");
+    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --metrics DIR/notes.txt"), @"metrics DIR/notes.txt: it holds lines that are not metrics: name another file");
 }
 
 #[test]
 fn the_data_must_be_the_same() {
     let dir = checkpoints(&[4], |_| ());
     std::fs::write(dir.path().join("other.txt"), "text ".repeat(999)).unwrap();
-    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with data of 8191 samples, but these have 39: they are others");
+    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with data of 8191 samples, but these have 39: resume with the same data");
     // As many samples as the tales have, with other words.
     let tales = data::corpus::text(data::corpus::SIZE).replace("the", "The");
     std::fs::write(dir.path().join("other.txt"), tales).unwrap();
-    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with other data: these differ from them");
+    assert_snapshot!(refused(dir.path(), "--steps 9 --resume DIR/ck --data DIR/other.txt"), @"resume DIR/ck: DIR/ck/step-000004 was made with other data: resume with the same data");
 }
 
 #[test]

@@ -23,10 +23,10 @@ fn files_and_directories() {
     assert_snapshot!(refused(6, "--eval-every 0"), @"eval-every is 0, but must be at least 1");
     assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 0"), @"eval-batches is 0, but must be at least 1");
     assert_snapshot!(refused(5, "--eval-every 1"), @"--eval-every comes with step06: step05 has no such flag");
-    assert_snapshot!(refused(6, "--eval-batches 2"), @"eval-batches is 2, but eval-every does not say when to compute their loss");
-    assert_snapshot!(refused(6, "--eval-data DIR/short.txt"), @"eval-data is DIR/short.txt, but eval-every does not say when to use it");
+    assert_snapshot!(refused(6, "--eval-batches 2"), @"eval-batches is 2, but needs eval-every, which says when to use them");
+    assert_snapshot!(refused(6, "--eval-data DIR/short.txt"), @"eval-data is DIR/short.txt, but needs eval-every, which says when to use it");
     assert_snapshot!(refused(6, "--eval-every 1 --eval-batches 9223372036854775807"), @"eval-batches is 9223372036854775807, but must be at most 262144: a global batch has 1024 tokens, and 268435456 fit in memory");
-    assert_snapshot!(refused(6, "--eval-every 1 --data DIR/short.txt"), @"eval-every is 1, but eval-data does not say on what: the built-in tales tell nothing of a model that learns from data");
+    assert_snapshot!(refused(6, "--eval-every 1 --data DIR/short.txt"), @"eval-every is 1, but with data it needs eval-data: the built-in tales say nothing about a model that learns from other text");
     assert_snapshot!(refused(6, "--export-hf DIR/x.csv"), @"export-hf DIR/x.csv is not a directory");
 }
 
@@ -39,18 +39,18 @@ fn a_directory_that_cannot_be_written_to() {
 
 #[test]
 fn data_that_do_not_fit_the_vocabulary() {
-    assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535: take .u32");
-    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.txt"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
-    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.bin --sample 9"), @"sample is 9, but tokens from a file become text only with their tokenizer");
-    assert_snapshot!(refused(1, "--data DIR/short.txt"), @"data file DIR/short.txt: it has 9 tokens, and one sample of seq-len 128 needs 129");
+    assert_snapshot!(refused(1, "--config DIR/big.toml --data DIR/x.bin"), @"data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535: use a .u32 file");
+    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.txt"), @"vocab_size is 200, but must be at least 256: text without a tokenizer is bytes");
+    assert_snapshot!(refused(1, "--config DIR/small.toml --data DIR/x.bin --sample 9"), @"sample is 9, but tokens from a file need their tokenizer to become text: use --tokenizer, or --sample 0");
+    assert_snapshot!(refused(1, "--data DIR/short.txt"), @"data file DIR/short.txt: it has 9 tokens, but one sample of seq-len 128 needs 129");
     assert_snapshot!(refused(1, "--data DIR/latin1.txt"), @"data file DIR/latin1.txt: it is not UTF-8 text: byte 0xe9 at position 3, line 1 (files of tokens end in .bin or .u32)");
     assert_snapshot!(refused(1, "--data DIR/odd.bin"), @"data file DIR/odd.bin: it has 3 bytes, but its tokens have 2 each, and one is cut off");
     assert_snapshot!(refused(1, "--data DIR/high.bin"), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
     // Held-out text is held to the same.
     let eval = "--data DIR/long.bin --eval-every 1 --eval-data";
-    assert_snapshot!(refused(6, "--config DIR/big.toml --eval-every 1 --data DIR/long.txt --eval-data DIR/x.bin"), @"eval-data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535: take .u32");
+    assert_snapshot!(refused(6, "--config DIR/big.toml --eval-every 1 --data DIR/long.txt --eval-data DIR/x.bin"), @"eval-data DIR/x.bin holds u16 tokens, but vocab_size is 100000 and u16 ends at 65535: use a .u32 file");
     assert_snapshot!(refused(6, &format!("{eval} DIR/high.bin")), @"data file DIR/high.bin: token 263 at position 0 is outside the vocabulary of 256");
-    assert_snapshot!(refused(6, &format!("--config DIR/bpe.toml {eval} DIR/long.txt")), @"eval-data DIR/long.txt is text, but data are tokens: text becomes the same ones only with their tokenizer");
+    assert_snapshot!(refused(6, &format!("--config DIR/bpe.toml {eval} DIR/long.txt")), @"eval-data DIR/long.txt is text, but data are tokens: it needs their tokenizer to become tokens of the same kind");
     assert_snapshot!(refused(1, "--prompt ''"), @"prompt is empty, but a sample of 200 tokens has to begin with something");
 }
 
@@ -79,18 +79,18 @@ fn files_that_cannot_be_written_are_found_out_before_the_run() {
 
 #[test]
 fn a_run_does_not_write_over_what_it_reads_or_writes() {
-    assert_snapshot!(refused(1, "--data DIR/long.bin --metrics DIR/long.bin"), @"metrics DIR/long.bin would be written over data: name another file");
-    assert_snapshot!(refused(6, "--eval-every 1 --eval-data DIR/long.txt --metrics DIR/long.txt"), @"metrics DIR/long.txt would be written over eval-data: name another file");
-    assert_snapshot!(refused(1, "--tokenizer DIR/long.txt --metrics DIR/long.txt"), @"metrics DIR/long.txt would be written over tokenizer: name another file");
-    assert_snapshot!(refused(1, "--config DIR/fast.toml --trace DIR/hf/../fast.toml"), @"trace DIR/hf/../fast.toml would be written over config: name another file");
-    assert_snapshot!(refused(1, "--metrics DIR/m --trace DIR/m"), @"trace DIR/m would be written over metrics: name another file");
-    assert_snapshot!(refused(1, "--metrics DIR/m.svg --trace DIR/m.json"), @"the trace's chart DIR/m.svg would be written over metrics: name another file");
-    assert_snapshot!(refused(6, "--metrics DIR/m --save DIR/m"), @"metrics DIR/m would be written over save: name another file");
-    assert_snapshot!(refused(6, "--metrics DIR/m --export-hf DIR/m"), @"metrics DIR/m would be written over export-hf: name another file");
+    assert_snapshot!(refused(1, "--data DIR/long.bin --metrics DIR/long.bin"), @"metrics DIR/long.bin would overwrite data: name another file");
+    assert_snapshot!(refused(6, "--eval-every 1 --eval-data DIR/long.txt --metrics DIR/long.txt"), @"metrics DIR/long.txt would overwrite eval-data: name another file");
+    assert_snapshot!(refused(1, "--tokenizer DIR/long.txt --metrics DIR/long.txt"), @"metrics DIR/long.txt would overwrite tokenizer: name another file");
+    assert_snapshot!(refused(1, "--config DIR/fast.toml --trace DIR/hf/../fast.toml"), @"trace DIR/hf/../fast.toml would overwrite config: name another file");
+    assert_snapshot!(refused(1, "--metrics DIR/m --trace DIR/m"), @"trace DIR/m would overwrite metrics: name another file");
+    assert_snapshot!(refused(1, "--metrics DIR/m.svg --trace DIR/m.json"), @"the trace's chart DIR/m.svg would overwrite metrics: name another file");
+    assert_snapshot!(refused(6, "--metrics DIR/m --save DIR/m"), @"metrics DIR/m would overwrite save: name another file");
+    assert_snapshot!(refused(6, "--metrics DIR/m --export-hf DIR/m"), @"metrics DIR/m would overwrite export-hf: name another file");
     let dir = dir();
     let link = dir.path().join("link");
     std::os::unix::fs::symlink("long.txt", link).unwrap();
-    assert_snapshot!(refused_by(1, "--data DIR/long.txt --metrics DIR/link", &[], dir.path()), @"metrics DIR/link would be written over data: name another file");
+    assert_snapshot!(refused_by(1, "--data DIR/long.txt --metrics DIR/link", &[], dir.path()), @"metrics DIR/link would overwrite data: name another file");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_configuration_that_can_be_read_only_once() {
         writer.join().unwrap().unwrap();
         sentence
     };
-    assert_snapshot!(refused("--config DIR/pipe --launcher processes --dp 2"), @"config DIR/pipe is no file and can be read only once, but every process reads it again: write it to a file");
+    assert_snapshot!(refused("--config DIR/pipe --launcher processes --dp 2"), @"config DIR/pipe is not a regular file and can be read only once, but every process reads it: save it to a file");
     assert_snapshot!(refused("--config DIR/pipe --seq-len 0"), @"seq-len is 0, but must be at least 1");
 }
 
@@ -116,5 +116,5 @@ fn a_prompt_of_no_tokens() {
         "decoder": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
         "model": {"type": "WordLevel", "vocab": {"a": 0, "?": 1}, "unk_token": "?"}}"#;
     std::fs::write(dir.path().join("words.json"), words).unwrap();
-    assert_snapshot!(refused_by(1, "--tokenizer DIR/words.json --prompt \t", &[], dir.path()), @r#"prompt is "\t", of which the tokenizer makes no token, but a sample of 200 tokens has to begin with something"#);
+    assert_snapshot!(refused_by(1, "--tokenizer DIR/words.json --prompt \t", &[], dir.path()), @r#"prompt is "\t", but the tokenizer makes no token of it, and a sample of 200 tokens has to begin with something"#);
 }

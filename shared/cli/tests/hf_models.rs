@@ -49,9 +49,9 @@ fn its_weights_are_those_of_its_config_and_its_text_is_that_of_its_tokenizer() {
     write(dir, &weights);
     for file in ["config.json", "model.safetensors"] {
         let sentence = refused_with(dir, &format!("--metrics DIR/{file}"));
-        let expected = "would be written over hf-model: name another file";
+        let expected = "would overwrite hf-model: name another file";
         assert_eq!(sentence, format!("metrics DIR/{file} {expected}"));
     }
     std::fs::write(dir.join("tokenizer.json"), "").unwrap();
-    assert_snapshot!(refused(dir), @"hf-model DIR has a tokenizer, and text without one is bytes: take --tokenizer DIR/tokenizer.json");
+    assert_snapshot!(refused(dir), @"hf-model DIR has a tokenizer, and text without one is bytes: use --tokenizer DIR/tokenizer.json");
 }

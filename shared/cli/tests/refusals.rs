@@ -30,13 +30,13 @@ fn a_flag_that_comes_with_a_later_step() {
 
 #[test]
 fn a_value_of_the_wrong_kind() {
-    assert_snapshot!(refused(1, "--steps many"), @"--steps is many, but takes a whole number");
+    assert_snapshot!(refused(1, "--steps many"), @"--steps is many, but must be a whole number");
     assert_snapshot!(refused(1, "--steps -3"), @"--steps is -3, but must not be negative");
-    assert_snapshot!(refused(1, "--steps 1.5"), @"--steps is 1.5, but takes a whole number");
+    assert_snapshot!(refused(1, "--steps 1.5"), @"--steps is 1.5, but must be a whole number");
     assert_snapshot!(refused(1, "--steps 99999999999999999999"), @"--steps is 99999999999999999999, but must be at most 9223372036854775807");
     assert_snapshot!(refused(1, "--seed 18446744073709551615"), @"--seed is 18446744073709551615, but must be at most 9223372036854775807");
-    assert_snapshot!(refused(1, "--lr fast"), @"--lr is fast, but takes a number");
-    assert_snapshot!(refused(1, "--shuffle=maybe"), @"--shuffle is maybe, but takes true or false");
+    assert_snapshot!(refused(1, "--lr fast"), @"--lr is fast, but must be a number");
+    assert_snapshot!(refused(1, "--shuffle=maybe"), @"--shuffle is maybe, but must be true or false");
     assert_snapshot!(refused(1, "--data ''"), @r#"--data is "", but must not be empty"#);
     assert_snapshot!(refused(4, "--schedule gpipe"), @"--schedule is gpipe, but must be 1f1b or afab");
     assert_snapshot!(refused(5, "--cp-layout ring"), @"--cp-layout is ring, but must be zigzag or contiguous");
@@ -64,9 +64,9 @@ fn numbers_out_of_range() {
     assert_snapshot!(refused(1, "--weight-decay -0.1"), @"weight-decay is -0.1, but must not be negative");
     assert_snapshot!(refused(1, "--clip -1"), @"clip is -1.0, but must not be negative");
     assert_snapshot!(refused(1, "--clip NaN"), @"clip is NaN, but must be finite");
-    assert_snapshot!(refused(1, "--timeout 0"), @"timeout is 0.0, but must be seconds, from 0.001 to 1e9");
-    assert_snapshot!(refused(1, "--timeout 1e300"), @"timeout is 1e300, but must be seconds, from 0.001 to 1e9");
-    assert_snapshot!(refused(1, "--timeout 1e-12"), @"timeout is 1e-12, but must be seconds, from 0.001 to 1e9");
+    assert_snapshot!(refused(1, "--timeout 0"), @"timeout is 0.0, but must be from 0.001 to 1e9 seconds");
+    assert_snapshot!(refused(1, "--timeout 1e300"), @"timeout is 1e300, but must be from 0.001 to 1e9 seconds");
+    assert_snapshot!(refused(1, "--timeout 1e-12"), @"timeout is 1e-12, but must be from 0.001 to 1e9 seconds");
     assert_snapshot!(refused(1, "--threads-per-rank 0"), @"threads-per-rank is 0, but a rank needs at least 1");
     let cores = std::thread::available_parallelism().unwrap();
     let expected = format!(
@@ -75,10 +75,10 @@ fn numbers_out_of_range() {
     assert_eq!(refused(1, "--threads-per-rank 1000"), expected);
     assert_snapshot!(refused(2, "--bucket-mb 0"), @"bucket-mb is 0.0, but must be above 0");
     assert_snapshot!(refused(1, "--seq-len 4096"), @"seq-len is 4096, but must not exceed max_position_embeddings 2048");
-    assert_snapshot!(refused(1, "--global-batch 9223372036854775806"), @"global-batch is 9223372036854775806, but must be at most 144115188075855871 with seq-len 128");
-    assert_snapshot!(refused(1, "--steps 9223372036854775807"), @"steps is 9223372036854775807, but must be at most 18014398509481983 with global-batch 8 and seq-len 128");
+    assert_snapshot!(refused(1, "--global-batch 9223372036854775806"), @"steps is 300 and global-batch 9223372036854775806, but their product must be at most 144115188075855871 with seq-len 128");
+    assert_snapshot!(refused(1, "--steps 9223372036854775807"), @"steps is 9223372036854775807 and global-batch 8, but their product must be at most 144115188075855871 with seq-len 128");
     assert_snapshot!(refused(6, "--save-every 0"), @"save-every is 0, but must be at least 1");
-    assert_snapshot!(refused(6, "--save-every 5"), @"save-every is 5, but save does not say where to");
+    assert_snapshot!(refused(6, "--save-every 5"), @"save-every is 5, but needs save, which says where to");
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn an_impossible_layout() {
     assert_snapshot!(refused(3, "--tp 0"), @"tp is 0, but must be at least 1");
     assert_snapshot!(refused(3, "--tp 3"), @"tp is 3, but must divide num_attention_heads 8");
     assert_snapshot!(refused(3, "--tp 8"), @"tp is 8, but must divide num_key_value_heads 4");
-    assert_snapshot!(refused(4, "--pp 5"), @"pp is 5, but every stage needs a layer and num_hidden_layers is 4");
-    assert_snapshot!(refused(5, "--cp 3"), @"cp is 3, but zigzag cuts a sequence into 6 pieces and seq-len is 128");
-    assert_snapshot!(refused(5, "--cp 3 --cp-layout contiguous"), @"cp is 3, but contiguous cuts a sequence into 3 pieces and seq-len is 128");
+    assert_snapshot!(refused(4, "--pp 5"), @"pp is 5, but must be at most num_hidden_layers 4: every stage needs a layer");
+    assert_snapshot!(refused(5, "--cp 3"), @"cp is 3, but zigzag cuts a sequence into 6 pieces, which must divide seq-len 128");
+    assert_snapshot!(refused(5, "--cp 3 --cp-layout contiguous"), @"cp is 3, but contiguous cuts a sequence into 3 pieces, which must divide seq-len 128");
     assert_snapshot!(refused(2, "--dp 512 --global-batch 1024"), @"dp 512 · pp 1 · cp 1 · tp 1 takes 512 ranks, but one host starts at most 256: spread them over hosts with --launcher env");
-    assert_snapshot!(refused(6, "--dp 4294967296 --pp 4294967296 --global-batch 4294967296 --micro-batch 1"), @"dp 4294967296 · pp 4294967296 · cp 2 · tp 2 is out of all proportion");
+    assert_snapshot!(refused(6, "--dp 4294967296 --pp 4294967296 --global-batch 4294967296 --micro-batch 1"), @"dp 4294967296 · pp 4294967296 · cp 2 · tp 2 makes more ranks than can be counted");
 }
 
 #[test]
@@ -110,12 +110,12 @@ fn an_impossible_architecture() {
     assert_snapshot!(file_refused("[model]\nvocab_size = 99999999999"), @"vocab_size is 99999999999, but no model has more than 1073741824");
     assert_snapshot!(file_refused("[model]\nhead_dim = 4611686018427387904"), @"head_dim is 4611686018427387904, but no model has more than 1073741824");
     assert_snapshot!(file_refused("[model]\nhidden_size = 1073741824\nhead_dim = 1073741824"), @"hidden_size 1073741824, intermediate_size 384, head_dim 1073741824 and num_hidden_layers 4 make 1e20 parameters, but no model has more than 1e15");
-    assert_snapshot!(file_refused("[model]\nvocab_size = 200"), @"vocab_size is 200, but text without a tokenizer is bytes, 256 tokens");
+    assert_snapshot!(file_refused("[model]\nvocab_size = 200"), @"vocab_size is 200, but must be at least 256: text without a tokenizer is bytes");
     assert_snapshot!(file_refused("[model]\nrms_norm_eps = 0"), @"rms_norm_eps is 0.0, but must be above 0");
     assert_snapshot!(file_refused("[model]\nrope_theta = -1"), @"rope_theta is -1.0, but must be above 0");
-    assert_snapshot!(file_refused("[model]\ntie_word_embeddings = 1"), @"config DIR/run.toml: [model] tie_word_embeddings is 1, but takes true or false");
-    assert_snapshot!(file_refused("[model]\nrope_scaling = 2"), @"config DIR/run.toml: [model] rope_scaling is 2, but takes a table");
-    assert_snapshot!(file_refused("[model]\nrope_scaling = { factor = 8 }"), @"config DIR/run.toml: [model] rope_scaling is { factor = 8 }, but that will not do: missing field `low_freq_factor`");
+    assert_snapshot!(file_refused("[model]\ntie_word_embeddings = 1"), @"config DIR/run.toml: [model] tie_word_embeddings is 1, but must be true or false");
+    assert_snapshot!(file_refused("[model]\nrope_scaling = 2"), @"config DIR/run.toml: [model] rope_scaling is 2, but must be a table");
+    assert_snapshot!(file_refused("[model]\nrope_scaling = { factor = 8 }"), @"config DIR/run.toml: [model] rope_scaling is { factor = 8 }, but that is not valid: missing field `low_freq_factor`");
     assert_snapshot!(file_refused("[model]\nrope_scaling = { factor = 8, low_freq_factor = 4, high_freq_factor = 4, original_max_position_embeddings = 64 }"), @"rope_scaling low_freq_factor is 4.0, but must be below high_freq_factor 4.0");
     assert_snapshot!(file_refused("[model]\nmax_position_embeddings = 64"), @"seq-len is 128, but must not exceed max_position_embeddings 64");
     assert_snapshot!(file_refused("[model]\nhf-model = 'x'\nhidden_size = 64"), @"config DIR/run.toml: [model] has both hf-model and hidden_size; hf-model gives the whole architecture");
@@ -125,15 +125,15 @@ fn an_impossible_architecture() {
 fn a_configuration_file_with_a_fault() {
     assert_snapshot!(file_refused("[train]\nstepz = 3"), @"config DIR/run.toml: unknown key stepz in [train]: did you mean steps?");
     assert_snapshot!(file_refused("[trian]\nsteps = 3"), @"config DIR/run.toml: unknown table [trian]: did you mean train?");
-    assert_snapshot!(file_refused("steps = 3"), @"config DIR/run.toml: steps stands in no table: it belongs in [train]");
-    assert_snapshot!(file_refused("train = 3"), @"config DIR/run.toml: train is 3, but is a table: write [train] and its keys below");
+    assert_snapshot!(file_refused("steps = 3"), @"config DIR/run.toml: steps is outside any table, but belongs in [train]");
+    assert_snapshot!(file_refused("train = 3"), @"config DIR/run.toml: train is 3, but must be a table: write [train], and its keys below it");
     assert_snapshot!(file_refused("[train]\nsteps = 99999999999999999999"), @"config DIR/run.toml: line 2 has 99999999999999999999, but a whole number must be at most 9223372036854775807");
     assert_snapshot!(file_refused("\"a\\nb\" = 3"), @r#"config DIR/run.toml: unknown key "a\nb""#);
     assert_snapshot!(file_refused("[train]\n\"a\\nb\" = 3"), @r#"config DIR/run.toml: unknown key "a\nb" in [train]"#);
     assert_snapshot!(file_refused("[\"a\\nb\"]"), @r#"config DIR/run.toml: unknown table ["a\nb"]"#);
     assert_snapshot!(file_refused("stride = 3"), @"config DIR/run.toml: unknown key stride");
     assert_snapshot!(file_refused("[data]\nsteps = 3"), @"config DIR/run.toml: steps belongs in [train], not in [data]");
-    assert_snapshot!(file_refused("[train]\nsteps = '3'"), @r#"config DIR/run.toml: [train] steps is "3", but takes a whole number"#);
+    assert_snapshot!(file_refused("[train]\nsteps = '3'"), @r#"config DIR/run.toml: [train] steps is "3", but must be a whole number"#);
     assert_snapshot!(file_refused("[train]\nsteps = 3\nsteps = 4"), @"config DIR/run.toml: line 3 is not TOML: duplicate key");
     assert_snapshot!(file_refused("[train\nsteps = 3"), @"config DIR/run.toml: line 1 is not TOML: unclosed table, expected `]`");
     assert_snapshot!(file_refused("[parallel]\ntp = 2"), @"config DIR/run.toml: [parallel] tp is 2, but tp comes with step03 and this is step01");
@@ -149,11 +149,11 @@ fn devices_and_launchers() {
         let text = refused(1, "--device cuda");
         let (start, end) = (
             "device is cuda, but ",
-            "take --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`",
+            "use --device cpu; where nvidia-smi shows a GPU, run `make setup CUDA=1`",
         );
         assert!(text.starts_with(start) && text.ends_with(end) && !text.contains('\n'), "{text}");
     }
-    assert_snapshot!(refused(2, "--device cuda --launcher threads --dp 2"), @"launcher is threads, but on cuda each of 2 ranks is a process: take --launcher processes");
+    assert_snapshot!(refused(2, "--device cuda --launcher threads --dp 2"), @"launcher is threads, but on cuda each of 2 ranks is a process: use --launcher processes");
     let world = [
         ("RANK", "0"),
         ("WORLD_SIZE", "2"),

@@ -1,12 +1,13 @@
-//! One word that ends everybody: why the run is over.
+//! The signal that ends a run, with its cause.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{lock, wait_timeout};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Shared by all that belongs to one rank or, with threads, to one world.
+/// Shared by everything that belongs to one rank or, with threads, to one world.
 ///
-/// Raised once, with the cause in one sentence; whoever waits for another rank looks at it and
-/// gives up. Cloning gives another handle of the same.
+/// Raised once, with the cause in one sentence; whoever waits for another rank checks it and gives
+/// up. A clone is another handle to the same signal.
 #[derive(Clone, Default)]
 pub struct Abort(Arc<Inner>);
 
@@ -27,7 +28,7 @@ impl Abort {
         Self::default()
     }
 
-    /// Ends the run. The first cause wins: what follows it is mostly its consequence.
+    /// Ends the run. The first cause wins: later ones are mostly its consequences.
     pub fn raise(&self, cause: impl Into<String>) {
         let wakers = {
             let mut state = self.lock();
@@ -38,7 +39,7 @@ impl Abort {
             std::mem::take(&mut state.wakers)
         };
         self.0.raised.notify_all();
-        // Outside the lock, for a waker may look at the cause.
+        // Outside the lock, since a waker may look at the cause.
         for wake in wakers {
             wake();
         }
@@ -69,19 +70,17 @@ impl Abort {
     /// Sleeps until the run ends, at most `limit` (`Duration::MAX` is no limit); returns the cause, or
     /// `None` at the limit.
     pub fn wait(&self, limit: Duration) -> Option<String> {
-        let since = Instant::now(); // and no end: that may be later than an `Instant` can be
+        let since = Instant::now(); // not the end, which may be later than any `Instant`
         let mut state = self.lock();
         while state.cause.is_none() {
             let left = limit.checked_sub(since.elapsed())?;
-            state =
-                self.0.raised.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = wait_timeout(&self.0.raised, state, left);
         }
         state.cause.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing is ever half-written under this lock, so a panic elsewhere does no harm.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a group asks of whatever moves its tensors.
+//! What a group needs of whatever moves its tensors.
 
 use crate::error::{CommError, Result};
 use crate::lane::Done;
@@ -10,7 +10,7 @@ use tch::Tensor;
 /// implements them with rings over a [`Transport`](crate::transport::Transport);
 /// [`Nccl`](crate::nccl::Nccl) hands them to a library that has collectives of its own.
 ///
-/// The group sees to it that operations of one lane do not overlap.
+/// The group makes sure that operations of one queue do not overlap.
 pub(crate) trait Backend: Send + Sync {
     fn all_reduce(&self, tensor: &Tensor, op: Op) -> Result<()>;
     fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor>;
@@ -34,7 +34,7 @@ pub(crate) enum Queue {
 
 /// A backend whose operations return as soon as they are queued.
 pub(crate) trait OnGpu: Backend {
-    /// The end of what was last started in `queue`; `None` where that needed no GPU.
+    /// The end of what was last started in `queue`; `None` if that needed no GPU.
     fn done(&self, queue: Queue) -> Option<Box<dyn Done>>;
 }
 
@@ -75,9 +75,9 @@ pub(crate) fn root_of(group: &str, root: usize, n: usize) -> Result<usize> {
     Err(CommError::Peer { op, group, peer: root, hint: format!("ranks are 0 to {}", n - 1) })
 }
 
-/// Bytes that rank `rank` of `n` sends in a ring to sum `len` elements of `width` bytes: all chunks but
-/// its own, then all but its right neighbour's. A library may take another way, and a
-/// switch may add; where only ranks do, this is the least, up to rounding.
+/// Bytes that rank `rank` of `n` sends in a ring to sum `len` elements of `width` bytes: all chunks
+/// but its own, then all but its right neighbour's. A library may use another algorithm, and a
+/// switch may add; where only ranks add, this is the minimum, up to rounding.
 pub fn all_reduce_bytes(len: usize, width: usize, rank: usize, n: usize) -> u64 {
     let kept = |c: usize| chunk(len, c, n).len();
     let sent = if n == 1 { 0 } else { 2 * len - kept(rank) - kept((rank + 1) % n) };

@@ -28,7 +28,7 @@ pub(crate) struct Cpu {
     timeout: Duration,
     trace: Trace,
     sent: AtomicU64,
-    /// 0, or what [`Cpu::beside`] makes of it.
+    /// 0, or [`LANES`] for one made by [`Cpu::beside`].
     first_lane: u32,
 }
 
@@ -53,7 +53,7 @@ impl Cpu {
         }
     }
 
-    /// The same group in lanes of its own, whose operations do not meet this one's.
+    /// The same group in lanes of its own, whose operations do not mix with this one's.
     pub fn beside(&self) -> Cpu {
         let (spec, transport, trace) =
             (self.spec.clone(), self.transport.clone(), self.trace.clone());
@@ -107,7 +107,7 @@ impl Cpu {
         result
     }
 
-    /// Checks that a tensor can be moved, and says what this rank does with it.
+    /// Checks that a tensor can be moved, and describes the call.
     fn header(&self, op: OpCode, tensor: &Tensor, root: usize) -> Result<Header> {
         if tensor.device() != Device::Cpu {
             return Err(CommError::Device {
@@ -162,7 +162,6 @@ impl Backend for Cpu {
         let op = match reduction {
             Op::Sum => OpCode::AllReduceSum,
             Op::Max => OpCode::AllReduceMax,
-            Op::Min => OpCode::AllReduceMin,
         };
         let header = self.header(op, tensor, 0)?;
         let combine = self.combine(op, tensor, reduction)?;

@@ -10,7 +10,7 @@ pub type Result<T, E = CommError> = std::result::Result<T, E>;
 /// An error of a collective, a message or a transport. Ranks are named by their coordinates.
 #[derive(Debug, Error)]
 pub enum CommError {
-    /// A peer did not come within the time that was allowed.
+    /// A peer did not take part within the timeout.
     #[error("rank {rank} waited {seconds} s for rank {peer} in {op} on group {group} and gave up")]
     Timeout { rank: String, group: String, op: String, peer: String, seconds: f64 },
 

@@ -27,12 +27,13 @@ use tch::Tensor;
 /// messages in one queue for each peer and direction. So neighbours may `isend` and `irecv` in
 /// whatever order suits them.
 ///
-/// Tensors on a GPU take another way than tensors on the CPU, where the ranks have GPUs: they are
-/// handed to NCCL, and *blocking* then means that what is computed next waits, and not the thread.
+/// Where the ranks have GPUs, tensors on them are handed to NCCL, and *blocking* then means that
+/// what is computed next waits, not the thread.
 ///
 /// # In flight
-/// Until its operation is done, a tensor must not be written, nor read if the operation writes into it.
-/// As with tch's own tensors, which may share memory, nothing checks this: who breaks it races.
+/// Until its operation is done, a tensor must not be written, nor read if the operation writes into
+/// it. Nothing checks this, as nothing checks tch's own tensors, which may share memory: breaking
+/// it is a data race.
 ///
 /// # Errors
 /// An operation that fails also raises the run's [`Abort`], so that no other rank waits in vain.
@@ -123,7 +124,7 @@ impl Group {
 
     /// Replaces `tensor` by the sum over all ranks, on all ranks. Takes f64, f32, bf16, f16, i64,
     /// i32 and u8 of any shape, and tensors that are not contiguous too; bf16 and f16 are added in
-    /// f32 and rounded once per rank that is added.
+    /// f32, and rounded after each addition.
     ///
     /// Sends 2(n-1)/n of the buffer where n divides its length. In general chunk c of `len`
     /// elements is `[len*c/n, len*(c+1)/n)`, rounded down, and rank r sends all chunks but its own
@@ -132,33 +133,28 @@ impl Group {
         self.all_reduce_op(tensor, Op::Sum)
     }
 
-    /// [`all_reduce`](Self::all_reduce) with another operation. `Max` and `Min` pass NaN on, except
-    /// on GPUs: NCCL takes the other number.
+    /// [`all_reduce`](Self::all_reduce) with another operation. `Max` propagates NaN, except on
+    /// GPUs: NCCL takes the other number.
     pub fn all_reduce_op(&self, tensor: &Tensor, op: Op) -> Result<()> {
         self.run(Queue::Collectives, "all_reduce", tensor, move |b, t| b.all_reduce(t, op))
     }
 
     /// Non-blocking [`all_reduce`](Self::all_reduce).
     pub fn all_reduce_async(&self, tensor: &Tensor) -> Work<()> {
-        self.all_reduce_op_async(tensor, Op::Sum)
-    }
-
-    /// Non-blocking [`all_reduce_op`](Self::all_reduce_op).
-    pub fn all_reduce_op_async(&self, tensor: &Tensor, op: Op) -> Work<()> {
-        self.start(Queue::Collectives, "all_reduce", tensor, move |b, t| b.all_reduce(t, op))
+        self.start(Queue::Collectives, "all_reduce", tensor, |b, t| b.all_reduce(t, Op::Sum))
     }
 
     /// Sums `tensor` `[n*k, ...]` over all ranks and returns rows `[r*k, (r+1)*k)` of the sum on
     /// rank r. Sends (n-1)/n of the buffer.
     ///
     /// # Errors
-    /// Where n does not divide dimension 0.
+    /// If n does not divide dimension 0.
     pub fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
         self.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
 
-    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter): for gradients of which each rank keeps its
-    /// part alone (ZeRO), summed while the backward pass goes on.
+    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter): for gradients of which each rank
+    /// keeps only its shard (ZeRO), summed during the backward pass.
     pub fn reduce_scatter_async(&self, tensor: &Tensor) -> Work<Tensor> {
         self.start(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
@@ -178,12 +174,6 @@ impl Group {
     /// starts at the root; each but the last sends the tensor once.
     pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
         self.run(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
-    }
-
-    /// Non-blocking [`broadcast`](Self::broadcast): for many tensors, one from each rank perhaps, of which
-    /// the next sets out before the last has come.
-    pub fn broadcast_async(&self, tensor: &Tensor, root: usize) -> Work<()> {
-        self.start(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
 
     /// Sends `tensor` to group rank `to`, which receives it with [`recv`](Self::recv). May wait
@@ -218,15 +208,10 @@ impl Group {
         })
     }
 
-    /// Returns once every rank of the group has called it. What is queued on GPUs does not count.
+    /// Returns once every rank of the group has called it. Does not wait for work that is queued on
+    /// GPUs.
     pub fn barrier(&self) -> Result<()> {
         self.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
-    }
-
-    /// Non-blocking [`barrier`](Self::barrier): says that this rank has come so far; the [`Work`] is done
-    /// when all have.
-    pub fn barrier_async(&self) -> Work<()> {
-        self.start_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
     fn check_peer(&self, op: &str, peer: usize) -> Result<()> {

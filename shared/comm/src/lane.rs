@@ -1,16 +1,17 @@
-//! Queues in which operations run one after the other, and handles to operations under way.
+//! Queues in which operations run one after the other, and handles to operations in progress.
 
 use crate::error::{CommError, Result};
+use crate::sync::{lock, wait};
 use report::{Trace, Track};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Operations that run in the order in which they came. One that may block its caller runs on the
-/// caller's thread when nothing is before it; all others run on a thread of the lane's own, which
-/// starts when it is first needed. Dropping a lane waits for what is still in it.
+/// Runs operations in the order in which they come. One that may block its caller runs on the
+/// caller's thread if nothing is ahead of it; all others run on the lane's own thread, which is
+/// started when it is first needed. Dropping a lane waits for what is still in it.
 pub(crate) struct Lane {
     name: String,
     queue: Arc<Queue>,
@@ -54,7 +55,7 @@ impl Lane {
     /// Queues `job` and returns at once.
     ///
     /// # Errors
-    /// Where there is no thread to run it.
+    /// If there is no thread to run it.
     pub fn start<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T> + Send + 'static,
@@ -75,7 +76,7 @@ impl Lane {
     }
 
     fn ensure_worker(&self) -> std::io::Result<()> {
-        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worker = lock(&self.worker);
         if worker.is_none() {
             let queue = self.queue.clone();
             let thread = thread::Builder::new().name(self.name.clone());
@@ -89,12 +90,13 @@ impl Drop for Lane {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.changed.notify_all();
-        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let worker = lock(&self.worker).take();
         // A rank that panics must not wait for peers that may be waiting for it.
-        if let Some(worker) = worker.take()
+        if let Some(worker) = worker
             && !thread::panicking()
         {
-            // A job that panicked has already broken its promise, which whoever waits will hear.
+            // A job that panicked has already broken its promise: whoever waits for it gets an
+            // error.
             let _ = worker.join();
         }
     }
@@ -102,7 +104,7 @@ impl Drop for Lane {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The lane's own thread.
@@ -121,14 +123,13 @@ impl Queue {
             } else if state.closed && state.jobs.is_empty() {
                 return;
             } else {
-                let woken = self.changed.wait(state);
-                state = woken.unwrap_or_else(PoisonError::into_inner);
+                state = wait(&self.changed, state);
             }
         }
     }
 }
 
-/// Held while a job runs, so that the next may run even after one that panicked.
+/// Held while a job runs. Dropped even if the job panics, so that the next one can run.
 struct Turn<'a>(&'a Queue);
 
 impl Drop for Turn<'_> {
@@ -140,13 +141,13 @@ impl Drop for Turn<'_> {
 
 /// The end of an operation that is queued on a GPU.
 pub(crate) trait Done: Send {
-    /// Lets what the calling thread queues from now on start after it; the host goes on.
+    /// Makes what the calling thread queues from now on start after it; the host does not wait.
     fn wait(&self) -> Result<()>;
-    fn is_done(&self) -> bool;
 }
 
-/// An operation under way. Dropping it does not stop the operation, which keeps its tensors alive.
-#[must_use = "wait() tells when the operation is done, and whether it failed"]
+/// An operation in progress. Dropping it does not stop the operation, which keeps its tensors
+/// alive.
+#[must_use = "wait() returns when the operation is done, and says whether it failed"]
 pub struct Work<T> {
     stage: Stage<T>,
     name: &'static str,
@@ -156,7 +157,7 @@ pub struct Work<T> {
 enum Stage<T> {
     /// In a lane; its outcome is still to come, or has come.
     Running(Arc<Outcome<T>>),
-    /// On a GPU: what it returns is known, and may be used after the end.
+    /// On a GPU: its result, which may be used after its end.
     Queued(T, Box<dyn Done>),
 }
 
@@ -181,17 +182,9 @@ impl<T> Work<T> {
         Work { stage: Stage::Queued(result, done), name, trace }
     }
 
-    /// True once [`wait`](Self::wait) would return without waiting.
-    pub fn is_done(&self) -> bool {
-        match &self.stage {
-            Stage::Running(outcome) => outcome.lock().is_some(),
-            Stage::Queued(_, done) => done.is_done(),
-        }
-    }
-
-    /// Waits until the operation is done and returns what it returned. Of an operation on a GPU the
-    /// results are there for all that the calling thread computes from now on, on that GPU; the thread
-    /// itself does not wait.
+    /// Waits until the operation is done and returns what it returned. The results of an operation
+    /// on a GPU are there for whatever the calling thread computes on that GPU from now on; the
+    /// thread itself does not wait.
     ///
     /// # Errors
     /// Those of the operation.
@@ -210,8 +203,7 @@ impl<T> Work<T> {
                 return result;
             }
             span.get_or_insert_with(|| self.trace.span(Track::Wait, self.name));
-            let woken = outcome.done.wait(result);
-            result = woken.unwrap_or_else(PoisonError::into_inner);
+            result = wait(&outcome.done, result);
         }
     }
 }
@@ -229,7 +221,7 @@ impl<T> Default for Outcome<T> {
 
 impl<T> Outcome<T> {
     fn lock(&self) -> MutexGuard<'_, Option<Result<T>>> {
-        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.result)
     }
 }
 

@@ -27,8 +27,8 @@ pub enum Launcher {
     Threads,
     /// A process on this host, started by this one: the same binary with the same arguments.
     Processes,
-    /// This process, started by someone else (torchrun, srun, mpirun, a shell) who described the
-    /// world in the environment; see [`EnvWorld`].
+    /// This process, started by another program (torchrun, srun, mpirun, a shell) that describes
+    /// the world in the environment; see [`EnvWorld`].
     Env,
 }
 
@@ -36,21 +36,21 @@ pub enum Launcher {
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub layout: Layout,
-    /// What else all ranks must have been told alike, each as a phrase such as `lr 0.001`, always in
-    /// the same order. Ranks that are started one by one compare them when they meet; where one
-    /// differs, the run ends with a sentence that has both phrases.
+    /// What else must be the same on all ranks, each as a phrase such as `lr 0.001`, always in the
+    /// same order. Ranks that are started one by one compare them when they meet; if one differs,
+    /// the run ends with a sentence that has both phrases.
     pub agreement: Vec<String>,
     pub launcher: Launcher,
-    /// Threads libtorch may use inside an operation, on each rank. More than one pays only on an idle
-    /// machine: the threads spin for each other at every operation, and beside other work each spin
-    /// costs a time slice.
+    /// Threads libtorch may use inside an operation, on each rank. More than one pays only on an
+    /// idle machine: the threads spin for each other at every operation, and on a busy one each
+    /// spin costs a time slice.
     pub threads_per_rank: usize,
-    /// Longest wait for another rank: to come at all, within an operation, and to finish.
-    /// `Duration::MAX` is no limit.
+    /// Longest wait for another rank: to join, within an operation, and to finish. `Duration::MAX`
+    /// is no limit.
     pub timeout: Duration,
-    /// A process that has not been heard of for so long counts as lost (its heart beats once a
-    /// second). Ten seconds are ten beats: enough for a machine that swaps or starts many ranks
-    /// at once, short enough for a person who waits.
+    /// A process that has not been heard from for this long counts as lost (it sends a heartbeat
+    /// once a second). Ten seconds are ten heartbeats: long enough for a machine that swaps or
+    /// starts many ranks at once, short enough for a person who waits.
     pub silence: Duration,
     /// Record what every rank does; see [`Mesh::write_trace`].
     pub trace: bool,
@@ -82,7 +82,7 @@ impl Default for Launch {
     }
 }
 
-/// How long a rank may go on by itself after the run has failed, before it is left behind or ended.
+/// How long a rank may go on by itself after the run has failed, before it is abandoned or killed.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Runs `rank_main` on every rank and returns what the ranks of *this* process returned: with
@@ -90,8 +90,9 @@ const GRACE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// One sentence that names the rank which failed first, by coordinates, and why. By then every
-/// other rank has ended, or (a thread deep in a computation, which nobody can stop) has been left
-/// behind after three seconds: the caller should leave through [`end_process`] rather than go on.
+/// other rank has ended, or (a thread deep in a computation, which cannot be stopped) has been
+/// abandoned after three seconds: the caller should leave through [`end_process`] rather than go
+/// on.
 pub fn launch<T: Send + 'static>(
     launch: &Launch,
     rank_main: impl Fn(&Mesh) -> anyhow::Result<T> + Send + Sync + 'static,
@@ -110,7 +111,7 @@ pub fn launch<T: Send + 'static>(
             );
             threads::launch(launch, rank_main)
         }
-        // The ranks that the launcher starts come by here too, with the same arguments.
+        // The ranks that this launcher starts come here too, with the same arguments.
         Launcher::Processes if variable(env::WATCHED).is_none() => {
             processes::launch(launch).map(|()| Vec::new())
         }
@@ -122,8 +123,8 @@ pub fn launch<T: Send + 'static>(
 }
 
 impl Launch {
-    /// Gives the calling thread its share of cores for the operations of libtorch, which keeps the
-    /// number for each thread apart. `launch` does this for every rank.
+    /// Tells libtorch how many threads to use inside the operations of the calling thread; it keeps
+    /// this number per thread. `launch` does this for every rank.
     pub fn set_intra_op_threads(&self) {
         tch::set_num_threads(i32::try_from(self.threads_per_rank).unwrap_or(i32::MAX));
     }
@@ -142,8 +143,8 @@ impl Launcher {
         (set("RANK") && set("WORLD_SIZE")).then_some(Self::Env)
     }
 
-    /// Whether the environment is that of a rank which the processes launcher has started: to such a
-    /// one a described world is nothing that somebody else set up.
+    /// Whether the environment is that of a rank which the processes launcher has started: the
+    /// world that it describes is then this program's own, and not another launcher's.
     pub fn has_started(lookup: impl Fn(&str) -> Option<String>) -> bool {
         lookup(env::WATCHED).is_some()
     }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// How many ways each dimension splits the work. Ranks are numbered with `tp` innermost, then
-/// `cp`, `pp` and `dp`: neighbours in number are those that talk most.
+/// How many ways each dimension splits the work. Ranks are numbered with `tp` innermost, then `cp`,
+/// `pp` and `dp`: ranks with neighbouring numbers communicate most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// Replicas of the model, each with a part of the batch.
     pub dp: usize,
-    /// Stages that the layers are dealt out to.
+    /// Stages among which the layers are divided.
     pub pp: usize,
     /// Pieces of each sequence.
     pub cp: usize,
@@ -33,7 +33,7 @@ pub struct Members {
     pub pp: Vec<usize>,
     pub cp: Vec<usize>,
     pub tp: Vec<usize>,
-    /// dp × cp: the ranks that hold the same weights and see other tokens.
+    /// dp × cp: the ranks that hold the same weights and see different tokens.
     pub data: Vec<usize>,
 }
 
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(members.world, (0..16).collect::<Vec<_>>());
     }
 
-    /// What lets all groups of one dimension share an id: they divide the world, so no two ranks
+    /// What lets all groups of one dimension share an id: they partition the world, so no two ranks
     /// meet in two of them, and every member of a group has the same list.
     #[test]
     fn the_groups_of_a_dimension_divide_the_world() {

@@ -2,20 +2,22 @@
 //!
 //! From what a step calls down to what moves bytes:
 //!
-//! * [`launch()`] starts a world: threads, processes that find each other by a rendezvous, or one process of
-//!   a world that somebody else started. Every rank gets a [`Mesh`], its groups along each dimension.
+//! * [`launch()`] starts a world: threads, processes that find each other by a rendezvous, or one
+//!   process of a world that another program started. Every rank gets a [`Mesh`], its groups along
+//!   each dimension.
 //! * [`Group`] checks a call and picks the way: a lane and the CPU backend, or NCCL for tensors on GPUs.
-//! * A lane runs operations one after the other, on the caller's thread or one of its own; [`Work`] is
-//!   one that is under way.
+//! * A lane runs operations one after the other, on the caller's thread or one of its own; [`Work`]
+//!   is one in progress.
 //! * The CPU backend sees tensors as bytes, and a ring makes collectives of exchanges with two neighbours.
 //! * A [`transport::Transport`] is one exchange: through shared memory, or through sockets.
-//! * [`Abort`] says why the run is over. Whatever waits looks at it, so no wait outlives a failure.
+//! * [`Abort`] says why the run is over. Every wait checks it, so none outlives a failure.
 //!
-//! Threads beside the ranks' own: one for each lane that was ever busy; over sockets one that accepts and
-//! one for each connection that says its hello; of the rendezvous one that beats, one for each line that
-//! listens and, on rank 0, one that keeps the door; with a GPU one that watches its work and one the clock.
-//! The only locks that are held while a rank waits for another are those of the connections that it uses, and
-//! of a communicator that it makes.
+//! Threads besides the ranks' own: one for each lane that ever had work queued; with sockets, one
+//! that accepts connections and one for each connection that is being authenticated; for the
+//! rendezvous, one that sends heartbeats, one that reads each control line and, on rank 0, one that
+//! admits ranks; with a GPU, one that checks its work and one that checks for timeouts. The only
+//! locks held while a rank waits for another are those of the connections in use, and that of a
+//! communicator that is being made.
 
 mod abort;
 mod backend;
@@ -32,6 +34,7 @@ mod reduce;
 mod rendezvous;
 mod ring;
 mod spec;
+mod sync;
 pub mod transport;
 
 pub use abort::Abort;

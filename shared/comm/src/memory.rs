@@ -11,8 +11,8 @@ pub(crate) fn bytes(tensor: &Tensor) -> &[u8] {
     }
     assert_plain(tensor);
     // SAFETY: a contiguous CPU tensor is `length` bytes from its data pointer on, and the reference
-    // keeps them allocated. That nobody writes them meanwhile is not checked, as nowhere in tch, whose
-    // tensors share memory: see `Group` on tensors in flight.
+    // keeps them allocated. Nothing checks that nobody writes them meanwhile, as nothing does in
+    // tch, whose tensors share memory: see `Group` on tensors in flight.
     unsafe { slice::from_raw_parts(tensor.data_ptr().cast(), length) }
 }
 
@@ -23,11 +23,11 @@ pub(crate) fn bytes_mut(tensor: &mut Tensor) -> &mut [u8] {
         return &mut [];
     }
     assert_plain(tensor);
-    // SAFETY: as in `bytes`; here nobody else may read them either.
+    // SAFETY: as in `bytes`; here nobody else may read them, either.
     unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast(), length) }
 }
 
-/// Of a tensor with gaps, or one on a GPU, the bytes from its pointer on are not its own.
+/// The bytes behind the pointer of a tensor with gaps, or on a GPU, are not its own.
 fn assert_plain(tensor: &Tensor) {
     assert!(tensor.device() == Device::Cpu, "{tensor:?} is not in CPU memory");
     assert!(tensor.is_contiguous(), "{tensor:?} is not contiguous");

@@ -28,10 +28,10 @@ pub struct Mesh {
     pub rank: usize,
     pub layout: Layout,
     pub coords: Coords,
-    /// Every rank: for control (losses to show, norms, barriers), not for the bulk.
+    /// Every rank: for small things (losses to show, norms, barriers), not for bulk data.
     pub world: Group,
-    /// Every rank again, for waits without a limit: some ranks read or write files, which takes as long
-    /// as it takes, while the others wait here. A rank's failure or death still ends the wait.
+    /// Every rank again, without a timeout: for waits while some ranks read or write files. A
+    /// rank's failure or death still ends the wait.
     pub untimed: Group,
     pub dp: Group,
     pub pp: Group,
@@ -40,7 +40,7 @@ pub struct Mesh {
     /// dp × cp, the ranks that hold the same weights: gradients are summed over it. With cp 1 it is
     /// the dp group itself.
     pub data: Group,
-    /// This rank's recording. It starts at once where the launch asked for it, and otherwise when
+    /// This rank's recording. It starts at once if the launch asked for it, and otherwise when
     /// the trainer calls [`Trace::start`], which all ranks should do at the same step.
     pub trace: Trace,
 }
@@ -63,7 +63,7 @@ impl Wiring {
 
 impl Mesh {
     /// # Errors
-    /// Where the rank's GPU cannot be used, or its groups cannot be connected.
+    /// If the rank's GPU cannot be used, or its groups cannot be connected.
     pub(crate) fn new(layout: Layout, rank: usize, wiring: &Wiring) -> anyhow::Result<Self> {
         let trace = Trace::paused(rank, layout.coords(rank).to_string());
         let watch = match wiring.gpu {
@@ -78,7 +78,7 @@ impl Mesh {
         Ok(Self::over(layout, rank, wiring, watch.as_ref(), trace)?)
     }
 
-    /// With `watch`, every group moves tensors of its GPU too.
+    /// With `watch`, every group also moves tensors on its GPU.
     pub(crate) fn over<D: Driver>(
         layout: Layout,
         rank: usize,
@@ -90,8 +90,9 @@ impl Mesh {
         if wiring.trace {
             trace.start();
         }
-        // One id serves all groups of a dimension: they divide the world, so no two ranks meet
-        // in two of them. All ranks come by here in the same order, which connecting relies on.
+        // One id serves all groups of a dimension: they partition the world, so no two ranks meet
+        // in two of them. All ranks make their groups in the same order, which connecting relies
+        // on.
         let group = |id: u32, name: &'static str, members: Vec<usize>, ahead: Connect| {
             let names = names.clone();
             let spec = GroupSpec { id, name, members, names };
@@ -106,7 +107,8 @@ impl Mesh {
             Ok(Group::over(cpu, gpu, wiring.abort.clone(), trace))
         };
         let members = layout.members(rank);
-        // With cp gradients go over data, and nothing over dp. (What did would connect it then.)
+        // With cp > 1, gradients go over `data` and nothing goes over `dp`. (If something did, it
+        // would connect then.)
         let dp_used = if layout.cp == 1 { Connect::Collectives } else { Connect::WhenUsed };
         let dp = group(id::DP, "dp", members.dp, dp_used)?;
         let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
@@ -128,7 +130,8 @@ impl Mesh {
             world: group(id::WORLD, "world", members.world, Connect::WhenUsed)?, // for control, on the CPU
             untimed,
             dp,
-            // Activations go up, gradients down; from end to end goes the gradient of a tied embedding.
+            // Activations go to the next stage, gradients to the one before; the gradient of a tied
+            // embedding goes from one end to the other.
             pp: group(id::PP, "pp", members.pp, Connect::AndBoth)?,
             cp: group(id::CP, "cp", members.cp, Connect::AndNext)?,
             tp: group(id::TP, "tp", members.tp, Connect::Collectives)?,
@@ -143,7 +146,7 @@ impl Mesh {
     }
 
     /// Bytes this rank has sent so far along each dimension. What went over `data` counts as dp,
-    /// for gradients are what it carries; the few bytes of control over `world` are left out.
+    /// since it carries gradients; the few bytes over `world` are left out.
     pub fn comm_bytes(&self) -> CommBytes {
         let data = match self.layout.cp {
             1 => 0, // the dp group itself
@@ -171,10 +174,7 @@ impl Mesh {
     /// it holds no whole one, and on the other ranks. A collective: all ranks call it.
     pub fn chart(&self) -> anyhow::Result<Option<Chart>> {
         let traces = self.gather_traces()?;
-        match self.is_leader() {
-            true => Chart::read(&traces),
-            false => Ok(None),
-        }
+        if self.is_leader() { Chart::read(&traces) } else { Ok(None) }
     }
 
     /// Prints [`Mesh::chart`] on rank 0. A collective: all ranks call it.

@@ -1,8 +1,8 @@
 //! Tensors in the memory of GPUs, moved by NCCL.
 //!
-//! Beside the rings over a transport, which move CPU tensors, a group whose ranks have a GPU each can
-//! move what lies on it. An operation is then *queued*, on a stream of its own beside the one that
-//! computes, and the host goes on:
+//! A group whose ranks have a GPU each moves tensors on it through NCCL, and CPU tensors through
+//! rings as ever. An operation is then *queued*, on a stream beside the one that computes, and the
+//! host goes on:
 //!
 //! ```text
 //! compute   ──make x──┬───────── other work ─────────┬──use x──
@@ -10,12 +10,12 @@
 //! side                └──────── all_reduce x ────────┘done
 //! ```
 //!
-//! * [`Driver`] is what this asks of a GPU and of NCCL; [`Cuda`] is the real one, and tests have one
-//!   that writes down what it is asked.
+//! * [`Driver`] is what this needs of a GPU and of NCCL; [`Cuda`] is the real one, and tests have
+//!   one that records its calls.
 //! * [`Channel`]: one communicator and its stream; keeps the order drawn above.
 //! * [`Nccl`]: the operations of one group.
-//! * [`Operation`](pending::Operation): keeps its tensors alive until they are done with.
-//! * [`Watch`]: sees operations end, and ends what never ends.
+//! * [`Operation`](pending::Operation): keeps its tensors alive until the GPU is done with them.
+//! * [`Watch`]: notices that operations have ended, and ends those that never do.
 
 mod channel;
 mod cuda;

@@ -8,7 +8,6 @@ use tch::Kind;
 pub enum Op {
     Sum,
     Max,
-    Min,
 }
 
 /// Combines incoming bytes into a buffer of the same length, element by element.
@@ -39,24 +38,25 @@ pub(crate) fn name(code: u8) -> &'static str {
     DTYPES.get(code as usize).map_or("unknown", |(_, name)| name)
 }
 
-/// Replaces a buffer by what came in.
+/// Replaces a buffer by the incoming bytes.
 pub(crate) fn copy(into: &mut [u8], bytes: &[u8]) {
     into.copy_from_slice(bytes);
 }
 
-/// Whether elements of `kind` can be combined; of the others, sums would overflow at once or mean nothing.
+/// Whether elements of `kind` can be combined; sums of the others would overflow at once or mean
+/// nothing.
 pub(crate) fn reduces(kind: Kind) -> bool {
     combine(kind, Op::Sum).is_some()
 }
 
-/// What to tell whoever asks for them.
+/// The hint in the error for any other dtype.
 pub(crate) const REDUCES: &str = "it adds f64, f32, bf16, f16, i64, i32 and u8";
 
-/// The function that applies `op` to elements of `kind`, or None where that is not defined.
-/// Integer sums wrap around; `Max` and `Min` pass NaN on.
+/// The function that applies `op` to elements of `kind`, or None if that is not defined. Integer
+/// sums wrap around; `Max` propagates NaN.
 pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
-    // Elements are read from and written to bytes, for a piece from the network may start at any
-    // address. The compiler turns these loops into vector instructions all the same.
+    // Elements are read from and written to bytes, since a piece from the network may start at any
+    // address. The compiler vectorises these loops all the same.
     macro_rules! each {
         ($t:ty, $f:expr) => {
             |into, bytes| {
@@ -74,7 +74,6 @@ pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
             match op {
                 Op::Sum => each!($t, |a: $t, b: $t| a + b),
                 Op::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
-                Op::Min => each!($t, |a: $t, b: $t| if a < b || a.is_nan() { a } else { b }),
             }
         };
     }
@@ -84,7 +83,6 @@ pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
             match op {
                 Op::Sum => each!($t, |a: $t, b: $t| <$t>::from_f32(a.to_f32() + b.to_f32())),
                 Op::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
-                Op::Min => each!($t, |a: $t, b: $t| if a < b || a.is_nan() { a } else { b }),
             }
         };
     }
@@ -93,7 +91,6 @@ pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
             match op {
                 Op::Sum => each!($t, |a: $t, b: $t| a.wrapping_add(b)),
                 Op::Max => each!($t, |a: $t, b: $t| a.max(b)),
-                Op::Min => each!($t, |a: $t, b: $t| a.min(b)),
             }
         };
     }

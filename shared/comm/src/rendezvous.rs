@@ -10,6 +10,7 @@ mod spoke;
 mod wire;
 
 pub(crate) use control::{Control, WORD};
+pub(crate) use wire::nonce;
 
 use crate::abort::Abort;
 use crate::layout::Layout;

@@ -7,8 +7,8 @@
 //! The two together are an all-reduce: 2(n-1)/n·S bytes from each rank, the least there is where only
 //! ranks add.
 //!
-//! Long buffers go round in pieces that fit the cache, so that what has just been received is sent
-//! on before it is forgotten.
+//! Long buffers go round in pieces that fit the cache, so that what has just been received is still
+//! in it when it is sent on.
 
 use crate::error::Result;
 use crate::reduce::Combine;
@@ -189,8 +189,9 @@ impl Ring<'_> {
     }
 
     /// Cuts `len` elements into n chunks of nearly equal length, and each chunk into pieces: yields
-    /// the same piece of every chunk, as ranges of bytes. At least one piece, if an empty one. Pieces
-    /// are of nearly equal length too: a crumb at the end would go round as often as a whole one.
+    /// the same piece of every chunk, as ranges of bytes. At least one piece, even if it is empty.
+    /// Pieces are of nearly equal length too: a short one at the end would make as many hops as a
+    /// long one.
     fn pieces(&self, len: usize, width: usize) -> impl Iterator<Item = Vec<Range<usize>>> + use<> {
         let n = self.members.len();
         let longest = len.div_ceil(n); // elements of a chunk

@@ -6,9 +6,9 @@ use std::sync::Arc;
 /// What a group is: the same on all its members.
 #[derive(Clone, Debug)]
 pub struct GroupSpec {
-    /// Unlike any other group's.
+    /// Different from that of any other group with members in common.
     pub id: u32,
-    /// What it is called in errors, traces and byte counts: `dp`, `tp`, ...
+    /// Its name in errors, traces and byte counts: `dp`, `tp`, ...
     pub name: &'static str,
     /// World ranks in group order.
     pub members: Vec<usize>,

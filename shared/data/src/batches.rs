@@ -16,9 +16,9 @@ pub struct BatchOptions {
     pub dp_rank: usize,
     /// Number of replicas.
     pub dp: usize,
-    /// Read the samples of every epoch in an order of its own, drawn from this seed.
+    /// If set, the samples of every epoch are read in an order of its own, drawn from this seed.
     pub shuffle_seed: Option<u64>,
-    /// Where the batches are to be used.
+    /// Where the batches are used.
     pub device: Device,
 }
 
@@ -36,19 +36,20 @@ pub struct MicroBatch {
 pub struct Batches {
     dataset: Arc<Dataset>,
     options: BatchOptions,
-    /// The epoch that was permuted last, and its order.
+    /// The epoch permuted last, and its order.
     order: Mutex<Option<(u64, Arc<[usize]>)>>,
 }
 
 impl Batches {
     /// # Errors
-    /// Where a size is 0, or the global batch does not divide into replicas of whole micro-batches.
+    /// If a size is 0, or the global batch does not divide into whole micro-batches on every
+    /// replica.
     pub fn new(dataset: impl Into<Arc<Dataset>>, options: BatchOptions) -> Result<Self> {
         let BatchOptions { global_batch, micro_batch, dp_rank, dp, .. } = options;
         ensure!(dp_rank < dp, "dp rank {dp_rank} is not below dp {dp}");
         ensure!(
             global_batch > 0 && micro_batch > 0 && global_batch % (dp * micro_batch) == 0,
-            "global-batch {global_batch} is not made of micro-batches of {micro_batch} on dp {dp}"
+            "global-batch is {global_batch}, but must be a multiple of micro-batch {micro_batch} × dp {dp}"
         );
         Ok(Self { dataset: dataset.into(), options, order: Mutex::new(None) })
     }
@@ -202,6 +203,6 @@ mod tests {
             device: Device::Cpu,
         };
         let error = Batches::new(counting(4, 2), options).err().unwrap().to_string();
-        assert_eq!(error, "global-batch 12 is not made of micro-batches of 4 on dp 2");
+        assert_eq!(error, "global-batch is 12, but must be a multiple of micro-batch 4 × dp 2");
     }
 }

@@ -22,7 +22,7 @@ pub fn text(bytes: usize) -> String {
     join(tales(SEED), bytes)
 }
 
-/// As [`text`], tales that the corpus does not hold.
+/// As [`text`], but with tales that the corpus does not contain.
 pub fn held_out(bytes: usize) -> String {
     join(tales(SEED + 1), bytes)
 }
@@ -45,7 +45,7 @@ struct Figure {
 }
 
 impl Figure {
-    /// Somebody of another kind than all of `others`.
+    /// Somebody of a different kind than all of `others`.
     fn new(random: &mut Random, others: &[&Figure]) -> Self {
         loop {
             let kin = random.pick(&KIN);

@@ -27,7 +27,7 @@ impl Dataset {
         Self::from_tokens(tokens, vocab_size, seq_len).context("the built-in tales")
     }
 
-    /// Tales that [`Dataset::tales`] does not hold, a sixteenth as many.
+    /// Tales that [`Dataset::tales`] does not contain, a sixteenth as many.
     pub fn held_out_tales(
         tokenizer: &Tokenizer,
         vocab_size: usize,
@@ -37,8 +37,8 @@ impl Dataset {
         Self::from_tokens(tokens, vocab_size, seq_len).context("the held-out tales")
     }
 
-    /// Opens text (UTF-8, encoded whole with `tokenizer`), `.bin` or `.u32` (little-endian tokens, read
-    /// once in passing to check them, and then only where samples are taken).
+    /// Opens text (UTF-8, encoded whole with `tokenizer`), `.bin` or `.u32` (little-endian tokens,
+    /// read through once to check them, and then only where samples are taken).
     ///
     /// # Errors
     /// In one sentence that names the file: missing, not UTF-8, a token that is
@@ -70,7 +70,7 @@ impl Dataset {
         let need = seq_len + 1;
         ensure!(
             samples > 0,
-            "it has {len} tokens, and one sample of seq-len {seq_len} needs {need}"
+            "it has {len} tokens, but one sample of seq-len {seq_len} needs {need}"
         );
         let outside = |id: &i64| *id >= vocab_size as i64;
         let found = match &tokens {
@@ -99,8 +99,8 @@ impl Dataset {
         self.samples
     }
 
-    /// By what other data of as many samples are known: a hash (FNV-1a) of some samples, spread from the
-    /// first to the last.
+    /// Distinguishes the data from others with as many samples: a hash (FNV-1a) of some samples,
+    /// spread from the first to the last.
     pub fn fingerprint(&self) -> u64 {
         let seen = self.samples.min(256);
         let spread = (0..seen).map(|i| i * (self.samples - 1) / (seen - 1).max(1));
@@ -188,9 +188,9 @@ mod tests {
                 vec![1, 0, 2],
                 "it has 3 bytes, but its tokens have 2 each, and one is cut off",
             ),
-            ("x.bin", le(&[1, 2, 3]), "it has 3 tokens, and one sample of seq-len 3 needs 4"),
-            ("x.bin", vec![], "it has 0 tokens, and one sample of seq-len 3 needs 4"),
-            ("x.txt", vec![], "it has 0 tokens, and one sample of seq-len 3 needs 4"),
+            ("x.bin", le(&[1, 2, 3]), "it has 3 tokens, but one sample of seq-len 3 needs 4"),
+            ("x.bin", vec![], "it has 0 tokens, but one sample of seq-len 3 needs 4"),
+            ("x.txt", vec![], "it has 0 tokens, but one sample of seq-len 3 needs 4"),
             (
                 "x.bin",
                 le(&[1, 2, 189, 4, 5, 190]),

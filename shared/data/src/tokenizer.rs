@@ -15,13 +15,13 @@ impl Tokenizer {
     /// Reads a Hugging Face `tokenizer.json`.
     ///
     /// # Errors
-    /// Where the file is missing, or is something else.
+    /// If the file is missing, or is something else.
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)
             .map_err(|e| anyhow!("cannot read the tokenizer {}: {e}", path.display()))?;
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| anyhow!("{} is not a tokenizer.json: {e}", path.display()))?;
-        // Meant for sentences of a batch; a corpus is one text, of which all counts.
+        // Padding and truncation are meant for sentences of a batch; of a corpus, all is read.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| anyhow!("{}: {e}", path.display()))?;
         Ok(Self::HuggingFace(Box::new(tokenizer)))
@@ -44,7 +44,7 @@ impl Tokenizer {
     /// The text of `tokens`. What is not valid UTF-8, as in the middle of a character, becomes `�`.
     ///
     /// # Errors
-    /// Where a byte token is above 255, or the tokenizer.json's decoder fails.
+    /// If a byte token is above 255, or the tokenizer.json's decoder fails.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         match self {
             Self::Bytes => {
@@ -65,7 +65,7 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         match self {
             Self::Bytes => 256,
-            // Not the number of entries, for a vocabulary may have holes.
+            // Not the number of entries, since a vocabulary may have holes.
             Self::HuggingFace(tokenizer) => {
                 tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
             }

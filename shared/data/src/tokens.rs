@@ -1,4 +1,4 @@
-//! Where tokens come from: text that is encoded, or a file of them that is mapped.
+//! Where tokens come from: encoded text, or a mapped file of tokens.
 
 use crate::Tokenizer;
 use anyhow::{Context, Result, bail, ensure};
@@ -72,8 +72,8 @@ pub(crate) fn map_tokens(path: &Path, width: usize) -> Result<Tokens> {
     if bytes == 0 {
         return Ok(Tokens::Memory(Vec::new())); // nothing to map
     }
-    // SAFETY: the mapping is read-only and private. Another process that shortens the file under a
-    // run would end it with a signal; nobody is served by guarding against that.
+    // SAFETY: the mapping is read-only and private. Another process that shortens the file during a
+    // run would end it with a signal, which is not worth guarding against.
     let map = unsafe { Mmap::map(&file) }.context("cannot be mapped")?;
     Ok(Tokens::Mapped(map, width))
 }

@@ -18,8 +18,8 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 use tch::Tensor;
 
-/// Makes GPUs usable, and returns how many this process sees. Must come before any other use of CUDA:
-/// libtorch looks for that half of itself once.
+/// Makes GPUs usable, and returns how many this process sees. Call it before any other use of CUDA:
+/// libtorch looks for that half of itself only once.
 ///
 /// # Errors
 /// One clause that says why no GPU can be used.
@@ -34,7 +34,8 @@ pub fn load() -> Result<usize> {
     Ok(usize::try_from(tch::Cuda::device_count())?)
 }
 
-/// A driver that is older than what this libtorch is made for. In [`load`]'s error, so that advice can differ.
+/// A driver that is too old for this libtorch. [`load`]'s error holds it, so that callers can give
+/// other advice.
 #[derive(Debug, thiserror::Error)]
 #[error("the driver is for CUDA {driver}, and this libtorch needs {libtorch}")]
 pub struct OldDriver {
@@ -42,7 +43,8 @@ pub struct OldDriver {
     libtorch: String,
 }
 
-/// Of two versions as CUDA gives them: 12040 for 12.4. Within a major version any driver serves.
+/// Compares two versions as CUDA gives them: 12040 for 12.4. Within a major version any driver will
+/// do.
 fn check_driver(driver: c_int, libtorch: c_int) -> Result<(), OldDriver> {
     let text = |version: c_int| format!("{}.{}", version / 1000, version % 1000 / 10);
     if driver / 1000 < libtorch / 1000 {
@@ -62,7 +64,7 @@ fn versions() -> Option<(c_int, c_int)> {
     };
     // SAFETY: as in `driver`.
     let driver = unsafe { Library::new("libcuda.so.1") }.ok()?;
-    // CUDA's runtime came with libtorch's half.
+    // CUDA's runtime was loaded with libtorch's half.
     Some((ask(&driver, b"cuDriverGetVersion")?, ask(&Library::this(), b"cudaRuntimeGetVersion")?))
 }
 
@@ -105,7 +107,7 @@ pub fn name(ordinal: usize) -> Result<String> {
     // long as it is said to be and ends in a zero.
     unsafe {
         let code = driver.get::<GetName>(b"cuDeviceGetName")?(name.as_mut_ptr(), 255, device);
-        ensure!(code == 0, "the driver does not name GPU {ordinal}: code {code}");
+        ensure!(code == 0, "the driver does not give the name of GPU {ordinal}: code {code}");
         Ok(CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
     }
 }
@@ -115,7 +117,7 @@ pub fn capability(ordinal: usize) -> Result<(i32, i32)> {
     Ok((attribute(ordinal, 75)?, attribute(ordinal, 76)?))
 }
 
-/// Whether GPU `ordinal` lets in one process alone (`nvidia-smi -c EXCLUSIVE_PROCESS`).
+/// Whether GPU `ordinal` admits only one process (`nvidia-smi -c EXCLUSIVE_PROCESS`).
 pub fn is_exclusive(ordinal: usize) -> Result<bool> {
     Ok(attribute(ordinal, 20)? == 3) // the compute mode
 }
@@ -131,7 +133,7 @@ fn attribute(ordinal: usize, number: c_int) -> Result<c_int> {
     Ok(value)
 }
 
-/// The driver, and what it calls GPU `ordinal`. Opens nothing on the GPU.
+/// The driver, and what it calls GPU `ordinal`. Creates nothing on the GPU.
 fn driver(ordinal: usize) -> Result<(Library, c_int)> {
     type Init = unsafe extern "C" fn(flags: c_uint) -> c_int;
     type Get = unsafe extern "C" fn(device: *mut c_int, ordinal: c_int) -> c_int;
@@ -148,20 +150,20 @@ fn driver(ordinal: usize) -> Result<(Library, c_int)> {
     }
 }
 
-/// Makes GPU `ordinal` the one that the calling thread's calls are for, where they do not say.
+/// Makes GPU `ordinal` the current one of the calling thread, for calls that do not name one.
 pub fn set_device(ordinal: usize) -> Result<()> {
     // SAFETY: takes no pointer.
     check(unsafe { ffi::ferrotron_gpu_set_device(ordinal as c_int) })
 }
 
-/// Waits until GPU `ordinal` has done all that was queued.
+/// Waits until GPU `ordinal` has done everything that was queued.
 pub fn synchronize(ordinal: usize) -> Result<()> {
     // SAFETY: takes no pointer.
     check(unsafe { ffi::ferrotron_gpu_synchronize(ordinal as c_int) })
 }
 
 /// The most bytes that tensors of this process have held at one time on the calling thread's GPU;
-/// `None` where there is none.
+/// `None` if there is none.
 pub fn peak_memory() -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
@@ -169,8 +171,9 @@ pub fn peak_memory() -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
-/// `tensor`, of the host, on GPU `ordinal`. The copy is queued there like any operation, and the host goes
-/// on: a plain copy would hold it up, for memory that is not page-locked can be moved away meanwhile.
+/// Copies `tensor` from the host to GPU `ordinal`. The copy is queued there like any operation, and
+/// the host goes on. A plain copy would block it, since memory that is not page-locked may be moved
+/// meanwhile.
 pub fn upload(tensor: &Tensor, ordinal: usize) -> Result<Tensor> {
     let mut result = null_mut();
     // SAFETY: a live tensor in; without an error the shim stores a new one, which is ours.

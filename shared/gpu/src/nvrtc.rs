@@ -1,4 +1,4 @@
-//! NVRTC, CUDA's compiler as a library: with it cuDNN makes its attention kernels while a run goes.
+//! NVRTC, CUDA's compiler as a library: cuDNN makes its attention kernels with it during a run.
 
 use anyhow::{Context, Result, ensure};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -23,7 +23,7 @@ pub(crate) fn preload() {
         if name(&path).starts_with("libnvrtc") && !name(&path).contains(".alt.") {
             // SAFETY: NVRTC's initialisers expect nothing.
             let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-            let _ = library.map(std::mem::forget); // where there is none, whoever needs it says so
+            let _ = library.map(std::mem::forget); // if it fails, whoever needs it says so
         }
     }
 }
@@ -38,7 +38,7 @@ fn name(path: &Path) -> &str {
     path.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
-/// Compiles a small kernel, as cuDNN does. It takes no GPU.
+/// Compiles a small kernel, as cuDNN does. This needs no GPU.
 ///
 /// # Errors
 /// One clause that says what is missing.
@@ -89,7 +89,7 @@ pub fn can_compile() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    /// So it is on a machine without a GPU too, where that half of libtorch is there.
+    /// This also holds on a machine without a GPU, if it has that half of libtorch.
     #[test]
     fn the_compiler_that_cudnn_asks_finds_its_builtins() {
         if let Err(why) = crate::open() {

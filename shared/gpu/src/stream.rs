@@ -5,8 +5,8 @@ use anyhow::Result;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 
-/// A queue of work: what is put into it runs in its order, and beside what is in other streams. The
-/// host goes on at once.
+/// A queue of work: what is put into it runs in order, concurrently with other streams. The host
+/// goes on at once.
 pub struct Stream(*mut RawStream);
 
 // SAFETY: a c10::Stream is a device number and an id, never written after it was made, and the calls
@@ -23,8 +23,8 @@ impl Stream {
         Ok(Self(raw))
     }
 
-    /// A stream beside it, of high priority: its work starts first where both could. libtorch has 32
-    /// of them for each device and hands them out in turn.
+    /// A stream beside it, of high priority: its work starts first if both could start. libtorch
+    /// has 32 of them for each device and hands them out in turn.
     pub fn side(ordinal: usize) -> Result<Self> {
         let mut raw = null_mut();
         // SAFETY: as in `current`.
@@ -40,13 +40,13 @@ impl Stream {
         Ok(handle)
     }
 
-    /// Lets what is queued here from now on start only after `event`. The host does not wait.
+    /// Makes what is queued here from now on start after `event`. The host does not wait.
     pub fn wait(&self, event: &Event) -> Result<()> {
         // SAFETY: both are alive.
         check(unsafe { ffi::ferrotron_gpu_wait(self.0, event.0) })
     }
 
-    /// The point that has everything queued so far before it.
+    /// The point after everything that is queued so far.
     pub fn record(&self) -> Result<Event> {
         self.event(false)
     }

@@ -1,5 +1,5 @@
-//! A run on paper: what each rank will hold and send, and how long a step may take. Counted from the
-//! settings alone, so that a world of any size is planned at once.
+//! A run on paper: what each rank will hold and send, and how long a step may take. Counted from
+//! the settings alone, so that a plan for a world of any size takes no time.
 
 mod links;
 mod page;

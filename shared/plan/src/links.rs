@@ -4,7 +4,7 @@ use cli::{Figures, GPUS_PER_NODE};
 use comm::{Coords, Layout};
 use std::collections::BTreeMap;
 
-/// Of a link's bandwidth, what long messages reach: an assumption.
+/// The share of a link's bandwidth that long messages reach: an assumption.
 pub const OF_LINKS: f64 = 0.80;
 
 /// The node of a rank: consecutive ranks fill one after the other.
@@ -13,9 +13,9 @@ pub fn node(rank: usize) -> usize {
 }
 
 /// The network cards with which groups cross from node to node, in the group that has the fewest;
-/// `None` where none crosses. `first` maps a rank's place to that of its group's first member. A GPU
-/// has a card of its own, and NCCL runs a ring over each, so a group has as many as it has members in
-/// the node.
+/// `None` if no group crosses. `first` maps a rank's place to that of its group's first member. A
+/// GPU has a card of its own, and NCCL runs a ring over each, so a group has as many as it has
+/// members in the node.
 pub fn cards(layout: Layout, first: fn(Coords) -> Coords) -> Option<usize> {
     let mut members = BTreeMap::new();
     for rank in 0..layout.world() {

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use cli::{Config, CpLayout};
 use comm::{Coords, Layout, Members};
+use report::thousands;
 use std::io::Write;
 use std::ops::Range;
 
@@ -10,8 +11,9 @@ use crate::links::node;
 use crate::plan::Plan;
 use crate::predict::{OF_PEAK, assumed, balance, predict, rates};
 
-/// Of a GPU's memory, what is no tensor: CUDA's context and libraries (about 1 GB), NCCL's buffers
-/// (some 0.1 to 0.25 GB a communicator, of which a rank has up to ten), and gaps. An assumption.
+/// The share of a GPU's memory that holds no tensors: CUDA's context and libraries (about 1 GB),
+/// NCCL's buffers (some 0.1 to 0.25 GB a communicator, of which a rank has up to ten), and gaps. An
+/// assumption.
 const RESERVE: f64 = 0.1;
 /// Worlds up to this are shown rank by rank.
 const SMALL: usize = 16;
@@ -35,11 +37,12 @@ fn head(plan: &Plan) -> String {
     let layers = 0..model.num_hidden_layers;
     let whole = Plan::new(&alone, vec![layers]).parameters(Coords::default());
     let (sequences, seq) = (train.global_batch, data.seq_len);
-    let (tokens, world) = (group(sequences * seq), group(parallel.layout.world()));
-    let [whole, hidden] = [whole.iter().sum(), plan.hidden].map(group);
-    let (layers, vocabulary) = (model.num_hidden_layers, group(model.vocab_size));
-    let (m, micro, sequences) = (plan.micro_batches, train.micro_batch, group(sequences));
-    let (seq, dtype, schedule, mesh) = (group(seq), run.dtype, parallel.schedule, parallel.layout);
+    let (tokens, world) = (thousands(sequences * seq), thousands(parallel.layout.world()));
+    let [whole, hidden] = [whole.iter().sum(), plan.hidden].map(thousands);
+    let (layers, vocabulary) = (model.num_hidden_layers, thousands(model.vocab_size));
+    let (m, micro, sequences) = (plan.micro_batches, train.micro_batch, thousands(sequences));
+    let (seq, dtype, schedule, mesh) =
+        (thousands(seq), run.dtype, parallel.schedule, parallel.layout);
     format!(
         "dry run: nothing is allocated, read or started\n\n\
          model   {whole} parameters, {layers} layers, hidden {hidden}, vocabulary {vocabulary}\n\
@@ -52,8 +55,8 @@ fn head(plan: &Plan) -> String {
 /// Who sits where.
 fn ranks(layout: Layout) -> String {
     let world = layout.world();
-    let width = group(world - 1).len();
-    let place = |rank| format!("{:>width$}  {}", group(rank), layout.coords(rank));
+    let width = thousands(world - 1).len();
+    let place = |rank| format!("{:>width$}  {}", thousands(rank), layout.coords(rank));
     let mut text = "who sits where\n".to_owned();
     if world <= SMALL {
         let all: Vec<String> = (0..world).map(place).collect();
@@ -65,12 +68,12 @@ fn ranks(layout: Layout) -> String {
     text += &format!("  rank {}\n  rank {}\n", place(0), place(world - 1));
     let Members { tp, cp, pp, dp, .. } = layout.members(0);
     for (name, members) in [("tp", tp), ("cp", cp), ("pp", pp), ("dp", dp)] {
-        let (n, last) = (members.len(), group(members[members.len() - 1]));
+        let (n, last) = (members.len(), thousands(members[members.len() - 1]));
         let shown = match n {
             1 => "0 alone".to_owned(),
             2 => format!("0, {last}"),
-            3 => format!("0, {}, {last}", group(members[1])),
-            _ => format!("0, {}, … {last}", group(members[1])),
+            3 => format!("0, {}, {last}", thousands(members[1])),
+            _ => format!("0, {}, … {last}", thousands(members[1])),
         };
         let how = match members.iter().filter(|&&rank| node(rank) == 0).count() {
             _ if n == 1 => String::new(),
@@ -84,13 +87,13 @@ fn ranks(layout: Layout) -> String {
     text
 }
 
-/// Those that tables show.
+/// The stages that tables show.
 fn shown(plan: &Plan) -> Vec<usize> {
     let n = plan.stages.len();
     if n <= 4 { (0..n).collect() } else { vec![0, 1, n / 2, n - 2, n - 1] }
 }
 
-/// The rank of a stage that is shown: where tp does not divide the vocabulary, others hold a row more.
+/// The rank of a stage that is shown: if tp does not divide the vocabulary, others hold a row more.
 fn at(pp: usize) -> Coords {
     Coords { pp, ..Coords::default() }
 }
@@ -101,7 +104,7 @@ fn memory(plan: &Plan) -> String {
         .to_owned();
     for pp in shown(plan) {
         let memory = plan.memory(at(pp));
-        let (layers, numbers) = (&plan.stages[pp], group(memory.weights / plan.weight));
+        let (layers, numbers) = (&plan.stages[pp], thousands(memory.weights / plan.weight));
         let layers = format!("{}–{}", layers.start, layers.end - 1);
         let [weights, copies] = [memory.weights, memory.copies].map(size);
         let [gradients, adam] = [memory.gradients, memory.optimizer].map(size);
@@ -150,7 +153,7 @@ fn time(plan: &Plan) -> String {
         ..1.0 => ("ms", 1e3),
         _ => ("s", 1.0),
     };
-    let mut text = format!("a step on {} {gpu}, predicted\n", group(world));
+    let mut text = format!("a step on {} {gpu}, predicted\n", thousands(world));
     for (name, time) in step.rows().into_iter().filter(|(name, t)| *t > 0.0 || *name == "bubble") {
         let (share, time) = (100.0 * time / seconds, time * per_second);
         let row = format!("  {name:<18}{time:>10.2} {unit:<2}{share:>7.1}%  {}", note(plan, name));
@@ -160,7 +163,7 @@ fn time(plan: &Plan) -> String {
     let mfu = |seconds| rates(config, seconds).map(|rate| 100.0 * rate / peak);
     let ([rate, _], [usual, strict]) = (rates(config, seconds), mfu(seconds));
     let tokens = config.train.global_batch as f64 * config.data.seq_len as f64 / seconds;
-    let (tokens, time) = (group(tokens as u64), seconds * per_second);
+    let (tokens, time) = (thousands(tokens as u64), seconds * per_second);
     let short = if seconds < 1e-3 { "; starting kernels takes longer" } else { "" };
     text +=
         &format!("  step              {time:>10.2} {unit:<2}           {tokens} tokens/s{short}\n");
@@ -183,7 +186,7 @@ fn time(plan: &Plan) -> String {
     text + "\n" + &assumed(config)
 }
 
-/// What stands beside a row.
+/// The note beside a row.
 fn note(plan: &Plan, row: &str) -> String {
     let (m, pp) = (plan.micro_batches as f64, plan.stages.len() as f64);
     let (cp, how) = (plan.config.parallel.layout.cp, plan.config.parallel.cp_layout);
@@ -197,17 +200,6 @@ fn note(plan: &Plan, row: &str) -> String {
         }
         _ => String::new(),
     }
-}
-
-/// With a comma between thousands.
-fn group(n: impl ToString) -> String {
-    let digits = n.to_string();
-    let comma = |i: usize| i > 0 && (digits.len() - i).is_multiple_of(3);
-    digits
-        .chars()
-        .enumerate()
-        .flat_map(|(i, d)| comma(i).then_some(',').into_iter().chain([d]))
-        .collect()
 }
 
 fn size(bytes: u64) -> String {

@@ -5,7 +5,7 @@ use cli::{Config, DeviceName, Dtype, Schedule};
 use comm::Coords;
 use std::ops::Range;
 
-/// A world on paper. Sizes are those of one rank: what tp and cp share is divided already.
+/// A world on paper. Sizes are those of one rank: what tp and cp split is divided already.
 pub struct Plan<'a> {
     pub config: &'a Config,
     /// The layers of each stage.
@@ -18,13 +18,13 @@ pub struct Plan<'a> {
     pub q: u64,
     pub kv: u64,
     pub intermediate: u64,
-    /// Bytes of a number in a product, in a weight, and in a softmax.
+    /// Bytes of a number in a matrix product, in a weight, and in a softmax.
     pub compute: u64,
     pub weight: u64,
     pub softmax: u64,
 }
 
-/// Bytes of a rank: what it holds throughout a step, and what comes and goes.
+/// Bytes that a rank holds: throughout a step, and for a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub weights: u64,
@@ -35,12 +35,12 @@ pub struct Memory {
     pub optimizer: u64,
     /// What autograd keeps of all micro-batches in flight.
     pub activations: u64,
-    /// The most that is there for the time of an operation or a few: logits, gradients on their way.
+    /// The most that is held for an operation or a few: logits, gradients being computed.
     pub at_work: u64,
 }
 
 impl Memory {
-    /// Without what comes and goes.
+    /// What is held throughout a step.
     pub fn held(&self) -> u64 {
         self.weights + self.copies + self.gradients + self.optimizer + self.activations
     }
@@ -146,17 +146,19 @@ impl<'a> Plan<'a> {
         let attention = t * (2 * self.q + 2 * self.kv) * c + t * heads * self.softmax;
         let mlp = t * 4 * self.intermediate * c; // gate, up, silu(gate) and its product with up
         let layers = self.layers(at.pp) * (norms + attention + mlp);
-        let start = match first {
-            true => t * 9, // rows of the embedding, and which tokens are another rank's
-            false if wider => t * h * c, // what was received: the norm keeps a wider copy
-            false => 0,
+        let start = if first {
+            t * 9 // rows of the embedding, and which tokens are another rank's
+        } else if wider {
+            t * h * c // what was received: the norm keeps a wider copy
+        } else {
+            0
         };
         // The head's norm and the gradient to its output; or what the next stage was sent.
         layers + start + if last { norm + t * h * c } else { t * h * c }
     }
 
-    /// Numbers of the weights that are copied for products: where several stand side by side, or where
-    /// products run in another dtype.
+    /// Numbers of the weights that are copied for products: those that are stacked, or cast to the
+    /// dtype of the products.
     pub fn copied(&self, at: Coords) -> u64 {
         let column = self.q + 2 * self.kv + 2 * self.intermediate;
         let row = if self.compute < self.weight { self.q + self.intermediate } else { 0 };

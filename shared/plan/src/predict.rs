@@ -7,16 +7,16 @@ use crate::links::{self, OF_LINKS, cards};
 use crate::plan::Plan;
 use crate::schedule::walk;
 
-/// Of the peak, what products reach, attention included. The best shape of cuBLAS in bf16 reaches 80%
-/// on an H100 and an H200 and 86% on an A100 (Bekman, *Machine Learning Engineering*: 794 of 989, 268
-/// of 312 TFLOP/s); a model's own shapes are not the best ones. Attention: on an H100, where cuDNN
-/// computes it, FlashAttention-3 reaches up to 75% (Shah et al., 2024), and less for short sequences and
-/// backward; on an A100 FlashAttention-2 reaches 50 to 73% (Dao, 2023).
+/// The share of the peak that products reach, attention included. The best shape of cuBLAS in bf16
+/// reaches 80% on an H100 and an H200 and 86% on an A100 (Bekman, *Machine Learning Engineering*:
+/// 794 of 989, 268 of 312 TFLOP/s); a model's own shapes are not the best ones. Attention: on an
+/// H100, where cuDNN computes it, FlashAttention-3 reaches up to 75% (Shah et al., 2024), and less
+/// for short sequences and backward; on an A100 FlashAttention-2 reaches 50 to 73% (Dao, 2023).
 pub const OF_PEAK: f64 = 0.70;
 /// The same of FlashAttention-2 on Hopper, for which it was not written (Shah et al., 2024, abstract). A
 /// ring calls it by name, since it needs its log-sum-exp.
 pub const OF_PEAK_RING: f64 = 0.35;
-/// Of the memory's bandwidth, what a long copy reaches: an assumption.
+/// The share of the memory's bandwidth that a long copy reaches: an assumption.
 pub const OF_MEMORY: f64 = 0.90;
 
 /// Seconds of one step of the slowest stage, by what it waits for. They add up to the step.
@@ -26,14 +26,14 @@ pub struct Step {
     pub attention: f64,
     /// Everything that is bound by memory.
     pub elementwise: f64,
-    /// What of tp's sums, and of cp's rings, is not hidden behind products.
+    /// The part of tp's sums, and of cp's rings, that is not hidden behind products.
     pub tp: f64,
     pub cp: f64,
     /// While other stages work and this one has nothing to do.
     pub bubble: f64,
     /// Waiting for messages between stages, which the schedule does not hide.
     pub pp: f64,
-    /// What of the gradients' sum the last backward pass does not hide.
+    /// The part of the gradients' sum that the last backward pass does not hide.
     pub dp: f64,
     pub optimizer: f64,
 }
@@ -145,7 +145,7 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let traffic = (matrices * per_weight + logits + chunks + plan.elementwise(at)) as f64;
 
     let layout = config.parallel.layout;
-    // Two sums a layer forward, in the open. Backward, each beside the gradient of a weight.
+    // Two sums a layer forward, not hidden. Backward, each beside the gradient of a weight.
     let share = 2.0 * (layout.tp - 1) as f64 / layout.tp as f64;
     let sum = share * (t * h * compute) as f64 / links::collective(gpu, cards(layout, links::tp));
     let beside = |outs: u64| match config.parallel.tp_sync {
@@ -180,24 +180,21 @@ pub fn balance(plan: &Plan) -> f64 {
     }
 }
 
-/// Of the peak, what attention reaches in this run.
+/// The share of the peak that attention reaches in this run.
 fn of_attention(config: &Config) -> f64 {
     let hopper = matches!(config.run.gpu, Gpu::H100 | Gpu::H200);
-    match config.parallel.layout.cp > 1 && config.run.dtype == Dtype::Bf16 && hopper {
-        true => OF_PEAK_RING,
-        false => OF_PEAK,
-    }
+    let is_ring = config.parallel.layout.cp > 1 && config.run.dtype == Dtype::Bf16;
+    if is_ring && hopper { OF_PEAK_RING } else { OF_PEAK }
 }
 
 /// What the prediction rests on, in words.
 pub fn assumed(config: &Config) -> String {
     let shares = [OF_PEAK, of_attention(config), OF_MEMORY, OF_LINKS];
     let [peak, ring, memory, links] = shares.map(|part| 100.0 * part);
-    let products = match ring < peak {
-        true => {
-            format!("products at {peak:.0}% of peak, attention at {ring:.0}% (FlashAttention-2)")
-        }
-        false => format!("products and attention at {peak:.0}% of peak"),
+    let products = if ring < peak {
+        format!("products at {peak:.0}% of peak, attention at {ring:.0}% (FlashAttention-2)")
+    } else {
+        format!("products and attention at {peak:.0}% of peak")
     };
     format!(
         "assumed: {products}, memory at {memory:.0}%, links at {links:.0}%,\n  no latency, a network card \

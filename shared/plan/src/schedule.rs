@@ -1,7 +1,7 @@
-//! The passes of a pipeline on paper: when each begins, and when its message has come.
+//! The passes of a pipeline on paper: when each begins, and when its message arrives.
 
-/// Of a stage's time with a micro-batch, forward and backward: a backward pass is two products where a
-/// forward pass is one.
+/// The shares of a stage's time for a micro-batch, forward and backward: a backward pass has two
+/// products for each one of a forward pass.
 const SHARES: [f64; 2] = [1.0 / 3.0, 2.0 / 3.0];
 
 /// The pass that a stage makes `turn`-th, of `m` micro-batches, where forward passes run `ahead` of
@@ -22,7 +22,8 @@ pub fn pass(ahead: usize, m: usize, turn: usize) -> (bool, usize) {
 /// pass before it, as in `pipeline_parallel.rs`.
 pub fn walk(ahead: &[usize], m: usize, busy: &[f64], hops: &[f64]) -> f64 {
     let stages = busy.len();
-    // When the input of each pass has come, by stage and micro-batch: of forward, of backward passes.
+    // When the input of each pass arrives, by stage and micro-batch: for forward, for backward
+    // passes.
     let mut come = [0, 1].map(|_| vec![vec![None::<f64>; m]; stages]);
     come[0][0].fill(Some(0.0));
     come[1][stages - 1].fill(Some(0.0)); // its own loss

@@ -34,12 +34,12 @@ struct Row {
 #[derive(Clone, Debug)]
 struct Pass {
     direction: Direction,
-    /// `None` where the step did not number its passes, for want of a pipeline.
+    /// `None` if the step did not number its passes, because there was no pipeline.
     micro_batch: Option<usize>,
     start_ns: u64,
     end_ns: u64,
-    /// When the rank was blocked in the middle of the pass (its tp group has sums to make): in order
-    /// of time, none overlaps another.
+    /// When the rank was blocked in the middle of the pass, say by a sum over its tp group: in
+    /// order of time, none overlaps another.
     waits: Vec<(u64, u64)>,
 }
 
@@ -49,7 +49,7 @@ enum Direction {
     Backward,
 }
 
-/// How much of the step the ranks spent waiting. Displayed as one line, in per cent.
+/// How much of the step the ranks spent waiting. Displayed as one line, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bubble {
     /// The share of the window between passes, averaged over the ranks.
@@ -63,17 +63,18 @@ pub struct Bubble {
 }
 
 impl Chart {
-    /// Reads what the ranks exported ([`crate::Trace::export`]). `None` where they recorded no whole
+    /// Reads what the ranks exported ([`crate::Trace::export`]). `None` if they recorded no whole
     /// step, which ends with a span called `optimizer`.
     ///
     /// # Errors
-    /// Where bytes are not a rank's export.
+    /// If bytes are not a rank's export.
     pub fn read(exports: &[Vec<u8>]) -> Result<Option<Self>> {
         Ok(Self::of(&RankTrace::read(exports)?))
     }
 
     pub(crate) fn of(ranks: &[RankTrace]) -> Option<Self> {
-        // Ranks record from the same step on, but the last may not be over on all of them.
+        // All ranks record from the same step on, but not all of them may have finished the last
+        // one.
         let steps = ranks.iter().map(|rank| optimizers(rank).len()).min()?;
         let labels = labels(ranks);
         let mut rows: Vec<Row> = ranks
@@ -131,7 +132,7 @@ impl Direction {
 }
 
 impl Pass {
-    /// `None` where the event is something else.
+    /// `None` if the event is something else.
     fn of(event: &Event) -> Option<Self> {
         let (name, micro_batch) = match event.name.split_once(' ') {
             Some((name, number)) => (name, Some(number.parse().ok()?)),
@@ -186,7 +187,7 @@ fn passes(rank: &RankTrace, step: usize) -> Option<Vec<Pass>> {
     waits.sort_by_key(|event| event.start_ns);
     let mut passes: Vec<Pass> = Vec::new();
     for mut pass in sorted(rank.events.iter().filter(within).filter_map(Pass::of).collect()) {
-        // A pass inside another (what is computed again on the way back) is part of it.
+        // A pass inside another (activations recomputed in a backward pass) is part of it.
         let free = passes.last().map_or(0, |before| before.end_ns);
         if pass.end_ns <= free {
             continue;

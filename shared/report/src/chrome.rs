@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Writes what the ranks exported ([`crate::Trace::export`]; empty ones are left out). Times in the
-/// file are microseconds since the first span of all, whose own time since the Unix epoch stands in
-/// `otherData.start_unix_ns`. Where the ranks recorded a whole training step, [`Chart`] draws the last
-/// one as an SVG beside the file; nothing stands beside a pipe. Each file appears whole or not at all.
+/// file are microseconds since the first span of all, whose own time since the Unix epoch is in
+/// `otherData.start_unix_ns`. Where the ranks recorded a whole training step, [`Chart`] draws the
+/// last one as an SVG beside the file; beside a pipe nothing is written. Each file appears whole or
+/// not at all.
 ///
 /// # Errors
-/// Where a file cannot be written, or bytes are not a rank's export.
+/// If a file cannot be written, or bytes are not a rank's export.
 pub fn write_trace(path: &Path, ranks: &[Vec<u8>]) -> Result<()> {
     let ranks = RankTrace::read(ranks)?;
     write_whole(path, &serde_json::to_vec(&document(&ranks))?)
@@ -70,8 +71,8 @@ fn micros(ns: u64) -> f64 {
     ns as f64 / 1e3
 }
 
-/// The events of each track, in order of time, on as many rows as it takes: the format can draw spans
-/// of one row only beside or inside each other, but two transfers may well overlap.
+/// The events of each track, in order of time, on as many rows as needed: in one row the format can
+/// draw spans only beside or inside each other, but two transfers may overlap.
 fn rows(events: &[Event]) -> Vec<(Track, usize, Vec<&Event>)> {
     let mut tracks: BTreeMap<Track, Vec<&Event>> = BTreeMap::new();
     for event in events {
@@ -79,7 +80,7 @@ fn rows(events: &[Event]) -> Vec<(Track, usize, Vec<&Event>)> {
     }
     let mut out = Vec::new();
     for (track, mut events) in tracks {
-        // Of two that start together the longer is the outer one.
+        // Of two that start together, the longer is the outer one.
         events.sort_by_key(|event| (event.start_ns, std::cmp::Reverse(event.end_ns)));
         // A row, with the ends of its spans that are still open, outermost first.
         let mut rows: Vec<(Vec<&Event>, Vec<u64>)> = Vec::new();

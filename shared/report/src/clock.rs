@@ -1,11 +1,12 @@
-//! When work is done that was only queued.
+//! When queued work is done.
 //!
-//! The host hands a GPU its work and goes on at once, so its own clock says when an operation was asked
-//! for. When the GPU came to it is known afterwards, from marks that were queued beside the work.
+//! The host hands a GPU its work and goes on at once, so its own clock tells when an operation was
+//! queued. When the GPU came to it is known only afterwards, from marks that were queued along with
+//! the work.
 
 /// A clock that shows when queued work is reached, not when it was queued: a GPU's.
 pub trait Clock: Send + Sync {
-    /// Recording starts: marks follow, of moments from now on.
+    /// Recording starts: marks of moments from now on will follow.
     fn start(&self);
     /// The end of what the calling thread has queued so far.
     fn mark(&self) -> Box<dyn Mark>;

@@ -3,12 +3,13 @@
 use crate::{StepStats, Summary};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt;
 use std::io::Write;
 
 pub(crate) enum Display {
     /// On a terminal that can redraw a line.
     Bar(ProgressBar),
-    /// Where standard output goes to a file, a pipe or a plainer terminal (TERM is dumb, or not set).
+    /// If standard output is a file, a pipe or a plainer terminal (TERM is dumb, or not set).
     Lines,
     /// On every rank but the leader.
     Nothing,
@@ -27,9 +28,9 @@ impl Display {
             return Ok(Self::Lines);
         }
         let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-        // How long it takes is known when a step is done.
+        // The time left is known only when a step is done.
         bar.set_style(ProgressStyle::with_template("{bar:24.cyan/blue} step {pos}/{len}")?);
-        // A resumed run has not done its first steps at an infinite speed.
+        // The steps before a resumed run must not count towards its speed.
         bar.set_position(start as u64);
         bar.reset_eta();
         Ok(Self::Bar(bar))
@@ -85,7 +86,7 @@ fn step_line(stats: &StepStats, steps: usize, tokens_per_second: f64) -> String 
 }
 
 /// Rounded to a whole number, with a comma between thousands.
-pub(crate) fn thousands(x: f64) -> String {
+pub fn thousands(x: impl fmt::Display) -> String {
     let digits = format!("{x:.0}");
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return digits; // inf and NaN

@@ -1,10 +1,10 @@
-//! What a step that computed no numbers says.
+//! The error of a step whose loss or gradient is not finite.
 
 use crate::StepStats;
 use anyhow::{Result, ensure};
 
-/// Refuses a step whose loss or gradient is no number: nothing that comes after could be used. `first`:
-/// this run has updated nothing yet.
+/// Refuses a step whose loss or gradient is not finite: nothing after it could be used. `first`:
+/// this run has made no update yet.
 pub(crate) fn check(stats: &StepStats, first: bool) -> Result<()> {
     let StepStats { step, loss, grad_norm, lr, .. } = *stats;
     let is_finite = loss.is_finite() && grad_norm.is_finite();

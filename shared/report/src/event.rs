@@ -1,4 +1,4 @@
-//! What a rank recorded, as it travels to the rank that writes it down.
+//! What a rank recorded, in the form in which it is sent to the rank that writes the file.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};

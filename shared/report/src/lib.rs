@@ -17,6 +17,7 @@ mod whole;
 pub use chart::{Bubble, Chart};
 pub use chrome::write_trace;
 pub use clock::{Clock, Mark};
+pub use display::thousands;
 pub use event::Track;
 pub use measure::{flops_per_token, mfu, peak_memory_bytes, strict_flops_per_token};
 pub use metrics::{CommBytes, StepStats, metrics_up_to};

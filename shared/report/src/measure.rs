@@ -3,15 +3,15 @@
 /// Floating-point operations that training needs per token, forward and backward, in the usual count:
 /// `6·N + 12·L·h·S` (Chowdhery et al. 2022, *PaLM*, appendix B; Picotron's `get_mfu` counts the same).
 ///
-/// * `parameters` (N): all of the model, embedding and norms included; a matrix that is both embedding
-///   and head counts once. Each is taken for a multiply-add forward and two backward.
+/// * `parameters` (N): all of the model, embedding and norms included; a matrix that is both
+///   embedding and head counts once. Each is counted as one multiply-add forward and two backward.
 /// * `layers` (L), `attention_width` (h = heads × head width), `seq_len` (S, tokens): the two products
 ///   inside attention, forward and twice backward, as if no causal mask halved them.
 pub fn flops_per_token(parameters: u64, layers: u64, attention_width: u64, seq_len: u64) -> f64 {
     6.0 * parameters as f64 + 12.0 * layers as f64 * attention_width as f64 * seq_len as f64
 }
 
-/// The same without what is not computed: `6·M + 6·L·h·S`.
+/// The same, leaving out what is not computed: `6·M + 6·L·h·S`.
 ///
 /// * `matrix_parameters` (M): those that take part in a matrix product. The head does; the embedding,
 ///   in which a token is looked up, and the norms do not.
@@ -32,7 +32,7 @@ pub fn mfu(tokens_per_second: f64, flops_per_token: f64, peak_flops: f64) -> f64
     tokens_per_second * flops_per_token / peak_flops
 }
 
-/// The most memory that this process has had resident, in bytes. `None` where the system keeps no
+/// The most memory that this process has had resident, in bytes. `None` if the system has no
 /// `/proc/self/status`.
 pub fn peak_memory_bytes() -> Option<u64> {
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)

@@ -30,7 +30,8 @@ impl std::ops::Sub for CommBytes {
     }
 }
 
-/// What one optimiser step is known by. Every rank has the same, except for `comm_bytes`.
+/// What is reported about one optimiser step. It is the same on every rank, except for
+/// `comm_bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepStats {
     /// Counted from 1.
@@ -58,7 +59,7 @@ pub(crate) struct Line {
     pub mfu: Option<f64>,
     pub comm_bytes: CommBytes,
     pub peak_memory_bytes: Option<u64>,
-    /// In the strict count ([`crate::strict_flops_per_token`]); left out where it is not known.
+    /// In the strict count ([`crate::strict_flops_per_token`]); left out if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mfu_strict: Option<f64>,
     /// On the steps after which it was computed.
@@ -73,25 +74,25 @@ pub(crate) struct MetricsFile {
 
 impl MetricsFile {
     /// Creates the file, or replaces it. A run that resumes after `start` steps keeps the lines of
-    /// those steps and drops later ones, so that the file reads as if nothing had interrupted it. What
-    /// is no file (a pipe, a terminal) is never read: it might not end.
+    /// those steps and drops later ones, so that the file reads as if nothing had interrupted it. A
+    /// pipe or a terminal is never read: it might not end.
     pub fn create(path: &Path, start: usize) -> Result<Self> {
         let go_on = || {
             let lines = metrics_up_to(path, start)?;
             write_whole(path, lines.as_bytes())?;
             Ok(File::options().append(true).open(path)?)
         };
-        let file: Result<File> = match start > 0 && path.is_file() {
-            // The lines of the first `start` steps are there at every moment, whatever happens meanwhile.
-            true => go_on(),
-            false => File::create(path).map_err(Into::into),
+        let file: Result<File> = if start > 0 && path.is_file() {
+            go_on() // at every moment the file has the lines of the first `start` steps
+        } else {
+            File::create(path).map_err(Into::into)
         };
         let file =
             file.with_context(|| format!("cannot write the metrics file {}", path.display()))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Appends one line, and hands it to the system at once: whoever follows the file sees each step when
+    /// Appends one line, and flushes it at once: whoever follows the file sees each step as soon as
     /// it is done.
     pub fn write(&mut self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
@@ -105,8 +106,8 @@ impl MetricsFile {
 /// The lines of the first `start` steps in a file of metrics.
 ///
 /// # Errors
-/// Where it holds anything else, which the run that goes on in it would lose. (Of its last line a killed
-/// run may have written a part.)
+/// If it holds anything else, which a resumed run would delete. (A killed run may have written only
+/// a part of its last line.)
 pub fn metrics_up_to(path: &Path, start: usize) -> Result<String> {
     #[derive(Deserialize)]
     struct Step {
@@ -120,7 +121,7 @@ pub fn metrics_up_to(path: &Path, start: usize) -> Result<String> {
             (Ok(_), _) => {}
             _ if line.trim_ascii().is_empty() => {}
             _ if line.starts_with(b"{") && !line.ends_with(b"\n") => {}
-            _ => bail!("it holds lines that are no metrics: name another file"),
+            _ => bail!("it holds lines that are not metrics: name another file"),
         }
     }
     Ok(done)
@@ -240,7 +241,7 @@ mod tests {
         for text in [&b"remember the milk"[..], b"{\"milk\":1}\n", b"caf\xe9\n"] {
             std::fs::write(&path, text).unwrap();
             let error = format!("{:#}", MetricsFile::create(&path, 3).err().unwrap());
-            let why = "it holds lines that are no metrics: name another file";
+            let why = "it holds lines that are not metrics: name another file";
             assert!(error.ends_with(why), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), text);
         }

@@ -23,7 +23,7 @@ pub struct Options {
     pub strict_flops_per_token: f64,
     /// Operations per second of all devices together, where known.
     pub peak_flops: Option<f64>,
-    /// Tells the most bytes that this rank has held at one time, where known; called on its thread.
+    /// Returns the most bytes that this rank has held at one time, if known; called on its thread.
     pub peak_memory: fn() -> Option<u64>,
     /// Where to write one JSON object per step.
     pub metrics: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// # Errors
-    /// Where the metrics file cannot be created.
+    /// If the metrics file cannot be created.
     pub fn new(options: Options) -> Result<Self> {
         let metrics = match &options.metrics {
             Some(path) if options.leader => Some(MetricsFile::create(path, options.start)?),
@@ -76,14 +76,14 @@ impl Reporter {
         })
     }
 
-    /// Computes the validation loss, to be shown with the step whose [`Reporter::step`] comes next, or at
-    /// the end where none does.
+    /// Computes the validation loss, which is shown with the next [`Reporter::step`], or at the end
+    /// if there is none.
     pub fn validate(&mut self, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
         self.val_loss = Some(self.untimed(loss)?);
         Ok(())
     }
 
-    /// Does what belongs to no step: the time that it takes is not theirs.
+    /// Does `work` that belongs to no step: its time is not counted in theirs.
     pub fn untimed<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
         let done = work()?;
@@ -94,8 +94,8 @@ impl Reporter {
     /// Called once after each optimiser step; the time since the call before is that step's.
     ///
     /// # Errors
-    /// Where loss or gradient are no numbers any more: nothing that comes after could be used, and every
-    /// rank knows it, for all have the same two. Or where the step cannot be shown or written.
+    /// If loss or gradient are no longer finite: nothing after it could be used, and every rank
+    /// sees it, since all have the same two numbers. Or if the step cannot be shown or written.
     pub fn step(&mut self, stats: &StepStats) -> Result<()> {
         divergence::check(stats, self.losses.is_none())?;
         let duration = self.last.elapsed();
@@ -147,7 +147,7 @@ impl Reporter {
     }
 }
 
-/// In the usual count and in the strict one; `None` where no peak is known.
+/// In the usual count and in the strict one; `None` if no peak is known.
 fn utilisation(options: &Options, tokens_per_second: f64) -> Option<(f64, f64)> {
     options.peak_flops.map(|peak| {
         let of_peak = |flops_per_token| mfu(tokens_per_second, flops_per_token, peak);

@@ -1,4 +1,4 @@
-//! What is left to say when a run is over.
+//! A finished run in one line.
 
 use crate::display::thousands;
 use std::fmt;

@@ -19,15 +19,15 @@ struct Recorder {
     /// The same moment on two clocks: one that all processes share, and one that never jumps.
     epoch_ns: u64,
     instant: Instant,
-    /// Of the queue in which the rank's tensor operations run, where they are queued.
+    /// That of the queue in which the rank's tensor operations run, if they are queued.
     clock: OnceLock<Arc<dyn Clock>>,
     /// What has ended since the last export.
     ended: Mutex<Vec<Ended>>,
-    /// What ended before it: a mark is asked for its time once.
+    /// What ended before it, since a mark is asked for its time only once.
     exported: Mutex<Vec<Event>>,
 }
 
-/// A span that is over for the host; a GPU may yet have to come to it.
+/// A span that is over for the host, while a GPU may not have come to it yet.
 struct Ended {
     track: Track,
     name: Cow<'static, str>,
@@ -49,7 +49,7 @@ impl Trace {
         trace
     }
 
-    /// Records nothing until [`start`](Self::start): a run can keep its last step alone.
+    /// Records nothing until [`start`](Self::start), so that a run can record its last step alone.
     pub fn paused(rank: usize, name: String) -> Self {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self(Some(Arc::new(Recorder {
@@ -91,8 +91,8 @@ impl Trace {
         self.0.as_ref().filter(|recorder| recorder.recording.load(Relaxed))
     }
 
-    /// A span from now until the guard is dropped, on whichever thread that happens. (Under a clock, now
-    /// is where the queue of the calling thread ends, and of the one that drops the guard.)
+    /// A span from now until the guard is dropped, on whichever thread that happens. (With a clock,
+    /// both ends are those of what the thread, at that moment, has queued.)
     #[must_use = "the span ends when this is dropped"]
     pub fn span(&self, track: Track, name: impl Into<Cow<'static, str>>) -> Span {
         Span(self.recorder().map(|recorder| Running {
@@ -127,7 +127,7 @@ impl Trace {
             return Vec::new();
         };
         let mut events = lock(&recorder.exported);
-        // Not locked while marks are waited for: the work may wait for a thread that records.
+        // Not locked while waiting for marks: the work may wait for a thread that records.
         let ended = std::mem::take(&mut *lock(&recorder.ended));
         events.extend(ended.into_iter().map(Ended::event));
         let (rank, name, events) = (recorder.rank, recorder.name.clone(), events.clone());
@@ -137,7 +137,7 @@ impl Trace {
 }
 
 impl Recorder {
-    /// Now, for the host; or when the work queued so far is done, for work that is queued.
+    /// Now, for the host; for queued work, the moment when what is queued so far is done.
     fn now(&self, track: Track) -> Moment {
         match self.clock.get() {
             Some(clock) if matches!(track, Track::Compute | Track::Wait) => {
@@ -151,7 +151,7 @@ impl Recorder {
 impl Ended {
     fn event(self) -> Event {
         let start_ns = self.start.ns();
-        // Whatever a clock says, no span takes less than no time: what reads the trace subtracts.
+        // Whatever a clock says, no span has a negative length: readers of the trace subtract.
         let end_ns = self.end.ns().max(start_ns);
         Event { track: self.track, name: self.name, start_ns, end_ns, bytes: self.bytes }
     }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// Under another name first: whoever opens the file finds all of it. A device or a pipe is written to as
-/// it is, for another name would take its place.
+/// Writes under another name first, so that whoever opens the file finds all of it. A device or a
+/// pipe is written to directly, since renaming would replace it.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if is_special(path) {
         return std::fs::write(path, bytes);
@@ -17,7 +17,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .inspect_err(|_| drop(std::fs::remove_file(&partial)))
 }
 
-/// Whether there is something that is neither file nor directory, such as a pipe.
+/// Whether something exists there that is neither file nor directory, such as a pipe.
 pub fn is_special(path: &Path) -> bool {
     path.exists() && !path.is_file() && !path.is_dir()
 }

@@ -14,7 +14,7 @@ use tch::Tensor;
 pub struct Draft {
     partial: PathBuf,
     target: PathBuf,
-    /// Held from its beginning to its end.
+    /// Held from [`Draft::begin`] until the draft is dropped.
     lock: OnceCell<File>,
 }
 
@@ -26,15 +26,16 @@ impl Draft {
         Self { partial: dir.join(format!(".{name}.partial")), target: dir.join(name), lock }
     }
 
-    /// Makes an empty directory to write to: to be done once, before any rank writes.
+    /// Makes an empty directory to write to. Call it once, before any rank writes.
     pub fn begin(&self) -> Result<()> {
         let (shown, partial) = (self.target.display(), self.partial.display());
         let lock = lock::take(self.target.parent().unwrap_or(Path::new(".")))?;
         self.lock.get_or_init(|| lock);
-        ensure!(!self.target.exists(), "checkpoint {shown} is there already");
+        ensure!(!self.target.exists(), "checkpoint {shown} already exists");
         if self.partial.exists() {
-            fs::remove_dir_all(&self.partial)
-                .with_context(|| format!("cannot remove {partial}, left by a broken run"))?;
+            fs::remove_dir_all(&self.partial).with_context(|| {
+                format!("cannot remove {partial}, which an interrupted run has left")
+            })?;
         }
         fs::create_dir_all(&self.partial).with_context(|| format!("cannot make {shown}"))
     }
@@ -52,7 +53,7 @@ impl Draft {
         Ok(RankFile { file, bytes, sha256, tensors: held })
     }
 
-    /// Makes the checkpoint visible: to be done once, after every rank has written its file.
+    /// Makes the checkpoint visible. Call it once, after every rank has written its file.
     pub fn commit(
         self,
         model: &LlamaConfig,

@@ -1,4 +1,4 @@
-//! What checkpoints are called, and which there are.
+//! The names of checkpoints, and which of them exist.
 
 use super::MANIFEST;
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ pub(super) fn step_of(name: &str) -> Option<usize> {
     (name == name_of(step)).then_some(step)
 }
 
-/// What is called like a checkpoint in `dir`, complete or not: updates made, and the path.
+/// What is named like a checkpoint in `dir`, complete or not: updates made, and the path.
 pub fn named_in(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let named = entries.filter_map(|entry| {

@@ -2,7 +2,6 @@
 
 use crate::config::{Config, DeviceName};
 use anyhow::{Context, Result, ensure};
-use checkpoint::Weights;
 use comm::Launcher;
 use std::path::Path;
 
@@ -22,7 +21,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
     if let Some(path) = eval_data {
         ensure!(
             data::token_width(path).is_some() || !config.has_unnamed_tokens(),
-            "eval-data {} is text, but data are tokens: text becomes the same ones only with their tokenizer",
+            "eval-data {} is text, but data are tokens: it needs their tokenizer to become tokens of the same kind",
             path.display()
         );
     }
@@ -33,9 +32,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
             "hf-model {} has neither model.safetensors nor model.safetensors.index.json",
             dir.display()
         );
-        // Only the headers are read here.
-        Weights::open(dir, config.weights_kind(), config.device())
-            .and_then(|weights| weights.check(&config.model))
+        checkpoint::check_weights(dir, &config.model)
             .with_context(|| format!("hf-model {}", dir.display()))?;
     }
     Ok(())
@@ -53,20 +50,20 @@ fn vocabulary(config: &Config, name: &str, path: &Path) -> Result<()> {
     let (shown, vocab_size) = (path.display(), config.model.vocab_size);
     ensure!(
         data::token_width(path) != Some(2) || vocab_size <= U16_VOCABULARY,
-        "{name} {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}: take .u32",
+        "{name} {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}: use a .u32 file",
         U16_VOCABULARY - 1
     );
     Ok(())
 }
 
-/// Each rank that is a process of its own reads the configuration again, and of a pipe it would get
-/// nothing: it would train with the defaults.
+/// Each rank that is a process reads the configuration again, and from a pipe it would get nothing:
+/// it would train with the defaults.
 fn configuration(config: &Config, path: &Path) -> Result<()> {
     let (run, shown) = (&config.run, path.display());
     ensure!(
         path.is_file() || (run.launcher == Launcher::Threads && run.device == DeviceName::Cpu),
-        "config {shown} is no file and can be read only once, but every process reads it again: write it \
-         to a file"
+        "config {shown} is not a regular file and can be read only once, but every process reads it: \
+         save it to a file"
     );
     Ok(())
 }

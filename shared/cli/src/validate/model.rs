@@ -48,7 +48,7 @@ fn heads(model: &LlamaConfig) -> Result<()> {
     Ok(())
 }
 
-/// Each size may be possible, and all together not.
+/// Each size may be possible, but not all of them together.
 const MOST_PARAMETERS: f64 = 1e15;
 
 fn parameters(model: &LlamaConfig) -> Result<()> {

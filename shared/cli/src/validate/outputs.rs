@@ -1,4 +1,4 @@
-//! Directories to write to. What cannot be written is found out here, and not when the training is done.
+//! Directories to write to. What cannot be written is found here, and not after the training.
 
 use super::overwriting::same;
 use crate::Config;
@@ -7,9 +7,10 @@ use checkpoint::saved::{Saved, named_in};
 use std::fs::{self, File};
 use std::path::Path;
 
-/// Makes the output directories and refuses a checkpoint that this run, which goes on from `resumed`,
-/// would write over. What is found here is an earlier run's: no rank trains before all have joined.
-/// Returns whether there is anything to save, beside the very checkpoint that it goes on from.
+/// Makes the output directories, and refuses a checkpoint that this run, which resumes from
+/// `resumed`, would overwrite. What is found here is an earlier run's: no rank trains before all
+/// have joined. Returns whether there is anything to save, other than the very checkpoint that it
+/// resumes from.
 pub(super) fn prepare(config: &Config, resumed: Option<&Saved>) -> Result<bool> {
     let (run, steps) = (&config.run, config.train.steps);
     let start = resumed.map_or(0, |saved| saved.progress().step);
@@ -29,26 +30,26 @@ pub(super) fn prepare(config: &Config, resumed: Option<&Saved>) -> Result<bool> 
     there.sort();
     for (step, path) in there {
         if start == steps && resumed.is_some_and(|saved| same(saved.dir(), &path)) {
-            return Ok(false); // as it would be written, so it stands there
+            return Ok(false); // it is there already, just as it would be written
         }
         let shown = path.display();
         ensure!(
             !writes(step),
-            "save {}: {shown} is there already, and this run would write it: resume from it, or save elsewhere",
+            "save {}: {shown} already exists, and this run would overwrite it: resume from it, or save elsewhere",
             dir.display()
         );
     }
     Ok(true)
 }
 
-/// Makes a directory where there is none, and a file in it for a moment.
+/// Makes a directory if there is none, and a file in it for a moment.
 fn make(name: &str, dir: &Path) -> Result<()> {
     let shown = dir.display();
     ensure!(!dir.exists() || dir.is_dir(), "{name} {shown} is not a directory");
     let probe = dir.join(format!(".probe-{}", std::process::id()));
     let made = fs::create_dir_all(dir).and_then(|()| File::create(&probe));
     made.with_context(|| format!("{name} {shown} cannot be written to"))?;
-    // Where nodes share the directory, another may have used the name too, and removed it.
+    // If nodes share the directory, another may have used the same name, and removed it.
     let _ = fs::remove_file(probe);
     Ok(())
 }

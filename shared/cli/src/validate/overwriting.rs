@@ -1,4 +1,5 @@
-//! Files to write: that they can be, and that a run writes over nothing which it reads or writes.
+//! Files to write: that they can be written, and that none of them is a file that the run reads, or
+//! writes too.
 
 use crate::Config;
 use anyhow::{Context, Result, ensure};
@@ -7,7 +8,7 @@ use report::is_special;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// `file` is that of `--config`. Each file to write is opened, and nothing stays of that.
+/// `file` is that of `--config`. Each file to write is opened, which leaves no trace.
 pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
     let (data, run) = (&config.data, &config.run);
     let mut others: Vec<(&str, PathBuf)> = vec![];
@@ -42,14 +43,11 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
             outputs.push(("the trace's chart", chart));
         }
     }
-    // A pipe, or /dev/null, may take what it gets from several.
+    // A pipe, or /dev/null, may be written to more than once.
     outputs.retain(|(_, path)| !is_special(path));
     for (name, path) in outputs {
         if let Some((other, _)) = others.iter().find(|(_, other)| same(other, &path)) {
-            anyhow::bail!(
-                "{name} {} would be written over {other}: name another file",
-                path.display()
-            );
+            anyhow::bail!("{name} {} would overwrite {other}: name another file", path.display());
         }
         open_once(name, &path)?;
         others.push((name, path));
@@ -57,7 +55,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Of a Hugging Face model, the files that are read.
+/// The files of a Hugging Face model that are read.
 fn files_of_model(dir: &Path) -> Result<Vec<PathBuf>> {
     let cannot = || format!("hf-model {} cannot be read", dir.display());
     let mut files = vec![];
@@ -71,7 +69,8 @@ fn files_of_model(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Of the checkpoint `dir`, or those in it, the files that are read. (Whether it is one is told later.)
+/// The files that are read of the checkpoint `dir`, or of those in it. (Whether it is one is
+/// checked later.)
 fn files_of_checkpoints(dir: &Path) -> Vec<PathBuf> {
     let inside = named_in(dir).unwrap_or_default().into_iter().map(|(_, path)| path);
     let entries = inside.chain([dir.to_owned()]).filter_map(|dir| fs::read_dir(dir).ok()).flatten();
@@ -81,7 +80,7 @@ fn files_of_checkpoints(dir: &Path) -> Vec<PathBuf> {
     entries.filter_map(|entry| Some(entry.ok()?.path())).filter(of_a_checkpoint).collect()
 }
 
-/// Whether two paths lead to one place, be it there or not.
+/// Whether two paths lead to the same place, whether it exists or not.
 pub(super) fn same(a: &Path, b: &Path) -> bool {
     let place = |path: &Path| {
         path.canonicalize().ok().or_else(|| {
@@ -92,11 +91,11 @@ pub(super) fn same(a: &Path, b: &Path) -> bool {
     a == b || place(a).is_some_and(|a| Some(a) == place(b))
 }
 
-/// Opens it as a run would, but leaves what is there.
+/// Opens it as a run would, but keeps its contents.
 fn open_once(name: &str, path: &Path) -> Result<()> {
     let shown = path.display();
     ensure!(!path.is_dir(), "{name} {shown} is a directory, but must be a file");
-    ensure!(path.file_name().is_some(), "{name} {shown:?} is no name of a file");
+    ensure!(path.file_name().is_some(), "{name} {shown:?} is not the name of a file");
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     ensure!(
         parent.is_none_or(Path::is_dir),
@@ -107,7 +106,8 @@ fn open_once(name: &str, path: &Path) -> Result<()> {
     let opened = File::options().append(true).create(true).open(path);
     opened.with_context(|| format!("{name} {shown} cannot be written"))?;
     if is_new {
-        // Another rank may have been faster. And a link may be there, to a file that was not.
+        // Another rank may have removed it already. And it may be a link to a file that did not
+        // exist.
         let _ = path.canonicalize().and_then(fs::remove_file);
     }
     Ok(())

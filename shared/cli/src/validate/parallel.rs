@@ -4,7 +4,7 @@ use crate::config::{Config, CpLayout};
 use anyhow::{Context, Result, ensure};
 use comm::Launcher;
 
-/// Ranks on one host. Beyond it threads and sockets run out before anything is learnt.
+/// Most ranks on one host: with more, threads and sockets run out first.
 const MOST_ON_ONE_HOST: usize = 256;
 
 pub(super) fn check(config: &Config) -> Result<()> {
@@ -27,12 +27,12 @@ pub(super) fn check(config: &Config) -> Result<()> {
     let vocab_size = model.vocab_size;
     ensure!(
         tp <= vocab_size,
-        "tp is {tp}, but every rank needs a word and vocab_size is {vocab_size}"
+        "tp is {tp}, but must be at most vocab_size {vocab_size}: every rank needs a token"
     );
     let (pp, layers) = (layout.pp, model.num_hidden_layers);
     ensure!(
         i64::try_from(pp)? <= layers,
-        "pp is {pp}, but every stage needs a layer and num_hidden_layers is {layers}"
+        "pp is {pp}, but must be at most num_hidden_layers {layers}: every stage needs a layer"
     );
     let (cp, seq, how) = (layout.cp, config.data.seq_len, parallel.cp_layout);
     let pieces = match how {
@@ -41,7 +41,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     };
     ensure!(
         cp == 1 || seq % pieces == 0,
-        "cp is {cp}, but {how} cuts a sequence into {pieces} pieces and seq-len is {seq}"
+        "cp is {cp}, but {how} cuts a sequence into {pieces} pieces, which must divide seq-len {seq}"
     );
     let bucket = parallel.bucket_mb;
     ensure!(bucket > 0.0, "bucket-mb is {bucket:?}, but must be above 0");
@@ -52,7 +52,7 @@ fn world(config: &Config) -> Result<()> {
     let layout = config.parallel.layout;
     let sizes = [layout.dp, layout.pp, layout.cp, layout.tp];
     let world = sizes.iter().try_fold(1usize, |world, n| world.checked_mul(*n));
-    let world = world.with_context(|| format!("{layout} is out of all proportion"))?;
+    let world = world.with_context(|| format!("{layout} makes more ranks than can be counted"))?;
     let elsewhere = config.run.dry_run || config.run.launcher == Launcher::Env;
     ensure!(
         elsewhere || world <= MOST_ON_ONE_HOST,

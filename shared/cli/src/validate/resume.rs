@@ -1,4 +1,4 @@
-//! A checkpoint to go on from.
+//! A checkpoint to resume from.
 
 use crate::Config;
 use anyhow::{Context, Result, bail, ensure};
@@ -7,13 +7,13 @@ use checkpoint::saved::{Progress, Saved};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The checkpoint to go on from, where there is one.
+/// The checkpoint to resume from, if there is one.
 pub(super) fn check(config: &Config) -> Result<Option<Saved>> {
     let Some(path) = &config.run.resume else { return Ok(None) };
     resume(config, path).map(Some).with_context(|| format!("resume {}", path.display()))
 }
 
-/// A checkpoint must be whole, of this model, and end where this run's data go on.
+/// A checkpoint must be whole, of this model, and made with this run's data.
 fn resume(config: &Config, path: &Path) -> Result<Saved> {
     ensure!(path.is_dir(), "it is not a directory");
     let saved = Saved::open(path)?;
@@ -26,7 +26,7 @@ fn resume(config: &Config, path: &Path) -> Result<Saved> {
     let same = |field: &str, theirs: usize, ours: usize| {
         ensure!(
             theirs == ours,
-            "{shown} was made with {field} {theirs}, and with {ours} its data would go on elsewhere"
+            "{shown} was made with {field} {theirs}, and with {ours} its data would continue elsewhere"
         );
         Ok(())
     };
@@ -34,15 +34,15 @@ fn resume(config: &Config, path: &Path) -> Result<Saved> {
     same("seq-len", seq_len, here.seq_len)?;
     ensure!(
         shuffle == here.shuffle,
-        "{shown} was made with another order of the samples: shuffle or seed is not the same"
+        "{shown} was made with another order of the samples: shuffle and seed must be the same"
     );
     let ours = here.samples;
     ensure!(
         samples == ours,
-        "{shown} was made with data of {samples} samples, but these have {ours}: they are others"
+        "{shown} was made with data of {samples} samples, but these have {ours}: resume with the same data"
     );
-    ensure!(data == here.data, "{shown} was made with other data: these differ from them");
-    // As many are no mistake: a finished model may still be sampled and exported.
+    ensure!(data == here.data, "{shown} was made with other data: resume with the same data");
+    // Equal is no mistake: a finished model may still be sampled and exported.
     let steps = config.train.steps;
     ensure!(step <= steps, "steps is {steps}, but {shown} has made {step} already");
     Ok(saved)
@@ -50,7 +50,7 @@ fn resume(config: &Config, path: &Path) -> Result<Saved> {
 
 /// The first field in which two models differ: its name and both values.
 fn difference(a: &LlamaConfig, b: &LlamaConfig) -> Result<Option<(String, Value, Value)>> {
-    // What one leaves to its default, the other may say.
+    // One may spell out what the other leaves to its default.
     let spelt_out = |model: &LlamaConfig| {
         let (kv_heads, head_dim) = (Some(model.kv_heads()), Some(model.head_dim()));
         serde_json::to_value(LlamaConfig {

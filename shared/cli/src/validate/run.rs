@@ -1,4 +1,4 @@
-//! Where and how the run goes on.
+//! Where and how the run takes place.
 
 use crate::config::Config;
 use anyhow::{Result, ensure};
@@ -9,7 +9,7 @@ pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Re
     ensure!(run.threads_per_rank != Some(0), "threads-per-rank is 0, but a rank needs at least 1");
     if let Some(every) = run.save_every {
         ensure!(every >= 1, "save-every is 0, but must be at least 1");
-        ensure!(run.save.is_some(), "save-every is {every}, but save does not say where to");
+        ensure!(run.save.is_some(), "save-every is {every}, but needs save, which says where to");
     }
     if run.dry_run {
         return Ok(()); // it reads no text, starts no rank and needs no device
@@ -22,7 +22,8 @@ pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Re
     Ok(())
 }
 
-/// More threads than cores wait for each other at every operation, and a run crawls.
+/// If there are more threads than cores, they wait for each other at every operation, and a run
+/// crawls.
 fn threads(n: usize) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(
@@ -32,13 +33,13 @@ fn threads(n: usize) -> Result<()> {
     Ok(())
 }
 
-/// Text becomes tokens that the model knows, and a sample's tokens become text.
+/// The model must know the text's tokens, and a sample's tokens must become text.
 fn vocabulary(config: &Config) -> Result<()> {
     let (sample, vocab_size) = (config.run.sample, config.model.vocab_size);
     if config.has_unnamed_tokens() {
         ensure!(
             sample == 0,
-            "sample is {sample}, but tokens from a file become text only with their tokenizer"
+            "sample is {sample}, but tokens from a file need their tokenizer to become text: use --tokenizer, or --sample 0"
         );
         return Ok(());
     }
@@ -46,7 +47,7 @@ fn vocabulary(config: &Config) -> Result<()> {
         let theirs = dir.join("tokenizer.json");
         ensure!(
             vocab_size == 256 || !theirs.is_file(),
-            "hf-model {} has a tokenizer, and text without one is bytes: take --tokenizer {}",
+            "hf-model {} has a tokenizer, and text without one is bytes: use --tokenizer {}",
             dir.display(),
             theirs.display()
         );
@@ -55,11 +56,11 @@ fn vocabulary(config: &Config) -> Result<()> {
     let size = tokenizer.vocab_size();
     let whose = match &config.data.tokenizer {
         Some(path) => format!("tokenizer {} has {size} tokens", path.display()),
-        None => "text without a tokenizer is bytes, 256 tokens".to_owned(),
+        None => "text without a tokenizer is bytes".to_owned(),
     };
     ensure!(
         i64::try_from(size).is_ok_and(|size| size <= vocab_size),
-        "vocab_size is {vocab_size}, but {whose}"
+        "vocab_size is {vocab_size}, but must be at least {size}: {whose}"
     );
     ensure!(
         sample == 0 || !prompt.is_empty(),
@@ -67,7 +68,7 @@ fn vocabulary(config: &Config) -> Result<()> {
     );
     ensure!(
         sample == 0 || !tokenizer.encode(prompt)?.is_empty(),
-        "prompt is {prompt:?}, of which the tokenizer makes no token, but a sample of {sample} tokens has \
+        "prompt is {prompt:?}, but the tokenizer makes no token of it, and a sample of {sample} tokens has \
          to begin with something"
     );
     Ok(())

@@ -1,7 +1,7 @@
 //! Steps, batches and the optimiser's numbers.
 
 use crate::Config;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 pub(super) fn check(config: &Config) -> Result<()> {
     let (data, train, dp) = (&config.data, &config.train, config.parallel.layout.dp);
@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
         i64::try_from(seq).is_ok_and(|seq| seq <= most),
         "seq-len is {seq}, but must not exceed max_position_embeddings {most}"
     );
-    // Nobody attends to as much: layers are dealt out by what their attention costs.
+    // Layers are divided among stages by what their attention costs, which must not overflow.
     let model = &config.model;
     let width = model.num_attention_heads * model.head_dim();
     let most = (1 << 50) / width;
@@ -32,30 +32,22 @@ pub(super) fn check(config: &Config) -> Result<()> {
         model.num_attention_heads,
         model.head_dim()
     );
-    let unit = micro.checked_mul(dp);
-    let unit = unit.with_context(|| {
-        format!("micro-batch {micro} × dp {dp} is out of all proportion: global-batch is a multiple of it")
-    })?;
+    let unit = micro.saturating_mul(dp); // where it saturates, no global batch is a multiple of it
     ensure!(
         global % unit == 0,
         "global-batch is {global}, but must be a multiple of micro-batch {micro} × dp {dp} = {unit}"
     );
-    // Tokens are counted, and nobody has as many.
-    let most = usize::MAX / seq;
+    // Tokens are counted.
+    let (steps, most) = (train.steps, usize::MAX / seq);
     ensure!(
-        global <= most,
-        "global-batch is {global}, but must be at most {most} with seq-len {seq}"
-    );
-    let (steps, most) = (train.steps, usize::MAX / (global * seq));
-    ensure!(
-        steps <= most,
-        "steps is {steps}, but must be at most {most} with global-batch {global} and seq-len {seq}"
+        steps.max(1).saturating_mul(global) <= most,
+        "steps is {steps} and global-batch {global}, but their product must be at most {most} with seq-len {seq}"
     );
     validation(config)?;
     optimizer(config)
 }
 
-/// The most tokens of held-out text, 4 GiB of them with their targets: they are in memory together.
+/// Most tokens of held-out text, since all are in memory at once: 4 GiB with their targets.
 const MOST_HELD_OUT: usize = 1 << 28;
 
 fn validation(config: &Config) -> Result<()> {
@@ -63,14 +55,17 @@ fn validation(config: &Config) -> Result<()> {
     let (batches, batch) = (train.eval_batches, train.global_batch * data.seq_len);
     let Some(every) = train.eval_every else {
         if let Some(path) = &data.eval_data {
-            bail!("eval-data is {}, but eval-every does not say when to use it", path.display());
+            bail!(
+                "eval-data is {}, but needs eval-every, which says when to use it",
+                path.display()
+            );
         }
         return Ok(());
     };
     ensure!(
         data.data.is_none() || data.eval_data.is_some(),
-        "eval-every is {every}, but eval-data does not say on what: the built-in tales tell nothing of \
-         a model that learns from data"
+        "eval-every is {every}, but with data it needs eval-data: the built-in tales say nothing about a \
+         model that learns from other text"
     );
     ensure!(
         batches.checked_mul(batch).is_some_and(|tokens| tokens <= MOST_HELD_OUT),
@@ -91,7 +86,7 @@ fn optimizer(config: &Config) -> Result<()> {
         ensure!(x >= 0.0, "{name} is {x:?}, but must not be negative");
     }
     ensure!(min_lr <= lr, "min-lr is {min_lr:?}, but must not exceed lr {lr:?}");
-    // Without steps a model is only used.
+    // With 0 steps a model is only used.
     ensure!(warmup <= steps || steps == 0, "warmup is {warmup}, but must not exceed steps {steps}");
     Ok(())
 }

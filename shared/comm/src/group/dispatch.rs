@@ -46,7 +46,8 @@ impl Group {
         }
     }
 
-    /// An error of this rank's, which ends the run: nobody may ever look at it, and peers wait.
+    /// Ends the run because of this rank's error: nobody may ever look at the error, while peers
+    /// wait.
     pub(super) fn refuse(&self, error: CommError) -> CommError {
         self.shared.abort.raise(error.to_string());
         error
@@ -78,7 +79,7 @@ impl Group {
         self.lane(queue).run(self.job(job)).map_err(|e| self.refuse(e))
     }
 
-    pub(super) fn start_on_cpu<T: Send + 'static>(
+    fn start_on_cpu<T: Send + 'static>(
         &self,
         queue: Queue,
         name: &'static str,

@@ -1,9 +1,10 @@
 //! The line between a rank and the process that started it, over the rank's standard input (a rank
 //! reads nothing else from there). It carries the rendezvous port and, at the end, the cause; and
-//! each side notices at once when the other is gone.
+//! each side notices at once when the other has ended.
 
 use super::outcome::Failure;
 use super::single::end_process;
+use crate::sync::lock;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Write};
@@ -21,7 +22,7 @@ pub(super) enum Word {
     Failed(Failure),
 }
 
-/// Every word until the other side is gone; one that cannot be read counts as that.
+/// Every word until the other side ends; one that cannot be read counts as its end.
 pub(super) fn words(stream: impl io::Read) -> impl Iterator<Item = Word> {
     let lines = BufReader::new(stream).lines();
     lines.map_while(|line| serde_json::from_str(&line.ok()?).ok())
@@ -51,7 +52,7 @@ impl ParentLine {
         thread::spawn(move || {
             for word in words(reader) {
                 if let Word::Port(number) = word {
-                    *port.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+                    *lock(&port.0) = Some(number);
                     port.1.notify_all();
                 }
             }
@@ -62,13 +63,13 @@ impl ParentLine {
 
     /// Rank 0: where it listens.
     pub fn listening(&self, port: u16) {
-        // Where the parent is gone the reading thread ends this process.
+        // If the parent has ended, the reading thread ends this process.
         let _ = say(&self.stream, &Word::Port(port));
     }
 
     /// The other ranks: where rank 0 listens, or `None` after `limit`.
     pub fn port(&self, limit: Duration) -> Option<u16> {
-        let port = self.port.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let port = lock(&self.port.0);
         let waited = self.port.1.wait_timeout_while(port, limit, |port| port.is_none());
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }

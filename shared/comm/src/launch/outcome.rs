@@ -57,15 +57,13 @@ pub(super) fn attempt<T>(
     };
     let text = format!("{error:#}");
     let text = without_cpp_trace(&text);
-    let sentence = match text.starts_with(&format!("rank {name} ")) {
-        true => text.to_string(),
-        false => format!("rank {name} failed: {text}"),
-    };
+    let is_named = text.starts_with(&format!("rank {name} "));
+    let sentence = if is_named { text.into() } else { format!("rank {name} failed: {text}") };
     Err(Failure { fault, sentence })
 }
 
-/// Runs code that is no rank of a world, and makes one sentence of its error or panic as
-/// [`launch`](super::launch) does of a rank's.
+/// Runs code outside any rank, and makes one sentence of its error or panic, as
+/// [`launch`](super::launch) does for a rank.
 ///
 /// # Errors
 /// What went wrong in `run`, or where it panicked and why.
@@ -85,7 +83,7 @@ pub fn in_one_sentence<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Re
 /// libtorch appends its own call stack to a message; the first part is what a reader can use. In
 /// a panic's message the line break is an escaped one.
 fn without_cpp_trace(message: &str) -> &str {
-    // Where memory ran out it says nothing of an exception before the first frame.
+    // If memory ran out, there is no word of an exception before the first frame.
     let starts = ["Exception raised from", "frame #0: "];
     let end = starts.iter().filter_map(|start| message.find(start)).min().unwrap_or(message.len());
     let message = message[..end].trim_end();
@@ -108,7 +106,8 @@ struct Panic {
 /// What `f` returns, or how it panicked.
 fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
     static HOOK: Once = Once::new();
-    // The hook belongs to the whole process, so ours stands aside for threads that are no ranks.
+    // The hook belongs to the whole process, so ours leaves threads that are not ranks to the one
+    // before.
     HOOK.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
@@ -120,7 +119,7 @@ fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
             }
         }));
     });
-    // One may be inside another.
+    // Calls may be nested.
     let outer = CAPTURE.replace(Some(Panic::default()));
     // Whatever `f` left half-done is not looked at again: the run is over.
     let result = panic::catch_unwind(AssertUnwindSafe(f));

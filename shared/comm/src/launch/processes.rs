@@ -4,8 +4,8 @@ use super::env::WATCHED;
 use super::line::{Word, say, words};
 use super::outcome::{Failure, Fault};
 use super::{GRACE, Launch};
+use crate::rendezvous;
 use anyhow::{Context, anyhow};
-use std::fmt::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 /// Between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Dropped, all are killed: no rank outlives its launcher. Only then are they waited for, since one that
-/// gives up a GPU takes seconds, and the others must not compute on meanwhile.
+/// When dropped, all are killed: no rank outlives its launcher. Only then are they waited for,
+/// since one with a GPU takes seconds to end, and the others must not go on computing meanwhile.
 struct Ranks(Vec<Rank>);
 
 struct Rank {
@@ -36,7 +36,7 @@ struct Rank {
 type Event = (usize, Option<Word>);
 
 pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
-    let secret = secret()?;
+    let secret: String = rendezvous::nonce()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let (events, inbox) = mpsc::channel();
     let mut all = Ranks(Vec::new());
     let ranks = &mut all.0;
@@ -52,7 +52,7 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
         match inbox.recv_timeout(LOOK) {
             Ok((_, Some(word @ Word::Port(_)))) => {
                 for rank in &*ranks {
-                    // Where a rank is gone already, that is noticed below.
+                    // If a rank has ended already, that is noticed below.
                     let _ = say(&rank.line, &word);
                 }
             }
@@ -79,19 +79,9 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
     }
     match verdict(ranks, &failed) {
         None => Ok(()),
-        // Whoever still runs, or is stopped, is killed as `all` is dropped.
+        // Ranks that still run, or are stopped, are killed as `all` is dropped.
         Some(sentence) => Err(anyhow!(sentence)),
     }
-}
-
-fn secret() -> anyhow::Result<String> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| anyhow!("the operating system gives no random bytes: {e}"))?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
 }
 
 fn start(
@@ -109,7 +99,8 @@ fn start(
         .env("LOCAL_RANK", &number)
         .env("WORLD_SIZE", launch.layout.world().to_string())
         .env("MASTER_ADDR", "127.0.0.1")
-        // Rank 0 takes a free port and tells it over its line, so that nobody can be faster.
+        // Rank 0 takes a free port and reports it over its line, so that no other program can take
+        // it first.
         .env("MASTER_PORT", "0")
         .env("FERROTRON_SECRET", secret)
         .env(WATCHED, "1")
@@ -135,22 +126,24 @@ fn start(
     Ok(rank_line)
 }
 
-/// What CUDA and NCCL are told in every rank, each where it is loaded.
+/// Variables for CUDA and NCCL in every rank, read when the library is loaded.
 const FOR_GPUS: [(&str, &str); 3] = [
-    // As many hardware queues as there are, for a stream behind another's wait would wait too.
+    // As many hardware queues as there are: a stream that shares another's queue waits for what
+    // that one waits for.
     ("CUDA_DEVICE_MAX_CONNECTIONS", "32"),
     // Ranks meet when a communicator is made, which all do in one order, and not at its first use.
     ("NCCL_RUNTIME_CONNECT", "0"),
-    // A call returns when its work is queued; an event recorded behind it would else come before it.
+    // A call returns when its work is queued; otherwise an event recorded after the call might come
+    // before the work.
     ("NCCL_COMM_BLOCKING", "1"),
 ];
 
-/// Sees that they are told to a rank whose launcher (torchrun, srun, mpirun) knows nothing of that: where
-/// the environment lacks them, the program starts again in its own place, with them. To be called before
+/// Sets them in a rank whose launcher (torchrun, srun, mpirun) does not know them: if the
+/// environment lacks one, the program re-executes itself with all of them. To be called before
 /// anything is opened or started.
 ///
 /// # Errors
-/// Where the program cannot be started again.
+/// If the program cannot be re-executed.
 pub fn settle_for_gpus() -> anyhow::Result<()> {
     let missing = FOR_GPUS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
     let missing: Vec<_> = missing.collect();
@@ -159,13 +152,14 @@ pub fn settle_for_gpus() -> anyhow::Result<()> {
     }
     let mut again = Command::new(std::env::current_exe()?);
     let error = again.args(std::env::args_os().skip(1)).envs(missing).exec(); // returns only if it fails
-    Err(anyhow!(error).context("cannot start again with settings for GPUs in the environment"))
+    Err(anyhow!(error).context("cannot re-execute the program with the variables that GPUs need"))
 }
 
-/// What CUDA and NCCL are told about a rank that is started here.
+/// Variables for CUDA and NCCL in a rank that is started here.
 ///
-/// It refuses two ranks on one GPU, unless they seem to be on two hosts; and then they must talk as
-/// hosts do, over sockets. That is slow, but it is NCCL, and needs no second card.
+/// NCCL refuses two ranks on one GPU unless they seem to be on two hosts, and then they must
+/// communicate as hosts do, over sockets. That is slow, but it is the real NCCL, and needs no
+/// second card.
 fn for_nccl(
     launch: &Launch,
     rank: usize,
@@ -188,9 +182,9 @@ fn for_nccl(
 
 /// Why the run failed: whichever of those in `failed` is the likeliest to be the first cause.
 ///
-/// A rank killed by a signal says nothing, and those who miss it may be heard first; so it goes
-/// before everything. Then come ranks that blame themselves, then ends without a word, then those
-/// that suspect or repeat others.
+/// A rank killed by a signal reports nothing, and those that lost it may report first; so a signal
+/// goes before everything. Then come ranks that blame themselves, then those that ended without a
+/// report, then those that suspect or repeat others.
 fn verdict(ranks: &[Rank], failed: &[usize]) -> Option<String> {
     let sentences = failed.iter().map(|&rank| {
         let Rank { name, status, failure, .. } = &ranks[rank];
@@ -212,7 +206,7 @@ fn verdict(ranks: &[Rank], failed: &[usize]) -> Option<String> {
 impl Drop for Ranks {
     fn drop(&mut self) {
         self.0.retain(|rank| rank.status.is_none());
-        // Both fail only where it has ended by itself in this moment.
+        // Both fail only if it has ended by itself at this moment.
         self.0.iter_mut().for_each(|rank| drop(rank.process.kill()));
         self.0.iter_mut().for_each(|rank| drop(rank.process.wait()));
     }

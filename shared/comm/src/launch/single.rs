@@ -1,4 +1,4 @@
-//! One rank in this process; someone else started it and its peers.
+//! One rank in this process, which another program started, like its peers.
 
 use super::env::EnvWorld;
 use super::line::ParentLine;
@@ -24,7 +24,7 @@ pub(super) fn launch<T>(
     }
     let line = ParentLine::from_stdin()?;
     run(launch, world, Some(&line), rank_main).map_err(|failure| {
-        // The parent says it once for all ranks.
+        // The parent prints it once for all ranks.
         line.fail(&failure);
         end_process()
     })
@@ -41,7 +41,7 @@ fn run<T>(
     let met = attempt(&name, &abort, || meet(launch, world, line, &abort));
     let World { listener, peers, key, control } = met?;
 
-    // Dropped when this rank's own code has come out.
+    // Dropped when this rank's own code has returned.
     let (running, out) = mpsc::channel::<()>();
     abort.on_raise({
         let (abort, control, line) = (abort.clone(), control.clone(), line.cloned());
@@ -54,29 +54,29 @@ fn run<T>(
         }
     });
 
-    let result = attempt(&name, &abort, || {
+    let mesh = attempt(&name, &abort, || {
         launch.set_intra_op_threads();
         let transport = TcpTransport::new(world.rank, listener, peers, key, abort.clone())?;
         let (timeout, trace) = (launch.timeout, launch.trace);
         let gpu = launch.gpu.map(|gpu| gpu.ordinal);
         let wiring = Wiring { transport, abort: abort.clone(), timeout, trace, gpu };
-        // Ranks that wait for each other here learn at once that one of them could not go on.
-        let mesh = attempt(&name, &abort, || Mesh::new(launch.layout, world.rank, &wiring));
-        let mesh = match mesh {
-            Ok(mesh) => mesh,
-            Err(failure) => return Ok(conclude(Err(failure), &control, launch)),
-        };
-        let result = attempt(&name, &abort, || {
-            let value = rank_main(&mesh)?;
-            launch.drain()?;
-            Ok(value)
-        });
-        // The mesh outlives the goodbye: what peers have yet to read is still on its way.
-        Ok(conclude(result, &control, launch))
+        Mesh::new(launch.layout, world.rank, &wiring)
     });
+    let result = match mesh {
+        Err(failure) => conclude(Err(failure), &control, launch),
+        Ok(mesh) => {
+            let result = attempt(&name, &abort, || {
+                let value = rank_main(&mesh)?;
+                launch.drain()?;
+                Ok(value)
+            });
+            // The mesh outlives the goodbye: peers may not have read everything yet.
+            conclude(result, &control, launch)
+        }
+    };
     drop(running);
     control.close();
-    result.and_then(|concluded| concluded)
+    result
 }
 
 fn meet(
@@ -136,7 +136,8 @@ fn conclude<T>(
     Err(failure)
 }
 
-/// The run is over and this rank's own code has not noticed: it computes, and cannot be stopped.
+/// The run is over, and this rank's own code has not noticed: it is computing, and cannot be
+/// stopped.
 fn end_stuck(abort: &Abort, control: &Control, line: Option<&ParentLine>) -> ! {
     let raised = || abort.cause().unwrap_or_default();
     let sentence = control.told(WORD / 4).unwrap_or_else(raised);
@@ -147,8 +148,8 @@ fn end_stuck(abort: &Abort, control: &Control, line: Option<&ParentLine>) -> ! {
     end_process()
 }
 
-/// Ends this process at once, with code 1, as a run that has failed should: a rank that was left
-/// behind still computes, and would trip over what an orderly exit takes down.
+/// Ends this process at once, with code 1, as a run that has failed should: an abandoned rank may
+/// still be computing, and would crash when an orderly exit takes things down.
 pub fn end_process() -> ! {
     let _ = std::io::stdout().flush();
     // SAFETY: takes no pointers and does not return; nothing of this process runs afterwards.

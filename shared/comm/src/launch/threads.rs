@@ -7,7 +7,7 @@ use crate::mesh::{Mesh, Wiring};
 use crate::transport;
 use anyhow::{Context, anyhow};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ pub(super) fn launch<T: Send + 'static>(
             .spawn(move || rank_thread(rank, &name, &launch, &wiring, &events, &*rank_main))
             .with_context(|| format!("cannot start a thread for rank {rank}"));
         match started {
-            Ok(thread) => threads.push(Some(thread)),
+            Ok(thread) => threads.push(thread),
             Err(error) => {
                 abort.raise(format!("{error:#}"));
                 return Err(error);
@@ -53,7 +53,18 @@ pub(super) fn launch<T: Send + 'static>(
         }
     }
 
-    let mut values: Vec<Option<T>> = (0..threads.len()).map(|_| None).collect();
+    let (values, failures) = collect(&inbox, threads);
+    match abort.cause() {
+        Some(cause) => Err(anyhow!(fullest(cause, &failures))),
+        None => Ok(values),
+    }
+}
+
+/// Waits for the ranks to end: what they returned, in rank order, and how the others failed. Once the
+/// run has failed, those that have not ended within [`GRACE`] are abandoned.
+fn collect<T>(inbox: &Receiver<Event<T>>, threads: Vec<JoinHandle<()>>) -> (Vec<T>, Vec<Failure>) {
+    let mut threads: Vec<_> = threads.into_iter().map(Some).collect();
+    let mut values: Vec<Option<T>> = threads.iter().map(|_| None).collect();
     let mut failures = Vec::new();
     let mut end = None;
     let mut running = threads.len();
@@ -66,20 +77,17 @@ pub(super) fn launch<T: Send + 'static>(
             Ok(Event::Raised) => end = Some(Instant::now() + GRACE),
             Ok(Event::Ended(rank, outcome)) => {
                 running -= 1;
-                // Past its last statement; what remains is to hand back its memory.
+                // It is past its last statement, and only returns its memory.
                 let _ = threads[rank].take().map(JoinHandle::join);
                 match outcome {
                     Ok(value) => values[rank] = Some(value),
                     Err(failure) => failures.push(failure),
                 }
             }
-            Err(_) => break, // the grace is over, and whoever is not back is left behind
+            Err(_) => break,
         }
     }
-    if let Some(cause) = abort.cause() {
-        return Err(anyhow!(fullest(cause, &failures)));
-    }
-    Ok(values.into_iter().flatten().collect())
+    (values.into_iter().flatten().collect(), failures)
 }
 
 fn rank_thread<T>(
@@ -99,7 +107,8 @@ fn rank_thread<T>(
             Ok(value)
         });
         if let Err(failure) = &outcome {
-            // While there is a mesh: it ends only after what is in its lanes, and that waits for peers.
+            // Before the mesh is dropped: that waits for what is in its lanes, which waits for
+            // peers.
             wiring.abort.raise(&failure.sentence);
         }
         Ok(outcome)
@@ -108,12 +117,12 @@ fn rank_thread<T>(
     if let Err(failure) = &outcome {
         wiring.abort.raise(&failure.sentence);
     }
-    // Nobody listens where this rank has been left behind.
+    // Nobody listens if this rank has been abandoned.
     let _ = events.send(Event::Ended(rank, outcome));
 }
 
-/// The cause as the rank that raised it tells it: a group raises what it knows, and the rank's own
-/// error then adds the rank's name and what it was doing.
+/// The cause in the words of the rank that raised it: a group raises what it knows, and the rank's
+/// own error then adds the rank's name and what it was doing.
 fn fullest(cause: String, failures: &[Failure]) -> String {
     let told = |f: &&Failure| f.fault != Fault::Echo && f.sentence.contains(&cause);
     failures.iter().find(told).map_or(cause.clone(), |f| f.sentence.clone())

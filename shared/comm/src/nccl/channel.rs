@@ -5,9 +5,10 @@ use super::pending::{Label, Operation};
 use super::watch::Watch;
 use crate::error::{CommError, Result};
 use crate::lane::Done;
+use crate::sync::lock;
 use anyhow::{bail, ensure};
 use report::{Mark, Trace, Track};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Operations queued here run one after the other, beside the rank's computation and beside those
 /// of other channels.
@@ -43,7 +44,7 @@ impl<D: Driver> Channel<D> {
             return Err(CommError::Aborted { cause });
         }
         // Held throughout, so that operations end in the order in which they begin.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         let operation = self.watch.begin(Label { op, ..self.label.clone() }, Some(call));
         if let Err(error) = self.queue(&operation, bytes, call) {
             self.watch.forget(&operation);
@@ -68,9 +69,9 @@ impl<D: Driver> Channel<D> {
         Ok(())
     }
 
-    /// What to wait for before the results of all that was queued so far are used.
+    /// What to wait for before using the results of everything queued so far.
     pub fn done(&self) -> Option<Queued<D>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let last = lock(&self.last).clone()?;
         Some(Queued { watch: self.watch.clone(), operation: last })
     }
 }
@@ -82,7 +83,8 @@ pub(crate) struct Queued<D: Driver> {
 }
 
 impl<D: Driver> Done for Queued<D> {
-    /// Lets what the calling thread computes from now on start after the operation. The host goes on.
+    /// Makes what the calling thread computes from now on start after the operation. The host does
+    /// not wait.
     fn wait(&self) -> Result<()> {
         if let Some(cause) = self.watch.abort.cause() {
             return Err(CommError::Aborted { cause });
@@ -95,10 +97,5 @@ impl<D: Driver> Done for Queued<D> {
         wait().map_err(|e| self.watch.failed(&operation.label, format!("{e:#}")))?;
         operation.release();
         Ok(())
-    }
-
-    fn is_done(&self) -> bool {
-        // A failure is done too: whoever waits will hear of it.
-        self.operation.is_done(&self.watch.driver).unwrap_or(true)
     }
 }

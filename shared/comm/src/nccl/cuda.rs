@@ -3,13 +3,14 @@
 use super::driver::{Call, Driver, Id};
 use super::ffi::{self, BYTES, Functions, RawComm, nccl};
 use super::times::Times;
+use crate::sync::lock;
 use anyhow::{Context, Result, ensure};
 use gpu::{Event, Stream};
 use report::{Clock, Mark};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Tensor};
 
 /// Streams that libtorch has for a device; the next would be one of these again, and two operations
@@ -30,7 +31,7 @@ impl Cuda {
         Ok(Self { ordinal, streams: AtomicUsize::new(0), times })
     }
 
-    /// What shows when the GPU reaches the work that the calling thread queues.
+    /// A clock that shows when the GPU reaches the work that the calling thread queues.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(self.times.clone())
     }
@@ -90,16 +91,16 @@ impl Driver for Cuda {
             let (device, whole) = (tensor.device(), tensor.is_contiguous());
             ensure!(device == self.device() && whole, "{tensor:?} is not contiguous on this GPU");
         }
-        let raw = comm.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        let raw = lock(&comm.raw);
         ensure!(!raw.is_null(), "the communicator has been aborted");
         let code = queue(comm.nccl, *raw, stream.handle()?, call)?;
         comm.nccl.check(code, *raw)
     }
 
     fn failure(&self, comm: &Communicator) -> Option<String> {
-        // Who holds it is inside a call, and will hear of a failure there.
+        // Whoever holds the lock is inside a call, which will report a failure.
         let raw = comm.raw.try_lock().ok().filter(|raw| !raw.is_null())?;
-        // SAFETY: alive, for it is not null; held, so nobody aborts it meanwhile.
+        // SAFETY: alive, since it is not null; held, so nobody aborts it meanwhile.
         unsafe { comm.nccl.failure(*raw) }
     }
 
@@ -122,21 +123,21 @@ unsafe impl Sync for Communicator {}
 
 impl Communicator {
     fn abort(&self) {
-        // A thread that holds it waits inside NCCL for a peer that may be gone, and cannot be freed by
-        // this; the process ends without it.
+        // A thread that holds the lock waits inside NCCL for a peer that may have died; aborting
+        // cannot free it, and the process ends without it.
         if let Ok(mut raw) = self.raw.try_lock()
             && !raw.is_null()
         {
             let raw = std::mem::replace(&mut *raw, null_mut());
-            // SAFETY: alive until now, and nobody can reach it any more. An error would be about what is
-            // being given up.
+            // SAFETY: alive until now, and nobody can reach it any more. An error would be about
+            // what is given up anyway.
             let _ = unsafe { (self.nccl.comm_abort)(raw) };
         }
     }
 }
 
 impl Drop for Communicator {
-    /// Its work is done: there is nothing to wait for.
+    /// Its work is done, so there is nothing to wait for.
     fn drop(&mut self) {
         self.abort();
     }

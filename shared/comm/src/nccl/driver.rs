@@ -1,4 +1,4 @@
-//! What moving tensors between GPUs asks of a GPU and of NCCL.
+//! What moving tensors between GPUs needs of a GPU and of NCCL.
 
 use crate::reduce::Op;
 use report::Mark;
@@ -16,8 +16,8 @@ pub(crate) trait Driver: Send + Sync + 'static {
 
     /// Where this rank's tensors are.
     fn device(&self) -> Device;
-    /// Makes its GPU the calling thread's own. A thread that touches events without it opens GPU 0 as
-    /// well, with half a gigabyte for each process.
+    /// Makes its GPU the calling thread's current one. A thread that touches events without it
+    /// opens GPU 0 too, which takes half a gigabyte for each process.
     fn enter(&self) -> anyhow::Result<()>;
     /// The stream on which the calling thread's tensor operations run.
     fn compute(&self) -> anyhow::Result<Self::Stream>;
@@ -32,7 +32,7 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// The same for the times in a trace.
     fn mark(&self, stream: &Self::Stream) -> anyhow::Result<Box<dyn Mark>>;
 
-    /// What the members of a new communicator must all have.
+    /// The id that all members of a new communicator must have.
     fn unique_id(&self) -> anyhow::Result<Id>;
     /// Makes one; returns when all `size` members have called it.
     fn init(&self, id: &Id, rank: usize, size: usize) -> anyhow::Result<Self::Comm>;
@@ -40,8 +40,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
     fn call(&self, comm: &Self::Comm, stream: &Self::Stream, call: &Call) -> anyhow::Result<()>;
     /// A failure that came to light after its call had returned.
     fn failure(&self, comm: &Self::Comm) -> Option<String>;
-    /// Ends communicators and everything queued on them: all at once, for each may wait on the GPU until
-    /// another is ended. A communicator that a thread is calling at the moment is left alone.
+    /// Ends communicators and everything queued on them: all at once, since each may wait on the
+    /// GPU until another is ended. A communicator that a thread is calling at the moment is left
+    /// alone.
     fn abort(&self, comms: &[Arc<Self::Comm>]);
 }
 

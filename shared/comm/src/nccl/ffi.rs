@@ -99,10 +99,10 @@ impl Functions {
         Ok(comm)
     }
 
-    /// Does at the end all that `calls` ask for, at one time.
+    /// Makes `calls`, and has NCCL carry them all out at one time when they have returned.
     pub fn together(&self, calls: impl FnOnce()) {
-        // SAFETY: take no pointers. An error would say that they do not come in pairs, or be one of the
-        // calls', which are not asked how they ended.
+        // SAFETY: takes no pointers. An error could only be one of the calls', whose outcome does
+        // not matter.
         let _ = unsafe { (self.group_start)() };
         calls();
         // SAFETY: as above.
@@ -114,7 +114,7 @@ impl Functions {
         if code == SUCCESS {
             return Ok(());
         }
-        // Whoever set this knows no better: what is recorded next would come before the operation.
+        // The variable was set to 0: what is recorded next would come before the operation.
         ensure!(
             code != IN_PROGRESS,
             "NCCL returns before its work is queued: NCCL_COMM_BLOCKING in the environment must be 1"
@@ -175,6 +175,5 @@ pub(super) fn operation(op: Op) -> c_int {
     match op {
         Op::Sum => 0,
         Op::Max => 2,
-        Op::Min => 3,
     }
 }

@@ -1,4 +1,4 @@
-//! One group's ways between its ranks' GPUs: which communicators it has, and when they are made.
+//! A group's communicators between its ranks' GPUs, and when they are made.
 
 use super::channel::{Channel, Queued};
 use super::driver::{Call, Driver, Id};
@@ -8,16 +8,17 @@ use crate::backend::{Backend, OnGpu, Queue};
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::lane::Done;
+use crate::sync::lock;
 use report::Trace;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
-/// What a group will need, and is connected for before anything is computed.
+/// What a group will need, and connects before anything is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connect {
-    /// Nothing that is sure: each way when it is first used.
+    /// Nothing for certain: each communicator is made when it is first used.
     WhenUsed,
     Collectives,
     /// And messages from each rank to the next.
@@ -32,8 +33,8 @@ type Pairs<D> = BTreeMap<(usize, usize), Arc<Channel<D>>>;
 pub(crate) struct Nccl<D: Driver> {
     /// The same group on CPU tensors.
     pub(super) cpu: Arc<Cpu>,
-    /// And once more, to agree on communicators: any thread may be the first to need one, whatever the
-    /// group moves on CPUs at that time.
+    /// The same in lanes of its own, to agree on communicators: any thread may be the first to need
+    /// one, whatever CPU tensors the group is moving at that time.
     agree: Cpu,
     watch: Arc<Watch<D>>,
     trace: Trace,
@@ -60,8 +61,8 @@ impl<D: Driver> Nccl<D> {
             return Ok(());
         }
         self.collectives()?;
-        // Every other pair first, for these have no rank in common: one after the other around the ring, n
-        // pairs would wait n times as long.
+        // Every other pair first, since these have no rank in common: one after the other around
+        // the ring, n pairs would take n times as long.
         for from in (0..n).step_by(2).chain((1..n).step_by(2)) {
             let to = (from + 1) % n;
             let pairs = match ahead {
@@ -91,7 +92,7 @@ impl<D: Driver> Nccl<D> {
     }
 
     pub(super) fn collectives(&self) -> Result<Arc<Channel<D>>> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.all);
         if let Some(channel) = &*all {
             return Ok(channel.clone());
         }
@@ -107,19 +108,18 @@ impl<D: Driver> Nccl<D> {
 
     /// The channel for messages of group rank `from` to group rank `to`, of whom this rank is one.
     pub(super) fn pair(&self, from: usize, to: usize) -> Result<Arc<Channel<D>>> {
-        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pairs = lock(&self.pairs);
         if let Some(channel) = pairs.get(&(from, to)) {
             return Ok(channel.clone());
         }
         let sends = self.rank() == from;
         let peer = if sends { to } else { from };
         let label = self.label("connect", self.cpu.name_of(peer).to_owned());
-        let share = |id: &Tensor| match sends {
-            true => self.agree.send(id, to),
-            false => self.agree.recv(id, from),
+        let share = |id: &Tensor| {
+            if sends { self.agree.send(id, to) } else { self.agree.recv(id, from) }
         };
         let channel = self.channel(label, sends, share, usize::from(!sends), 2)?;
-        // NCCL connects two ranks at their first message, and both wait there: so it comes here.
+        // NCCL connects two ranks at their first message, and both wait there, so one is sent here.
         let first = Tensor::zeros([1], (Kind::Float, self.watch.driver.device()));
         channel.launch("connect", 0, &message(sends, &first))?;
         let channel = Arc::new(channel);
@@ -138,9 +138,10 @@ impl<D: Driver> Nccl<D> {
     ) -> Result<Channel<D>> {
         let driver = &*self.watch.driver;
         let failed = |e: anyhow::Error| self.watch.failed(&label, format!("{e:#}"));
-        let id = match first {
-            true => Tensor::from_slice(&driver.unique_id().map_err(failed)?),
-            false => Tensor::zeros([size_of::<Id>() as i64], (Kind::Uint8, Device::Cpu)),
+        let id = if first {
+            Tensor::from_slice(&driver.unique_id().map_err(failed)?)
+        } else {
+            Tensor::zeros([size_of::<Id>() as i64], (Kind::Uint8, Device::Cpu))
         };
         share(&id)?;
         let mut bytes = [0; size_of::<Id>()];
@@ -154,21 +155,18 @@ impl<D: Driver> Nccl<D> {
 
 /// On a communicator of two, of whom 0 sends.
 pub(super) fn message(sends: bool, tensor: &Tensor) -> Call<'_> {
-    match sends {
-        true => Call::Send { tensor, peer: 1 },
-        false => Call::Recv { tensor, peer: 0 },
-    }
+    if sends { Call::Send { tensor, peer: 1 } } else { Call::Recv { tensor, peer: 0 } }
 }
 
 impl<D: Driver> OnGpu for Nccl<D> {
     fn done(&self, queue: Queue) -> Option<Box<dyn Done>> {
         let boxed = |queued: Queued<D>| -> Box<dyn Done> { Box::new(queued) };
         let pair = |from: usize, to: usize| {
-            let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+            let pairs = lock(&self.pairs);
             pairs.get(&(from, to)).cloned()
         };
         let channel = match queue {
-            Queue::Collectives => self.all.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Queue::Collectives => lock(&self.all).clone(),
             Queue::To(peer) => pair(self.rank(), peer),
             Queue::From(peer) => pair(peer, self.rank()),
         };

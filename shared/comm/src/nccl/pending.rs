@@ -1,7 +1,8 @@
 //! One operation, from before its call until the GPU has passed its end.
 
 use super::driver::{Call, Driver};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use crate::sync::lock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 use tch::Tensor;
 
@@ -45,7 +46,7 @@ impl<D: Driver> Operation<D> {
     }
 
     fn tensors(&self) -> std::sync::MutexGuard<'_, Vec<Tensor>> {
-        self.tensors.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tensors)
     }
 
     #[cfg(test)]

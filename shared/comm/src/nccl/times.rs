@@ -1,9 +1,10 @@
 //! When a GPU reached points in its queues, for traces.
 
+use crate::sync::lock;
 use anyhow::Result;
 use gpu::{Event, Stream};
 use report::{Clock, Mark};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 /// CUDA counts the milliseconds between two events in f32: after an hour in steps of a quarter of one,
@@ -17,7 +18,7 @@ pub(super) struct Times {
     near: Arc<Mutex<Moment<Event>>>,
 }
 
-/// On the GPU's clock and on everybody's.
+/// A moment on the GPU's clock and on the host's.
 struct Moment<E> {
     event: Arc<E>,
     /// Since the Unix epoch.
@@ -25,8 +26,8 @@ struct Moment<E> {
 }
 
 impl<E> Moment<E> {
-    /// The nanoseconds of `event`, of which CUDA says in `milliseconds` how far it is behind this moment.
-    /// This moment goes along, that the next is near it again.
+    /// The nanoseconds of `event`, which by CUDA's count is `milliseconds` after this moment. This
+    /// moment moves along, so that the next event is near it too.
     fn ns_of(&mut self, event: &Arc<E>, milliseconds: f64) -> u64 {
         let ns = self.ns.saturating_add_signed((milliseconds * 1e6) as i64);
         if milliseconds > NEAR {
@@ -56,13 +57,9 @@ impl Times {
     }
 }
 
-fn lock(near: &Mutex<Moment<Event>>) -> MutexGuard<'_, Moment<Event>> {
-    near.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Clock for Times {
     fn start(&self) {
-        // Otherwise the run fails elsewhere, and says why.
+        // If this fails, so does the run elsewhere, and says why.
         if let Ok(now) = Moment::now(self.ordinal) {
             *lock(&self.near) = now;
         }

@@ -1,21 +1,22 @@
-//! Operations under way on a rank's GPU: their tensors are kept, and their ends are watched for.
+//! Watches the operations in progress on a rank's GPU: keeps their tensors, and notices their ends.
 
 use super::driver::{Call, Driver};
 use super::pending::{Label, Operation};
 use crate::abort::Abort;
 use crate::error::CommError;
+use crate::sync::lock;
 use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Between two looks. A failed run must end within seconds, and a look costs microseconds.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// One for each rank, shared by its groups. Dropped, it waits for its threads: so what they watch, and
-/// end, is not torn down behind the back of a program that ends meanwhile.
+/// One for each rank, shared by its groups. Dropping it waits for its threads, so that they do not
+/// outlive what they watch in a program that ends.
 pub(crate) struct Watch<D: Driver> {
     watched: Arc<Watched<D>>,
     threads: Vec<JoinHandle<()>>,
@@ -68,19 +69,19 @@ impl<D: Driver> Drop for Watch<D> {
 }
 
 impl<D: Driver> Watched<D> {
-    /// Looks after an operation from now on, before its call: that may wait for peers too.
+    /// Watches an operation from now on: from before its call, which may wait for peers too.
     pub fn begin(&self, label: Label, call: Option<&Call>) -> Arc<Operation<D>> {
         let operation = Arc::new(Operation::new(label, call));
         self.lock().under_way.push(operation.clone());
         operation
     }
 
-    /// Looks after it no longer, whatever has become of it.
+    /// Stops watching an operation, whatever has become of it.
     pub fn forget(&self, operation: &Arc<Operation<D>>) {
         self.lock().under_way.retain(|other| !Arc::ptr_eq(other, operation));
     }
 
-    /// Runs `init`, which waits for peers, under the same eyes; keeps the communicator in view.
+    /// Runs `init`, and watches it while it waits for peers; from then on watches the communicator.
     pub fn connect(
         &self,
         label: &Label,
@@ -102,7 +103,8 @@ impl<D: Driver> Watched<D> {
 
     /// Lets go of what is done, and finds what has failed.
     pub(super) fn look(&self) -> Result<(), CommError> {
-        // The GPU is asked without the lock, so that nobody who starts an operation waits for it.
+        // The GPU is asked without holding the lock, so that starting an operation never waits for
+        // it.
         let under_way = self.lock().under_way.clone();
         let mut done = vec![];
         let mut failed = None;
@@ -149,7 +151,7 @@ impl<D: Driver> Watched<D> {
         }
     }
 
-    /// Asks the GPU, as long as the run goes on and goes well.
+    /// Asks the GPU, as long as the run goes on without a failure.
     fn tend(&self) {
         if let Err(error) = self.driver.enter() {
             self.abort.raise(format!("rank {} cannot use its GPU: {error:#}", self.rank));
@@ -160,8 +162,8 @@ impl<D: Driver> Watched<D> {
         }
     }
 
-    /// Looks at the clock. A thread of its own, for one that asks the GPU may have to wait behind the
-    /// very operation that never ends.
+    /// Looks at the clock. It has a thread of its own, since one that asks the GPU may have to wait
+    /// behind the very operation that never ends.
     fn time(&self) {
         self.repeat(|watched| {
             let state = watched.lock();
@@ -179,15 +181,15 @@ impl<D: Driver> Watched<D> {
         }
     }
 
-    /// Ends every communicator, so that whoever waits for the GPU is let go.
+    /// Aborts every communicator, so that no thread waits for the GPU any longer.
     fn give_up(&self) {
         let comms: Vec<_> = self.lock().comms.iter().map(|(comm, _)| comm.clone()).collect();
         self.driver.abort(&comms);
-        // Never dropped: that would end them once more, each for itself, and might wait for ever.
+        // Never dropped: that would abort them again, one by one, and might wait for ever.
         std::mem::forget(comms);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -1,15 +1,16 @@
 //! The lines between rank 0 and every other rank, after all have met.
 //!
 //! Each side says `Beat` once a second. A line that closes without a `Bye`, or stays silent, means
-//! that its rank is gone; rank 0 then tells everybody why the run is over. Rank 0 decides which
-//! cause was first, so that all ranks name the same.
+//! that its rank has died or hangs; rank 0 then tells every rank why the run is over. Rank 0
+//! decides which cause was first, so that all ranks name the same.
 
 use super::wire::{self, Frame};
 use crate::abort::Abort;
+use crate::sync::{lock, wait_timeout};
 use anyhow::anyhow;
 use std::io::{self, BufReader, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,7 @@ impl Control {
         control
     }
 
-    /// The cause rank 0 has settled on; waits for its word at most `limit`.
+    /// The cause that rank 0 has settled on; waits for it at most `limit`.
     pub fn told(&self, limit: Duration) -> Option<String> {
         self.0.told.wait(limit)
     }
@@ -90,12 +91,12 @@ impl Control {
             return self.end(cause);
         }
         self.broadcast(&Frame::End { cause: cause.into() });
-        // Once rank 0 repeats it this process may exit without losing it on the way.
+        // Once rank 0 has repeated it, it is not lost if this process exits.
         self.told(WORD);
     }
 
-    /// Says that this rank is done and returns when all ranks are, so that nobody takes an early
-    /// end for a death.
+    /// Says that this rank is done and returns when all ranks are, so that no rank's early end is
+    /// taken for its death.
     ///
     /// # Errors
     /// Another rank's failure, or those who were not done within `limit`, which rank 0 alone watches.
@@ -126,10 +127,9 @@ impl Control {
                 self.fail(&cause);
                 return Err(anyhow!(cause));
             }
-            // The others are woken by what they hear; for rank 0 time passes too.
+            // The others are woken by what they hear; rank 0 also watches the time.
             let nap = if shared.rank == 0 { left.min(BEAT) } else { BEAT };
-            state =
-                shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+            state = wait_timeout(&shared.changed, state, nap);
         }
         drop(state);
         if shared.rank == 0 {
@@ -152,9 +152,10 @@ impl Control {
         self.0.lock().closed
     }
 
-    /// Rank 0: settles on a cause and tells everybody. Later causes are consequences.
+    /// Rank 0: settles on a cause and tells every rank. Later causes are consequences.
     pub(super) fn end(&self, cause: &str) {
-        // All in one: this rank's own code may leave as soon as it hears of it, and would close the lines.
+        // Under one lock: this rank's own code may leave as soon as it hears of it, and would close
+        // the lines.
         let state = self.0.lock();
         self.0.told.raise(cause);
         let first = self.0.told.cause().unwrap_or_default();
@@ -218,21 +219,20 @@ impl Control {
                 format!("{name} has been silent for {seconds} s: it was stopped, or its host hangs")
             }
             ErrorKind::InvalidData => {
-                format!("{name} said something unintelligible on its control line")
+                format!("{name} sent something unintelligible on its control line")
             }
             _ => format!(
-                "{name} is gone: its control line closed without a goodbye, so it was probably killed"
+                "{name} has died: its control line closed without a goodbye, so it was probably killed"
             ),
         }
     }
 }
 
-/// How long a rank that suspects another waits for rank 0's word, which knows better.
+/// How long a rank that suspects another waits for the word of rank 0, which knows better.
 pub(crate) const WORD: Duration = Duration::from_secs(1);
 
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing is ever half-written under this lock, so a panic elsewhere does no harm.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -3,6 +3,7 @@
 use super::control::{Control, Line};
 use super::wire::{self, Claim, Frame, Prover};
 use super::{Join, World};
+use crate::sync::wait_timeout;
 use anyhow::{Context, anyhow};
 use std::io::{BufReader, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,7 +24,8 @@ struct Door {
     settings: Vec<String>,
     prover: Prover,
     control: Control,
-    /// Connections under examination, and those turned away for want of the secret.
+    /// Connections being examined, and how many were turned away because they did not know the
+    /// secret.
     busy: AtomicUsize,
     turned_away: AtomicUsize,
 }
@@ -83,9 +85,7 @@ fn wait_for_all(join: &Join, control: &Control, door: &Door) -> anyhow::Result<V
         if since.elapsed() > join.timeout {
             break;
         }
-        let (woken, _) =
-            control.0.changed.wait_timeout(state, LOOK).unwrap_or_else(|e| e.into_inner());
-        state = woken;
+        state = wait_timeout(&control.0.changed, state, LOOK);
     }
     let names = control.0.names.iter().zip(&state.lines).skip(1);
     let missing: Vec<_> =
@@ -95,7 +95,9 @@ fn wait_for_all(join: &Join, control: &Control, door: &Door) -> anyhow::Result<V
         &format!(": rank 0 waited {} s at {}:{}", join.timeout.as_secs_f64(), join.host, join.port);
     match door.turned_away.load(Ordering::Relaxed) {
         0 => {}
-        n => text += &format!(" and turned away {n} that did not know FERROTRON_SECRET"),
+        n => {
+            text += &format!(" and turned away {n} connections that did not know FERROTRON_SECRET")
+        }
     }
     Err(anyhow!(text))
 }
@@ -104,7 +106,7 @@ impl Door {
     fn keep(self: Arc<Self>, listener: &TcpListener, most: usize) {
         while !self.control.is_closed() {
             let Ok((stream, from)) = listener.accept() else {
-                // Nobody there, or somebody who left at once.
+                // No connection is waiting, or it was closed at once.
                 thread::sleep(LOOK);
                 continue;
             };
@@ -123,7 +125,7 @@ impl Door {
         }
     }
 
-    /// Whoever fails here is dropped; the run does not notice.
+    /// A connection that fails here is dropped, and the run goes on.
     fn admit(
         &self,
         stream: TcpStream,
@@ -144,13 +146,13 @@ impl Door {
         };
         if !self.prover.is_hello(&proof, &challenge, &nonce, &claim) {
             self.turned_away.fetch_add(1, Ordering::Relaxed);
-            return refuse("FERROTRON_SECRET is not the same there".into());
+            return refuse("its FERROTRON_SECRET is not rank 0's".into());
         }
-        // From here on it is one of us, so what does not fit is a mistake of whoever started it.
+        // It knows the secret, so what does not fit is a mistake in how it was started.
         let Claim { rank, settings, port } = claim;
         if let Some((theirs, ours)) = wire::difference(&settings, &self.settings) {
             let cause = format!("process {rank} was started with {theirs} and rank 0 with {ours}");
-            // A world that is complete is none the worse for a visitor.
+            // A complete world goes on without the latecomer.
             if self.control.0.lock().lines[1..].iter().any(Option::is_none) {
                 self.control.end(&cause);
             }
@@ -162,7 +164,7 @@ impl Door {
             Some(_) => {
                 let name = &self.control.0.names[rank];
                 return refuse(format!(
-                    "{name} (RANK {rank}) is already there; each rank is started once"
+                    "{name} (RANK {rank}) has already joined; each rank is started once"
                 ));
             }
             None => return refuse(format!("RANK {rank} is outside the world")),

@@ -3,6 +3,7 @@
 use super::control::{Control, Line};
 use super::wire::{self, Claim, Frame, Prover};
 use super::{Join, World};
+use crate::sync::wait_timeout;
 use anyhow::{Context, anyhow, bail};
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,9 +24,9 @@ struct Entry {
 }
 
 enum Denied {
-    /// Rank 0 is not there (yet), or something else is.
+    /// Rank 0 does not listen there (yet), or some other program does.
     NotYet(String),
-    /// Rank 0 says no, and would say it again.
+    /// Rank 0 refused, and would refuse again.
     Refused(String),
 }
 
@@ -82,12 +83,14 @@ fn knock(join: &Join, prover: &Prover) -> Result<Entry, Denied> {
         let answer = wire::read(&mut reader, ATTEMPT, SHORT)?;
         Ok((Entry { stream, reader, listener }, answer, challenge, nonce))
     };
-    let greeted = greet().context("what answers there does not speak as rank 0 does");
+    let greeted = greet().context("the program that answers there is not a rank 0");
     let (entry, answer, challenge, nonce) = greeted.map_err(not_yet)?;
     match answer {
         Frame::Welcome { proof } if prover.is_welcome(&proof, &challenge, &nonce) => Ok(entry),
         Frame::Refused { why } => Err(Denied::Refused(why)),
-        _ => Err(Denied::NotYet("what answers there does not know FERROTRON_SECRET".into())),
+        _ => Err(Denied::NotYet(
+            "the program that answers there does not know FERROTRON_SECRET".into(),
+        )),
     }
 }
 
@@ -121,9 +124,9 @@ fn wait_for_peers(
             bail!("rank 0 sent a list of {} ranks", peers.len());
         }
         if since.elapsed() > limit {
-            bail!("rank 0 let {} in and then said no more", join.name(join.rank));
+            bail!("rank 0 admitted {} and then said no more", join.name(join.rank));
         }
         let nap = Duration::from_millis(20);
-        state = control.0.changed.wait_timeout(state, nap).unwrap_or_else(|e| e.into_inner()).0;
+        state = wait_timeout(&control.0.changed, state, nap);
     }
 }

@@ -109,7 +109,7 @@ impl Prover {
 pub fn nonce() -> anyhow::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
-        .map_err(|e| anyhow::anyhow!("the operating system gives no random bytes: {e}"))?;
+        .map_err(|e| anyhow::anyhow!("cannot get random bytes from the operating system: {e}"))?;
     Ok(bytes)
 }
 
@@ -128,7 +128,7 @@ pub fn write(mut stream: &TcpStream, frame: &Frame) -> io::Result<()> {
 /// The next frame, of at most `most` bytes. Gives up when it has waited for `limit`.
 ///
 /// Time during which this process itself did not run (stopped from a terminal, a host that was
-/// suspended) is not waiting: afterwards the other side gets its chance to speak.
+/// suspended) does not count: afterwards the other side still has the rest of its time.
 pub fn read(reader: &mut BufReader<TcpStream>, limit: Duration, most: usize) -> io::Result<Frame> {
     let mut left = limit;
     let mut line = Vec::new();

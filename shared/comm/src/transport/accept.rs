@@ -1,25 +1,27 @@
 //! How a TCP connection between two ranks begins, at both ends.
 //!
 //! The acceptor sends 32 random bytes. The connecting rank answers with a hello, which says what
-//! the connection is for, and with a code that only somebody who has the run's secret can compute
-//! from both. Whoever answers wrongly, or not at all, is dropped and nobody else notices.
+//! the connection is for, and with a code that takes the run's secret to compute from both. A
+//! connection that answers wrongly, or not at all, is dropped, and no other is affected.
 
 use super::{Channel, LOOK_UP};
 use crate::error::Result;
+use crate::sync::{lock, wait_timeout};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a connection may take to say what it is for.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections that may be saying it at once; more wait until one of them has, or has run out of time.
+/// Connections that may be greeted at once; others wait until one of these is done or has run out
+/// of time.
 const GREETED: usize = 64;
 
 const NONCE: usize = 32;
@@ -65,14 +67,13 @@ impl Inbox {
         from: usize,
         patience: impl Fn() -> Result<()>,
     ) -> Result<TcpStream> {
-        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrived = lock(&self.arrived);
         loop {
             if let Some(stream) = arrived.remove(&(channel, from)) {
                 return Ok(stream);
             }
             patience()?;
-            let woken = self.more.wait_timeout(arrived, LOOK_UP);
-            arrived = woken.unwrap_or_else(PoisonError::into_inner).0;
+            arrived = wait_timeout(&self.more, arrived, LOOK_UP);
         }
     }
 
@@ -84,15 +85,13 @@ impl Inbox {
             }
             match listener.accept() {
                 Ok((stream, _)) => {
-                    // On a thread of its own, so that one that says nothing holds up nobody.
+                    // On a thread of its own, so that a silent connection holds up no other.
                     let inbox = self.clone();
                     let place = Place::take(&self);
                     let greet = move || {
                         let _place = place;
                         if let Ok((key, stream)) = inbox.greet(stream) {
-                            let arrived = inbox.arrived.lock();
-                            let mut arrived = arrived.unwrap_or_else(PoisonError::into_inner);
-                            arrived.insert(key, stream);
+                            lock(&inbox.arrived).insert(key, stream);
                             inbox.more.notify_all();
                         }
                     };
@@ -102,7 +101,8 @@ impl Inbox {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     super::poll::readable(listener, LOOK_UP);
                 }
-                // Too many files are open, for instance: who knocks goes on knocking meanwhile.
+                // Too many files are open, for instance. The connection waits in the system's queue
+                // meanwhile.
                 Err(_) => thread::sleep(LOOK_UP),
             }
         }
@@ -110,8 +110,7 @@ impl Inbox {
 
     fn greet(&self, mut stream: TcpStream) -> io::Result<((Channel, usize), TcpStream)> {
         stream.set_nonblocking(false)?;
-        let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+        let nonce = crate::rendezvous::nonce().map_err(io::Error::other)?;
         stream.write_all(&nonce)?;
         let mut answer = [0; HELLO + CODE];
         read_within(&mut stream, &mut answer, HELLO_TIMEOUT)?;
@@ -129,7 +128,7 @@ impl Inbox {
     }
 }
 
-/// One of the places for connections that are greeted, free again when dropped.
+/// A connection's place among those that are greeted, free again when dropped.
 struct Place(Arc<Inbox>);
 
 impl Place {
@@ -165,7 +164,7 @@ fn read_within(stream: &mut TcpStream, buffer: &mut [u8], limit: Duration) -> io
     Ok(())
 }
 
-/// Says what a new connection is for. `patience` is asked while the other end does not answer.
+/// Says what a new connection is for. `patience` is called while the other end does not answer.
 pub(super) fn introduce(
     stream: &mut TcpStream,
     secret: &[u8; 32],

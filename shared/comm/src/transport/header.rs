@@ -1,4 +1,5 @@
-//! The sixteen bytes in front of every message, by which ranks notice that they do different things.
+//! The sixteen bytes in front of every message, by which ranks notice that they have made different
+//! calls.
 
 use std::fmt;
 
@@ -15,12 +16,11 @@ pub struct Header {
     pub elements: u64,
 }
 
-/// Operations, as they stand in a header.
+/// Operations, as encoded in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpCode {
     AllReduceSum,
     AllReduceMax,
-    AllReduceMin,
     ReduceScatter,
     AllGather,
     Broadcast,
@@ -29,10 +29,9 @@ pub enum OpCode {
 }
 
 impl OpCode {
-    const ALL: [OpCode; 8] = [
+    const ALL: [OpCode; 7] = [
         OpCode::AllReduceSum,
         OpCode::AllReduceMax,
-        OpCode::AllReduceMin,
         OpCode::ReduceScatter,
         OpCode::AllGather,
         OpCode::Broadcast,
@@ -45,7 +44,6 @@ impl OpCode {
         match self {
             OpCode::AllReduceSum => "all_reduce",
             OpCode::AllReduceMax => "all_reduce(max)",
-            OpCode::AllReduceMin => "all_reduce(min)",
             OpCode::ReduceScatter => "reduce_scatter",
             OpCode::AllGather => "all_gather",
             OpCode::Broadcast => "broadcast",
@@ -76,7 +74,7 @@ impl fmt::Display for Header {
 }
 
 impl Header {
-    /// The header of no tensor at all.
+    /// The header of a barrier, which moves no tensor.
     pub(crate) const BARRIER: Header =
         Header { op: OpCode::Barrier, dtype: 0, root: 0, elements: 0 };
 
@@ -92,7 +90,7 @@ impl Header {
         bytes
     }
 
-    /// None where the bytes are no header at all.
+    /// None if the bytes are no header at all.
     pub(crate) fn decode(bytes: &[u8; Self::BYTES]) -> Option<Header> {
         let [op, dtype, _, _, r0, r1, r2, r3, elements @ ..] = *bytes;
         Some(Header {

@@ -1,4 +1,4 @@
-//! Messages on a socket that never blocks, half sent and half received.
+//! Messages that are partly sent or received, on sockets that never block.
 
 use super::{Call, Header, Incoming, Outgoing, PIECE};
 use crate::abort::Abort;
@@ -117,8 +117,8 @@ impl<'a> Receiving<'a> {
         Err(call.mismatch(self.from, theirs))
     }
 
-    /// Takes note of `new` bytes, and combines those that wait, up to the last multiple of 8: the
-    /// network does not respect the borders of elements.
+    /// Counts `new` bytes, and combines those that wait, up to the last multiple of 8: a read may
+    /// end in the middle of an element.
     fn place(&mut self, new: usize) {
         let Some(combine) = self.combine else {
             self.read += new;
@@ -134,7 +134,7 @@ impl<'a> Receiving<'a> {
     }
 }
 
-/// Bytes that a socket has moved: none where it would have to wait.
+/// Bytes that a socket has moved: 0 where it would have to wait.
 fn moved(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(e) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&e.kind()) => Ok(0),

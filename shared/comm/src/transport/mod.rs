@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 pub(crate) const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// Most bytes that should move in one go, a multiple of every element. Ranks of one machine talk in
-/// packets of at most 65483 bytes (64 KiB less what TCP and IP put in front), and each has a price
-/// of its own, however short. A message of this length with its header fills two of them; one of
+/// packets of at most 65483 bytes (64 KiB less what TCP and IP put in front), and each has a fixed
+/// cost, however short it is. A message of this length with its header fills two of them; one of
 /// 128 KiB would be followed by a third, of 122 bytes. Longer pieces do not stay in the cache.
 pub(crate) const PIECE: usize = 2 * 65480 - Header::BYTES;
 
@@ -86,8 +86,7 @@ impl Call<'_> {
         }
     }
 
-    /// The connection to `peer` broke. Most often it ended for a reason, which is on its way here
-    /// and tells more.
+    /// The connection to `peer` broke. Usually the cause is already on its way here, and says more.
     pub(crate) fn lost(&self, abort: &Abort, peer: usize, source: io::Error) -> CommError {
         if let Some(cause) = abort.wait(REASON) {
             return CommError::Aborted { cause };
@@ -111,8 +110,8 @@ impl Call<'_> {
         }
     }
 
-    /// Called while `peer` lets this rank wait, at least every [`LOOK_UP`]: an error when the run
-    /// has ended, or when nothing has moved for too long.
+    /// Called at least every [`LOOK_UP`] while this rank waits for `peer`: an error once the run
+    /// has ended, or nothing has moved for too long.
     pub(crate) fn patience(&self, abort: &Abort, since: Instant, peer: usize) -> Result<()> {
         if let Some(cause) = abort.cause() {
             return Err(CommError::Aborted { cause });

@@ -1,20 +1,22 @@
 //! Ranks that are processes: one connection for every stream, opened when first used.
 //!
-//! An exchange writes what the socket takes and reads what has come, by turns, on the caller's
-//! thread. Both directions move at once, and no rank waits to send before it may receive.
+//! An exchange alternates, on the caller's thread, between writing what the socket takes and
+//! reading what has come. So both directions move at once, and no rank has to finish sending before
+//! it can receive.
 
 use super::accept::{Inbox, introduce};
 use super::message::{Inlet, Receiving, Sending};
 use super::{Call, Channel, Incoming, LOOK_UP, Outgoing, Transport, poll};
 use crate::abort::Abort;
 use crate::error::{CommError, Result};
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,7 +44,7 @@ impl TcpTransport {
     /// run's `secret`.
     ///
     /// # Errors
-    /// Where the listener or a thread cannot be set up.
+    /// If the listener or a thread cannot be set up.
     pub fn new(
         rank: usize,
         listener: TcpListener,
@@ -113,7 +115,7 @@ impl Transport for TcpTransport {
             };
             inlet = Some(get_or_make(&self.incoming, (channel, from), arrive)?);
         }
-        let (outlet, mut inlet) = (outlet.as_ref().map(lock), inlet.as_ref().map(lock));
+        let (outlet, mut inlet) = (outlet.as_deref().map(lock), inlet.as_deref().map(lock));
         let mut sending =
             out.zip(outlet.as_deref()).map(|(out, socket)| Sending::new(socket, out, call));
         let mut receiving =
@@ -155,15 +157,11 @@ fn get_or_make<K: Eq + Hash, T>(
     key: K,
     make: impl FnOnce() -> Result<T>,
 ) -> Result<Arc<Mutex<T>>> {
-    let table = || connections.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = || lock(connections);
     if let Some(connection) = table().get(&key) {
         return Ok(connection.clone());
     }
     let connection = Arc::new(Mutex::new(make()?));
     table().insert(key, connection.clone());
     Ok(connection)
-}
-
-fn lock<T>(connection: &Arc<Mutex<T>>) -> MutexGuard<'_, T> {
-    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }

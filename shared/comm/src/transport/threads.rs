@@ -1,17 +1,18 @@
 //! Ranks that are threads of one process: the receiver reads straight from the sender's memory.
 //!
 //! Every stream has one slot. The sender puts the address of its bytes there and waits; the
-//! receiver reads them where they lie and says that it is done. Nothing is copied on the way.
+//! receiver reads them in place and says when it is done. Nothing is copied on the way.
 
 use super::{Call, Channel, Header, Incoming, LOOK_UP, Outgoing, Transport};
 use crate::abort::Abort;
 use crate::error::Result;
 use crate::reduce::copy;
+use crate::sync::{lock, wait_timeout};
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::hint;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -45,9 +46,9 @@ struct Threads {
 
 impl Threads {
     fn slot(&self, stream: Stream) -> Arc<Slot> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         let find = || {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = lock(&self.slots);
             slots.entry(stream).or_default().clone()
         };
         known.entry(stream).or_insert_with(find).clone()
@@ -149,8 +150,8 @@ impl Default for Slot {
     }
 }
 
-/// Turns to look before yielding the core, and turns to yield before going to sleep. Short: there
-/// may be many more ranks than cores.
+/// Looks before yielding the core, and yields before going to sleep. Few, since there may be many
+/// more ranks than cores.
 const SPINS: usize = 100;
 const YIELDS: usize = 20;
 
@@ -165,7 +166,7 @@ impl Slot {
         }
     }
 
-    /// Waits until `turn` is true, or until `patience`, asked now and then, is at an end.
+    /// Waits until `turn` is true, or until `patience`, called now and then, returns an error.
     fn wait_until(&self, turn: impl Fn() -> bool, patience: impl Fn() -> Result<()>) -> Result<()> {
         for spin in 0..SPINS + YIELDS {
             if turn() {
@@ -177,7 +178,7 @@ impl Slot {
                 thread::yield_now();
             }
         }
-        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asleep = lock(&self.asleep);
         self.sleepers.fetch_add(1, SeqCst);
         let outcome = loop {
             if turn() {
@@ -186,17 +187,16 @@ impl Slot {
             if let Err(e) = patience() {
                 break Err(e);
             }
-            let woken = self.wake.wait_timeout(asleep, LOOK_UP);
-            asleep = woken.unwrap_or_else(PoisonError::into_inner).0;
+            asleep = wait_timeout(&self.wake, asleep, LOOK_UP);
         };
         self.sleepers.fetch_sub(1, SeqCst);
         outcome
     }
 }
 
-/// A message that stands in its slot. However the sender leaves, by an error or a panic too, it
-/// first takes the message back or, if the receiver is reading it, lets it finish: the bytes are
-/// borrowed, and end when the sender returns.
+/// A message in its slot. However the sender leaves, even by an error or a panic, it first takes
+/// the message back or, if the receiver is reading it, lets it finish: the bytes are borrowed only
+/// until the sender returns.
 struct Published<'a>(&'a Slot);
 
 impl<'a> Published<'a> {
@@ -226,7 +226,7 @@ impl Drop for Published<'_> {
     }
 }
 
-/// The receiver's hold on a message; lets the sender go, whether combining it returned or panicked.
+/// The receiver's hold on a message; releases the sender when dropped, even if combining panicked.
 struct Reading<'a>(&'a Slot);
 
 impl Drop for Reading<'_> {

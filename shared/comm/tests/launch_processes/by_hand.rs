@@ -15,6 +15,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("env_stopped_rank", stopped_rank),
     ("env_stopped_rank_0", stopped_rank_0),
     ("env_error", error),
+    ("env_rank_that_cannot_begin", cannot_begin),
     ("env_under_torchrun", torchrun),
     ("env_strangers", strangers),
     ("env_wrong_secret", wrong_secret),
@@ -82,7 +83,7 @@ fn kill_one(victim: usize) {
     let killed = Instant::now();
     for rank in running {
         let sentence = rank.failure(PROMISE.saturating_sub(killed.elapsed()));
-        let expected = format!("rank dp{victim} pp0 cp0 tp0 is gone");
+        let expected = format!("rank dp{victim} pp0 cp0 tp0 has died");
         assert!(sentence.starts_with(&expected), "{sentence}");
     }
     assert!(!pids.into_iter().any(alive));
@@ -122,6 +123,18 @@ fn stopped_rank_0() {
 fn error() {
     for rank in World::new(3, "fail").all() {
         assert_eq!(rank.failure(GUARD), "rank dp1 pp0 cp0 tp0 failed: no space left");
+    }
+}
+
+/// It has met the others, but has no groups yet.
+fn cannot_begin() {
+    let world = World::new(2, "talk");
+    let mut no_threads = world.command(1);
+    no_threads.env("THREADS", "0"); // which libtorch refuses
+    for rank in [world.command(0), no_threads].map(Running::start) {
+        let sentence = rank.failure(GUARD);
+        assert!(sentence.starts_with("rank dp1 pp0 cp0 tp0 panicked at"), "{sentence}");
+        assert!(sentence.contains("positive number of threads"), "{sentence}");
     }
 }
 
@@ -207,7 +220,7 @@ fn duplicate() {
     let ranks = world.all();
     world.pids();
     let sentence = world.start(1).failure(GUARD);
-    assert!(sentence.contains("rank dp1 pp0 cp0 tp0 (RANK 1) is already there"), "{sentence}");
+    assert!(sentence.contains("rank dp1 pp0 cp0 tp0 (RANK 1) has already joined"), "{sentence}");
     for mut rank in ranks {
         assert!(rank.child.try_wait().unwrap().is_none(), "the run goes on");
     }

@@ -32,6 +32,7 @@ fn run(arguments: Vec<String>) -> anyhow::Result<()> {
         launcher: launcher.parse().map_err(anyhow::Error::msg)?,
         // Infinity is no limit.
         timeout: Duration::try_from_secs_f64(timeout.parse()?).unwrap_or(Duration::MAX),
+        threads_per_rank: std::env::var("THREADS").map_or(Ok(1), |n| n.parse())?,
         ..Launch::default()
     };
     let (act, directory) = (act.clone(), directory.clone());

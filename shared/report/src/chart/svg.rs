@@ -12,8 +12,8 @@ const TOP: f64 = 40.0;
 const ROW: f64 = 30.0;
 const BOX: f64 = 24.0;
 
-/// The colours of the page around it, where that names them, otherwise its own. Forward is pale and
-/// backward is full, which print without colours keeps apart too.
+/// Uses the colours that the surrounding page defines, otherwise its own. Forward is pale and
+/// backward is full, so that they differ in black and white, too.
 const STYLE: &str = "\
 .pipeline-chart { --ink: var(--fg, #1f2328); --pass: var(--pp, #b35900); --over: var(--on, #fff); --grey: var(--faint, #595959); color-scheme: light dark; print-color-adjust: exact; }
 .pipeline-chart:root { background: #fff; width: 100%; height: auto; max-width: 1080px; }
@@ -70,7 +70,7 @@ impl Chart {
         )
     }
 
-    /// A row in words, for those who cannot see it.
+    /// A row in words, for readers who cannot see it.
     fn told(&self, row: &Row) -> String {
         let busy: Vec<_> = row.passes.iter().flat_map(|pass| pass.busy(0)).collect();
         let sum: u64 = busy.iter().map(|(start, end)| end - start).sum();
@@ -117,7 +117,7 @@ impl Drawing {
             self.pass(pass, &busy, y);
         }
         gaps.push((since, self.length_ns));
-        // Between the outlines of its neighbours; dashes in less than that would be noise.
+        // Drawn between the outlines of the neighbours; dashes in a smaller gap would be noise.
         gaps.retain(|&(start, end)| self.x(end) - self.x(start) > 7.0);
         let waiting: String = gaps
             .iter()
@@ -135,7 +135,7 @@ impl Drawing {
         let mut pieces: String =
             busy.iter().map(|&(a, b)| rect(self.x(a), y, self.x(b), BOX)).collect();
         if busy.len() > 1 {
-            // What shows that the pieces are one pass.
+            // A line that joins the pieces into one pass.
             pieces += &rect(self.x(pass.start_ns), y + BOX - 2.0, self.x(pass.end_ns), 2.0);
         }
         self.push(&format!(

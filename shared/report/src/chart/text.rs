@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 const WAITING: char = '·';
 
 impl Chart {
-    /// One line a rank, at most `width` characters wide: forward passes in digits, backward passes
-    /// in letters, for want of colours. A column shows what took most of its time.
+    /// One line a rank, at most `width` characters wide: forward passes as digits, backward passes
+    /// as letters, since there are no colours. A column shows what took most of its time.
     pub fn text(&self, width: usize) -> String {
         let label = self.rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0);
         // Two bars and a space; narrower than 10 columns says nothing.
@@ -19,9 +19,10 @@ impl Chart {
         }
         let numbered =
             self.rows.iter().flat_map(|row| &row.passes).any(|p| p.micro_batch.is_some());
-        let passes = match numbered {
-            true => "0 1 2 … forward, a b c … backward of the same",
-            false => "> forward, < backward",
+        let passes = if numbered {
+            "0 1 2 … forward, a b c … backward of the same"
+        } else {
+            "> forward, < backward"
         };
         let milliseconds = self.length_ns as f64 / 1e6;
         let indent = " ".repeat(label + 2);
