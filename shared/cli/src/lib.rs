@@ -25,6 +25,7 @@ use comm::Layout;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What a step's binary says about itself.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +95,11 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
             return ExitCode::SUCCESS;
         }
         Err(Refusal::Invalid(sentence)) => {
+            // A mistake in the settings of all ranks is one of rank 0's too. A launcher ends the others
+            // once rank 0 has failed, so that the sentence is printed once and not a thousand times.
+            if std::env::var("RANK").is_ok_and(|rank| rank != "0") {
+                std::thread::sleep(Duration::from_secs(2));
+            }
             eprintln!("error: {sentence}");
             return ExitCode::from(2);
         }

@@ -4,7 +4,8 @@ use anyhow::{Context, bail};
 use cli::{Config, Program};
 use comm::Layout;
 use libtest_mimic::{Arguments, Trial};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// What the program is to do.
@@ -59,6 +60,23 @@ fn ends() {
     assert!(text.contains("--no-such-flag"), "{text}");
 }
 
+/// All ranks of a launcher have the same mistake in their settings.
+fn rank_0_is_first() {
+    let start = |rank: &str| {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--seq-len", "0"]).env(ACT, "finish").env("RANK", rank);
+        program.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut other = start("1");
+    let first = start("0").wait_with_output().unwrap();
+    assert_eq!(first.status.code(), Some(2));
+    std::thread::sleep(Duration::from_millis(500)); // in which a launcher ends the others
+    assert!(other.try_wait().unwrap().is_none(), "the other rank had its say before it");
+    // Where nobody ends it, it says so as well: the mistake may be its own.
+    let other = other.wait_with_output().unwrap();
+    assert_eq!((other.status.code(), other.stderr), (Some(2), first.stderr));
+}
+
 fn libtorch() {
     for (act, start, part) in [
         ("panic", "error: the run panicked at ", "must match the size"),
@@ -77,8 +95,11 @@ fn main() -> ExitCode {
         let program = Program { step: 1, about: "", layout: Layout::default() };
         return cli::main(program, |_: Config| run(&act));
     }
-    let tests: [(&str, fn()); 2] =
-        [("exit_codes_and_sentences", ends), ("libtorch_s_errors_are_one_sentence", libtorch)];
+    let tests: [(&str, fn()); 3] = [
+        ("exit_codes_and_sentences", ends),
+        ("a_mistake_of_all_ranks_is_told_by_rank_0", rank_0_is_first),
+        ("libtorch_s_errors_are_one_sentence", libtorch),
+    ];
     let trials = tests.map(|(name, test)| {
         Trial::test(name, move || {
             test();
