@@ -203,7 +203,7 @@ BUGS = [
     ("keys and values taken for those of another rank", "step05", f"{S5}/context_parallel.rs",
      " // travels while this one is attended to\n            let from = (rank + ranks - hop) % ranks;",
      "\n            let from = (rank + hop) % ranks;"),
-    ("the first gradient asked for before the pass that it answers", "gpu", f"{S6}/pipeline_parallel.rs",
+    ("the first gradient asked for before the pass that it answers", "stand_in", f"{S6}/pipeline_parallel.rs",
      "let post_late = next_pass == Some(&Pass::Backward(0));", "let post_late = next_pass.is_none();"),
 ]
 
