@@ -72,6 +72,8 @@ pub struct Recorded {
     pub rank: usize,
     /// The most bytes that tensors held at one time, by libtorch's own allocator.
     pub peak: u64,
+    /// What the host took for the last step, in milliseconds.
+    pub host: f64,
     /// The start (weights, communicators) with the first step, then each further step, up to where the host
     /// has read its numbers.
     pub steps: Vec<Vec<Call>>,
@@ -109,17 +111,18 @@ pub fn recorded(program: &str, step: u8, flags: &[String]) -> Result<Vec<Recorde
     ensure!(output.status.success(), "{}", errors.trim());
 
     let read = |rank| {
-        let [calls, peak] = files_of(&path, rank).map(std::fs::read_to_string);
-        let (calls, peak) = (calls?, peak?.parse()?);
+        let [calls, told] = files_of(&path, rank).map(std::fs::read_to_string);
+        let (calls, told) = (calls?, told?);
+        let (peak, host) = told.split_once(' ').context("a rank says two numbers")?;
         let calls: Vec<Call> = calls.lines().map(Call::parse).collect::<Result<_>>()?;
-        Ok(Recorded { rank, peak, steps: by_step(calls) })
+        Ok(Recorded { rank, peak: peak.parse()?, host: host.parse()?, steps: by_step(calls) })
     };
     (0..).take_while(|rank| files_of(&path, *rank)[0].exists()).map(read).collect()
 }
 
-/// Of one rank, the file of its calls, and that in which it says how much memory it took, in bytes.
+/// Of one rank, the file of its calls, and that of `PEAK HOST`, two fields of [`Recorded`].
 pub fn files_of(path: &Path, rank: usize) -> [PathBuf; 2] {
-    ["", ".peak"].map(|end| format!("{}.{rank}{end}", path.display()).into())
+    ["", ".told"].map(|end| format!("{}.{rank}{end}", path.display()).into())
 }
 
 /// A step ends when the host has the last of its numbers. What comes after the last step is left out.

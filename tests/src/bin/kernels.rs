@@ -9,6 +9,7 @@ use parity::Training;
 use parity::recorder::{self, Call, PATH, Recorded, files_of, recorded};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 fn main() -> Result<()> {
     let mut args = std::env::args();
@@ -26,23 +27,26 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Trains on the recorder, which writes each rank's calls to `path.RANK`, and how much memory it took beside.
+/// Trains on the recorder, which writes each rank's calls to `path.RANK`. Memory and time are written beside.
 fn train(step: u8, flags: &[String], path: &Path) -> Result<()> {
     let steps = parity::parse(step, flags)?.train.steps;
     let path = path.to_owned();
     let drive = move |rank: usize, _: Coords, trainer: &mut dyn Training| {
+        let mut start = Instant::now();
         for _ in 0..steps {
+            start = Instant::now();
             trainer.step()?;
         }
+        let host = 1e3 * start.elapsed().as_secs_f64();
         let peak = gpu::peak_memory().context("there is no GPU")?;
         let [_, file] = files_of(&path, rank);
-        std::fs::write(file, peak.to_string()).context("cannot say how much memory a rank took")
+        std::fs::write(file, format!("{peak} {host}")).context("cannot write what a rank took")
     };
     parity::train_with(step, flags, |_, _| (), drive).map(drop)
 }
 
 fn print(recorded: &Recorded) -> Result<()> {
-    let Recorded { rank, peak, steps } = recorded;
+    let Recorded { rank, peak, host, steps } = recorded;
     ensure!(
         steps.len() > 1,
         "take two steps or more: the first one is not told apart from the start"
@@ -73,6 +77,7 @@ fn print(recorded: &Recorded) -> Result<()> {
     for (what, count) in counts {
         println!("{count:>8}  {what}");
     }
+    println!("{host:>8.0}  milliseconds of the host's time");
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     println!(
         "memory: {:.2} GiB at most, {:.2} GiB taken from the GPU, {:.2} GiB of that after the first step\n",
