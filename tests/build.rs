@@ -32,7 +32,7 @@ fn main() {
 
     let recorder = folder("recorder");
     for (name, files) in [
-        ("librecorder.so", &["runtime", "cublas"][..]),
+        ("librecorder.so", &["device", "memory", "kernels", "cublas"][..]),
         ("libnccl.so.2", &["nccl"]),
         ("libcuda.so.1", &["driver"]),
     ] {
