@@ -112,6 +112,10 @@ BUGS = [
     ("rotary pairs turned the wrong way", "step01", f"{S1}/rotary.rs", "let (back, sin) = ", "let (sin, back) = "),
     ("a rotation's gradient turned on", "step01", f"{S1}/rotary.rs",
      "self.back.shallow_clone()", "self.sin.shallow_clone()"),
+    ("stacked weights that all get the gradient of the first", "step01", "shared/autograd/src/stacked.rs",
+     "            start += outs;\n", ""),
+    ("a gradient that forgets the micro-batches before", "step01", "shared/autograd/src/kernels.rs",
+     "(true, _) => sum.f_addmm_(a, b)?", "(true, _) => sum.f_zero_()?.f_addmm_(a, b)?"),
     ("products with the weights of the step before", "step01", "shared/autograd/src/shim.cpp",
      "param.unsafeGetTensorImpl()->bump_version()", "(void)param"),
     ("rope scaling ignored", "step01", f"{S1}/rotary.rs",
@@ -212,7 +216,8 @@ STEPS = {1: S1, 2: S2, 3: S3, 4: S4, 5: S5, 6: S6}
 for step, source in STEPS.items():
     BUGS.append((
         f"a head that learns from the last chunk of the loss alone, step {step}", "every_step", f"{source}/loss.rs",
-        "        grad_weight += grad.tr().matmul(x);", "        grad_weight.copy_(&grad.tr().matmul(x));"))
+        "        autograd::add_product(&grad_weight, &grad.tr(), x)?;",
+        "        grad_weight.shallow_clone().copy_(&grad.tr().matmul(x));"))
     if step >= 2:
         BUGS.append((
             f"a bucket that is waited for where it is filled, step {step}", "overlap", f"{source}/data_parallel.rs",

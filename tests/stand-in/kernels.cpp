@@ -166,6 +166,21 @@ void copy(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   on_cpu(op, stack);
 }
 
+// Products of bf16 numbers that are not rounded to bf16, which the CPU does not have.
+Tensor mm(const Tensor& a, const Tensor& b, at::ScalarType to) {
+  TORCH_CHECK(a.scalar_type() == at::kBFloat16 && b.scalar_type() == at::kBFloat16 && to == at::kFloat,
+              "out_dtype must be the same as input dtype or fp32 for fp16/bf16 inputs");
+  return at::mm(a.to(to), b.to(to));
+}
+
+Tensor& addmm(const Tensor& sum, const Tensor& a, const Tensor& b, at::ScalarType to, const at::Scalar& beta,
+              const at::Scalar& alpha, Tensor& out) {
+  TORCH_CHECK(sum.scalar_type() == to && out.scalar_type() == to, "out_dtype must be that of self and of out");
+  TORCH_CHECK(a.scalar_type() == at::kBFloat16 && b.scalar_type() == at::kBFloat16 && to == at::kFloat,
+              "out_dtype must be the same as input dtype or fp32 for fp16/bf16 inputs");
+  return at::addmm_out(out, sum, a.to(to), b.to(to), beta, alpha);
+}
+
 // CUDA's flash attention asks for more than the CPU's.
 void check_flash(std::initializer_list<Tensor> tensors) {
   for (const Tensor& t : tensors) {
@@ -211,6 +226,8 @@ TORCH_LIBRARY_IMPL(_, CUDA, library) { library.fallback(torch::CppFunction::make
 
 TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("copy_", torch::CppFunction::makeFromBoxedFunction<&copy>());
+  library.impl("mm.dtype", mm);
+  library.impl("addmm.dtype_out", addmm);
   library.impl("_scaled_dot_product_flash_attention", flash);
   library.impl("_scaled_dot_product_flash_attention_backward", flash_backward);
 }

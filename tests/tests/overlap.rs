@@ -11,6 +11,7 @@ use comm::Mesh;
 use common::Model;
 use parity::parse;
 use report::{Clock, Mark};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -162,7 +163,8 @@ macro_rules! column {
     ($step:ident) => {
         |config, mesh, [x, weight]| {
             let tp = $step::tensor_parallel::TensorParallel::new(config, mesh);
-            tp.column(x, weight, autograd::linear)
+            let weights = autograd::Stacked::new(vec![weight.shallow_clone()]);
+            tp.column(x, &weights, autograd::linear)
         }
     };
 }
@@ -207,4 +209,62 @@ fn gradients_are_summed_over_dp_before_the_last_backward_pass_ends() {
     sums_within_the_backward_pass!(step04, 4, "--tp 1 --pp 1");
     sums_within_the_backward_pass!(step05, 5, "--tp 1 --pp 1 --cp 1");
     sums_within_the_backward_pass!(step06, 6, "--tp 1 --pp 1 --cp 1");
+}
+
+/// A name's place in the forward pass: the embedding, the layers, what comes behind them.
+fn place(name: &str) -> i64 {
+    match name.strip_prefix("model.layers.") {
+        Some(rest) => rest.split('.').next().unwrap().parse().unwrap(),
+        None if name == "model.embed_tokens.weight" => -1,
+        None => i64::MAX,
+    }
+}
+
+/// The names of the parameters as their gradients become ready, in one step of three micro-batches.
+macro_rules! order_of_gradients {
+    ($step:ident, $number:literal, $flags:literal) => {{
+        let run = "--global-batch 3 --micro-batch 1";
+        let config = parse($number, &Model::default().flags(&format!("{run} {}", $flags))).unwrap();
+        let mut orders = comm::launch(&config.launch(), move |mesh| {
+            let mut trainer = $step::train::Trainer::new(&config, mesh)?;
+            let order = Arc::new(Mutex::new(Vec::<String>::new()));
+            let parameters = trainer.model.parameters().iter();
+            let hooks = parameters.map(|parameter| {
+                let (order, name) = (order.clone(), parameter.name.clone());
+                autograd::on_grad_ready(&parameter.tensor, move || {
+                    order.lock().unwrap().push(name.clone());
+                    Ok(())
+                })
+            });
+            let hooks = hooks.collect::<Result<Vec<_>>>()?;
+            trainer.step()?;
+            drop(hooks);
+            Ok(std::mem::take(&mut *order.lock().unwrap()))
+        });
+        orders.as_mut().unwrap().remove(0)
+    }};
+}
+
+/// Otherwise sums over dp that could travel during the pass would all start at its end, and the gradients
+/// themselves would be held until then.
+#[test]
+fn in_each_backward_pass_gradients_are_ready_from_the_last_layer_to_the_first() {
+    let orders = [
+        order_of_gradients!(step02, 2, "--dp 1"),
+        order_of_gradients!(step03, 3, "--dp 1 --tp 1"),
+        order_of_gradients!(step04, 4, "--dp 1 --tp 1 --pp 1"),
+        order_of_gradients!(step05, 5, "--dp 1 --tp 1 --pp 1 --cp 1"),
+        order_of_gradients!(step06, 6, "--dp 1 --tp 1 --pp 1 --cp 1"),
+        order_of_gradients!(step06, 6, "--dp 1 --tp 1 --pp 1 --cp 1 --dtype bf16"),
+    ];
+    for (run, order) in orders.iter().enumerate() {
+        for pass in order.chunks(order.len() / 3) {
+            assert_eq!(
+                pass.iter().collect::<BTreeSet<_>>().len(),
+                pass.len(),
+                "run {run}: {pass:?}"
+            );
+            assert!(pass.is_sorted_by_key(|name| -place(name)), "run {run}: {pass:?}");
+        }
+    }
 }

@@ -127,6 +127,28 @@ pub fn linear_by_feature(x: &Tensor, weight: &Tensor) -> Tensor {
     weight.matmul(&x.flatten(0, -2).tr()).tr().unflatten(0, size) // [.., out]
 }
 
+/// a·b, `[m, k]` times `[k, n]`, in `kind`: the dtype of both, or f32 for bf16, to which a GPU does not
+/// round in between.
+pub fn product(a: &Tensor, b: &Tensor, kind: Kind) -> Result<Tensor> {
+    Ok(match (a.kind() == kind, a.device()) {
+        (true, _) => a.f_matmul(b)?,
+        (false, Device::Cpu) => a.f_matmul(b)?.f_to_kind(kind)?,
+        (false, _) => a.f_mm_dtype(b, kind)?,
+    })
+}
+
+/// Adds [`product`]`(a, b)` to `sum`, `[m, n]`, in the dtype of `sum`. It is not stored first, except
+/// for bf16 on a CPU.
+pub fn add_product(sum: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+    let mut sum = sum.shallow_clone();
+    let _ = match (a.kind() == sum.kind(), a.device()) {
+        (true, _) => sum.f_addmm_(a, b)?,
+        (false, Device::Cpu) => sum.f_add_(&a.f_matmul(b)?)?,
+        (false, _) => sum.f_addmm_dtype_out(&sum, a, b, sum.kind())?,
+    };
+    Ok(())
+}
+
 /// silu(gate)·up (*GLU Variants Improve Transformer*, Shazeer, 2020), for gate and up side by side
 /// in `x`, `[.., 2·n]`; returns `[.., n]`, in the layout of `x`. Backward, both gradients are
 /// written directly into the gradient of `x`: autograd itself would concatenate them in another

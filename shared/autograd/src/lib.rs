@@ -8,9 +8,10 @@ mod stacked;
 
 pub use blocks::{attention_block, attention_block_backward, products};
 pub use kernels::{
-    AdamW, causal_attention, fused_adamw, linear, linear_by_feature, norms, scale, swiglu,
+    AdamW, add_product, causal_attention, fused_adamw, linear, linear_by_feature, norms, product,
+    scale, swiglu,
 };
-pub use stacked::Stacked;
+pub use stacked::{Grads, Stacked};
 
 use anyhow::{Result, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};
@@ -36,15 +37,26 @@ pub fn custom<const N: usize>(
     output: &Tensor,
     backward: impl Fn(&Tensor) -> Result<[Tensor; N]> + Send + 'static,
 ) -> Result<Tensor> {
+    custom_with(inputs, &[], output, backward)
+}
+
+/// The same for a function that also depends on `weights`, whose gradients `backward` does not
+/// return but adds by itself. Their hooks run as usual.
+fn custom_with<const N: usize>(
+    inputs: [&Tensor; N],
+    weights: &[Tensor],
+    output: &Tensor,
+    backward: impl Fn(&Tensor) -> Result<[Tensor; N]> + Send + 'static,
+) -> Result<Tensor> {
     let closure: Backward = Box::new(move |grad| backward(grad).map(Vec::from));
     let mut result = null_mut();
-    let inputs = pointers(inputs);
+    let inputs = pointers(inputs.into_iter().chain(weights));
     // SAFETY: all pointers are to live tensors; the shim takes ownership of the closure, also
     // when it fails.
     unsafe {
         check(ffi::ferrotron_custom(
             inputs.as_ptr(),
-            N,
+            inputs.len(),
             output.as_ptr(),
             Box::into_raw(Box::new(closure)).cast(),
             &mut result,

@@ -58,6 +58,9 @@ struct RustNode : Node {
     variable_list result;
     std::string error;
     if (!ferrotron_backward(closure, &grad, &result, &error)) throw std::runtime_error(error);
+    // Weights come last. The closure has added to their gradients by itself: nothing more goes there, and
+    // their hooks run.
+    result.resize(num_outputs());
     return result;
   }
 };

@@ -1,5 +1,8 @@
-//! Weights in the form in which a matrix product reads them.
+//! Weights in the form in which a matrix product reads them, and their gradients as one writes them.
 
+use crate::kernels::{add_product, linear, linear_by_feature, product};
+use crate::{custom_with, set_grad};
+use anyhow::Result;
 use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
@@ -25,13 +28,12 @@ impl Stacked {
         Self { weights, made: RefCell::default() }
     }
 
-    /// All of them in `kind`: `[sum of outs, in]`. A backward pass adds its gradient to those of
-    /// the weights, in their own dtype.
+    /// All of them in `kind`, without history: `[sum of outs, in]`.
     pub fn get(&self, kind: Kind) -> Tensor {
         if let [only] = &self.weights[..]
             && only.kind() == kind
         {
-            return only.shallow_clone();
+            return only.detach();
         }
         let version = self.weights.iter().map(Tensor::internal_version).sum();
         let mut made = self.made.borrow_mut();
@@ -41,13 +43,76 @@ impl Stacked {
             }
             _ => {
                 *made = None; // free the old one first
-                // With history even if none is asked for: the next caller may need it.
-                let stack = tch::with_grad(|| {
-                    let mut cast: Vec<_> = self.weights.iter().map(|w| w.to_kind(kind)).collect();
-                    if cast.len() == 1 { cast.remove(0) } else { Tensor::cat(&cast, 0) }
-                });
+                let mut cast: Vec<_> =
+                    self.weights.iter().map(|w| w.detach().to_kind(kind)).collect();
+                let stack = if cast.len() == 1 { cast.remove(0) } else { Tensor::cat(&cast, 0) };
                 made.insert(Made { version, stack }).stack.shallow_clone()
             }
         }
+    }
+
+    /// Where the gradients go, for a backward function to keep.
+    pub fn grads(&self) -> Grads {
+        Grads(self.weights.iter().map(Tensor::shallow_clone).collect())
+    }
+
+    /// As [`custom`](crate::custom), for a function of the inputs and of these weights, to whose
+    /// gradients `backward` adds by itself ([`Grads::add`]).
+    pub fn custom<const N: usize>(
+        &self,
+        inputs: [&Tensor; N],
+        output: &Tensor,
+        backward: impl Fn(&Tensor) -> Result<[Tensor; N]> + Send + 'static,
+    ) -> Result<Tensor> {
+        custom_with(inputs, &self.weights, output, backward)
+    }
+
+    /// x·Wᵀ in the dtype of `x`: `[.., in]` to `[.., sum of outs]`, a token's outputs next to each
+    /// other.
+    pub fn linear(&self, x: &Tensor) -> Result<Tensor> {
+        self.multiply(x, linear)
+    }
+
+    /// The same in the layout of [`linear_by_feature`].
+    pub fn linear_by_feature(&self, x: &Tensor) -> Result<Tensor> {
+        self.multiply(x, linear_by_feature)
+    }
+
+    fn multiply(&self, x: &Tensor, product: fn(&Tensor, &Tensor) -> Tensor) -> Result<Tensor> {
+        let (w, x_in, grads) = (self.get(x.kind()), x.detach(), self.grads());
+        let out = tch::no_grad(|| product(&x_in, &w)); // [.., sum of outs]
+        self.custom([x], &out, move |grad| {
+            grads.add(grad, &x_in)?;
+            let by_feature = x_in.stride().last() != Some(&1);
+            let backward = if by_feature { linear_by_feature } else { linear };
+            Ok([backward(grad, &w.tr())]) // [.., in], in the layout of x
+        })
+    }
+}
+
+/// The gradients of stacked weights.
+pub struct Grads(Vec<Tensor>);
+
+impl Grads {
+    /// Adds gradᵀ·x to them, each its part, in their own dtype. `grad`: `[.., sum of outs]`, `x`: `[..,
+    /// in]`.
+    ///
+    /// The product itself adds (Megatron-LM's gradient accumulation fusion): its result is not stored,
+    /// cast and read once more. In bf16 it is not rounded to bf16 either.
+    pub fn add(&self, grad: &Tensor, x: &Tensor) -> Result<()> {
+        let (grad, x) = (grad.flatten(0, -2), x.flatten(0, -2)); // [tokens, sum of outs], [tokens, in]
+        let mut start = 0;
+        for weight in &self.0 {
+            let outs = weight.size()[0];
+            let grad = grad.narrow(1, start, outs).tr(); // [out, tokens]
+            start += outs;
+            let sum = weight.grad();
+            if sum.defined() {
+                add_product(&sum, &grad, &x)?;
+            } else {
+                set_grad(weight, &product(&grad, &x, weight.kind())?)?; // the first of a step
+            }
+        }
+        Ok(())
     }
 }

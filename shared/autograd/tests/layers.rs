@@ -1,6 +1,7 @@
 //! What linear layers and SwiGLU are made of.
 
 use autograd::Stacked;
+use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -20,20 +21,26 @@ fn swiglu_and_its_gradient_are_what_autograd_makes_of_the_formula() {
     assert_eq!(run(autograd::swiglu(&x).unwrap()), run(parts[0].silu() * &parts[1]));
 }
 
+/// A leaf of numbers.
+fn leaf(size: &[i64]) -> Tensor {
+    Tensor::randn(size, F64).set_requires_grad(true)
+}
+
 #[test]
 fn a_layout_by_feature_reaches_from_gate_and_up_to_the_gradient_of_their_product() {
-    let x = Tensor::randn([2, 5, 4], F64).set_requires_grad(true);
-    let weight = Tensor::randn([12, 4], F64).set_requires_grad(true);
-    let down = Tensor::randn([4, 6], F64).set_requires_grad(true);
-    let run = |product: fn(&Tensor, &Tensor) -> Tensor| {
-        let both = product(&x, &weight); // [2, 5, 12]
+    let [x, gate_up, down] = [leaf(&[2, 5, 4]), leaf(&[12, 4]), leaf(&[4, 6])];
+    let [wide, narrow] = [&gate_up, &down].map(|w| Stacked::new(vec![w.shallow_clone()]));
+    let run = |product: fn(&Stacked, &Tensor) -> anyhow::Result<Tensor>| {
+        [&gate_up, &down].map(|w| autograd::clear_grad(w).unwrap());
+        let both = product(&wide, &x).unwrap(); // [2, 5, 12]
         let between = autograd::swiglu(&both).unwrap(); // [2, 5, 6]
-        let loss = autograd::linear(&between, &down).square().sum(Kind::Double);
-        let of = [&between, &x, &weight, &down];
-        (both.detach(), between.detach(), Tensor::run_backward(&[loss], &of, false, false))
+        let loss = narrow.linear(&between).unwrap().square().sum(Kind::Double);
+        let mut grads = Tensor::run_backward(&[loss], &[&between, &x], false, false);
+        grads.extend([gate_up.grad(), down.grad()]);
+        (both.detach(), between.detach(), grads)
     };
     let ((both, between, grads), (other, _, others)) =
-        (run(autograd::linear_by_feature), run(autograd::linear));
+        (run(Stacked::linear_by_feature), run(Stacked::linear));
 
     // Gate, up, what SwiGLU makes of them and its gradient: each in one piece, token beside token.
     for (name, t) in [("both", &both), ("between", &between), ("gradient", &grads[0])] {
@@ -44,6 +51,77 @@ fn a_layout_by_feature_reaches_from_gate_and_up_to_the_gradient_of_their_product
     for (mine, theirs) in grads.iter().zip(&others) {
         assert!(mine.allclose(theirs, 1e-12, 1e-12, false));
     }
+}
+
+#[test]
+fn a_product_adds_to_the_gradients_of_all_weights_that_it_reads() {
+    let [x, a, b] = [leaf(&[2, 5, 4]), leaf(&[3, 4]), leaf(&[2, 4])];
+    let stacked = Stacked::new(vec![a.shallow_clone(), b.shallow_clone()]);
+    let factor = Tensor::randn([2, 5, 5], F64);
+    let loss = |out: Tensor| (out * &factor).sum(Kind::Double);
+
+    let whole = Tensor::cat(&[&a, &b], 0);
+    let expected =
+        Tensor::run_backward(&[loss(x.matmul(&whole.tr()))], &[&x, &a, &b], false, false);
+    // That of `b` goes where its bucket wants it.
+    let bucket = Tensor::zeros([10], F64);
+    autograd::set_grad(&b, &bucket.narrow(0, 2, 8).view_as(&b)).unwrap();
+    for pass in 1..=2 {
+        for product in [Stacked::linear, Stacked::linear_by_feature] {
+            autograd::backward(&loss(product(&stacked, &x).unwrap())).unwrap();
+        }
+        for (tensor, once) in [&x, &a, &b].into_iter().zip(&expected) {
+            // Sums of a few terms: some units in the last place.
+            assert!(tensor.grad().allclose(&(once * 2 * pass), 1e-13, 1e-13, false), "pass {pass}");
+        }
+    }
+    let held = bucket.narrow(0, 2, 8).view_as(&b);
+    assert_eq!(held, b.grad());
+    assert_eq!(bucket.narrow(0, 0, 2), Tensor::zeros([2], F64));
+}
+
+#[test]
+fn gradients_in_f32_take_products_in_bf16() {
+    let weight = Tensor::randn([3, 4], F32).set_requires_grad(true);
+    let x = Tensor::randn([6, 4], F32).to_kind(Kind::BFloat16).set_requires_grad(true);
+    let factor = Tensor::randn([6, 3], F32).to_kind(Kind::BFloat16);
+    let stacked = Stacked::new(vec![weight.shallow_clone()]);
+    let once = factor.tr().matmul(&x.detach()).to_kind(Kind::Float);
+    for pass in 1..=3 {
+        autograd::backward_with(&stacked.linear(&x).unwrap(), &factor).unwrap();
+        let expected = (1..pass).fold(once.shallow_clone(), |sum, _| sum + &once);
+        assert_eq!(weight.grad(), expected, "pass {pass}");
+    }
+    // bf16 keeps eight bits.
+    let exact = factor.to_kind(Kind::Float).tr().matmul(&x.detach().to_kind(Kind::Float));
+    let product = autograd::product(&factor.tr(), &x.detach(), Kind::Float).unwrap();
+    assert!(product.allclose(&exact, 0.01, 0.01, false) && product.kind() == Kind::Float);
+}
+
+#[test]
+fn a_product_runs_the_hooks_of_its_weights_once_each_and_before_the_pass_goes_on() {
+    let [x, a, b, below] = [leaf(&[5, 4]), leaf(&[3, 4]), leaf(&[2, 4]), leaf(&[4, 4])];
+    let stacked = Stacked::new(vec![a.shallow_clone(), b.shallow_clone()]);
+    let told = Arc::new(Mutex::new(vec![]));
+    let hook = |name: &'static str, weight: &Tensor| {
+        let (told, weight) = (told.clone(), weight.shallow_clone());
+        let grad = move || weight.grad().abs().sum(Kind::Double).double_value(&[]);
+        let tell = move || {
+            told.lock().unwrap().push((name, grad() > 0.0));
+            Ok(())
+        };
+        (tell, name)
+    };
+    let hooks = [("a", &a), ("b", &b), ("below", &below)]
+        .map(|(name, weight)| autograd::on_grad_ready(weight, hook(name, weight).0).unwrap());
+    for _ in 0..2 {
+        // The second pass uses the stack that the first one made.
+        let out = stacked.linear(&x.matmul(&below)).unwrap();
+        autograd::backward(&out.square().sum(Kind::Double)).unwrap();
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        assert_eq!(told, [("a", true), ("b", true), ("below", true)]);
+    }
+    drop(hooks);
 }
 
 #[test]
@@ -59,7 +137,8 @@ fn weights_are_stacked_once_for_all_passes_between_two_updates() {
     for pass in 1..=3 {
         let stack = stacked.get(Kind::BFloat16);
         assert_eq!(stack.data_ptr(), first.data_ptr(), "pass {pass} has a copy of its own");
-        stack.sum(Kind::BFloat16).backward();
+        let ones = Tensor::ones([1, 4], F32).to_kind(Kind::BFloat16);
+        autograd::backward(&stacked.linear(&ones).unwrap().sum(Kind::BFloat16)).unwrap();
         for weight in [&a, &b] {
             assert_eq!(weight.grad(), weight.ones_like().detach() * pass); // in f32
         }

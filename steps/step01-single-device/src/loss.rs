@@ -15,21 +15,25 @@ fn chunk_len(device: Device) -> i64 {
 /// Sum over all tokens of −log softmax(x·Wᵀ)[target]. `x`: `[batch, seq, hidden]`, `weight`:
 /// `[vocab, hidden]`, `targets`: `[batch, seq]`, i64.
 pub fn cross_entropy_sum(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let (loss, grad_x, grad_weight) = tch::no_grad(|| loss_and_grads(x, weight, targets));
+    let (loss, grad_x, grad_weight) = tch::no_grad(|| loss_and_grads(x, weight, targets))?;
     autograd::custom([x, weight], &loss, move |grad| Ok([&grad_x * grad, &grad_weight * grad]))
 }
 
 /// The sum, and the gradients of `x` and `weight`, in their shapes.
-fn loss_and_grads(x: &Tensor, weight: &Tensor, targets: &Tensor) -> (Tensor, Tensor, Tensor) {
+fn loss_and_grads(
+    x: &Tensor,
+    weight: &Tensor,
+    targets: &Tensor,
+) -> Result<(Tensor, Tensor, Tensor)> {
     let acc_kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let mut loss = Tensor::zeros([], (acc_kind, x.device()));
     let grad_x = Tensor::empty(x.size(), (x.kind(), x.device())); // contiguous: its chunks are views
-    let mut grad_weight = weight.zeros_like();
+    let grad_weight = weight.zeros_like();
     let weight = weight.to_kind(x.kind()); // [vocab, hidden]
     let chunks = |t: &Tensor| t.flatten(0, 1).split(chunk_len(x.device()), 0);
     for ((x, targets), mut grad_x) in chunks(x).iter().zip(chunks(targets)).zip(chunks(&grad_x)) {
         let targets = targets.unsqueeze(1); // [chunk, 1]
-        let mut logits = x.matmul(&weight.tr()).to_kind(acc_kind); // [chunk, vocab]
+        let mut logits = autograd::product(x, &weight.tr(), acc_kind)?; // [chunk, vocab]
         logits -= logits.amax(1, true); // so that no exponential overflows
         let target = logits.gather(1, &targets, false); // [chunk, 1]
         let mut softmax = logits.exp_(); // [chunk, vocab]
@@ -41,7 +45,7 @@ fn loss_and_grads(x: &Tensor, weight: &Tensor, targets: &Tensor) -> (Tensor, Ten
         let minus_one = Tensor::full_like(&targets, -1).to_kind(acc_kind); // [chunk, 1]
         let grad = softmax.scatter_add_(1, &targets, &minus_one).to_kind(x.kind());
         grad_x.copy_(&grad.matmul(&weight)); // [chunk, hidden]
-        grad_weight += grad.tr().matmul(x); // [vocab, hidden]
+        autograd::add_product(&grad_weight, &grad.tr(), x)?; // [vocab, hidden]
     }
-    (loss, grad_x, grad_weight)
+    Ok((loss, grad_x, grad_weight))
 }

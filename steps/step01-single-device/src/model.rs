@@ -128,12 +128,12 @@ impl Attention {
 
     /// `[batch, seq, hidden]` to the same shape.
     fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
-        let qkv = self.qkv_proj.forward(x).unflatten(-1, [-1, self.head_dim]);
+        let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
         let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq, heads, head_dim] each
         let [q, k, v] = parts.try_into().expect("split into three");
         let (q, k) = (rotary.apply(&q)?, rotary.apply(&k)?);
         let out = autograd::causal_attention(&q, &k, &v); // [batch, seq, heads, head_dim]
-        Ok(self.o_proj.forward(&out.flatten(2, 3)))
+        self.o_proj.forward(&out.flatten(2, 3))
     }
 }
 
@@ -155,7 +155,7 @@ impl Mlp {
 
     /// `[.., hidden]` to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate_up = self.gate_up_proj.forward_by_feature(x); // [.., 2·intermediate]
-        Ok(self.down_proj.forward(&autograd::swiglu(&gate_up)?))
+        let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate]
+        self.down_proj.forward(&autograd::swiglu(&gate_up)?)
     }
 }

@@ -46,15 +46,15 @@ impl Linear {
         Ok(Self { weights: Stacked::new(layers.iter().map(get).collect::<Result<_>>()?) })
     }
 
-    /// `[.., in]` to `[.., sum of outs]`. The product runs in the dtype of `x`; where the weights are
-    /// kept in another, autograd casts their gradients back.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        autograd::linear(x, &self.weights.get(x.kind()))
+    /// `[.., in]` to `[.., sum of outs]`. The product runs in the dtype of `x`; gradients are added up in
+    /// that of the weights.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.weights.linear(x)
     }
 
     /// As `forward`, but in a layout that keeps the outputs of each W contiguous in memory.
-    pub fn forward_by_feature(&self, x: &Tensor) -> Tensor {
-        autograd::linear_by_feature(x, &self.weights.get(x.kind()))
+    pub fn forward_by_feature(&self, x: &Tensor) -> Result<Tensor> {
+        self.weights.linear_by_feature(x)
     }
 }
 

@@ -70,15 +70,15 @@ impl ColumnLinear {
         Ok(Self { weights, tp: load.tp.clone() })
     }
 
-    /// `[.., in]` to `[.., sum of outs/tp]`. The product runs in the dtype of `x`; where the weights
-    /// are kept in another, autograd casts their gradients back.
+    /// `[.., in]` to `[.., sum of outs/tp]`. The product runs in the dtype of `x`; gradients are added
+    /// up in that of the weights.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.tp.column(x, &self.weights.get(x.kind()), autograd::linear)
+        self.tp.column(x, &self.weights, autograd::linear)
     }
 
     /// As `forward`, but in a layout that keeps the outputs of each W contiguous in memory.
     pub fn forward_by_feature(&self, x: &Tensor) -> Result<Tensor> {
-        self.tp.column(x, &self.weights.get(x.kind()), autograd::linear_by_feature)
+        self.tp.column(x, &self.weights, autograd::linear_by_feature)
     }
 }
 
@@ -97,7 +97,7 @@ impl RowLinear {
 
     /// `[.., in/tp]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let partial = autograd::linear(x, &self.weight.get(x.kind())); // [.., out]
+        let partial = self.weight.linear(x)?; // [.., out]
         self.tp.sum(partial)
     }
 }

@@ -40,12 +40,12 @@ fn loss_and_grads(
     let acc_kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let mut loss = Tensor::zeros([], (acc_kind, x.device()));
     let grad_x = Tensor::empty(x.size(), (x.kind(), x.device())); // contiguous: its chunks are views
-    let mut grad_weight = weight.zeros_like();
+    let grad_weight = weight.zeros_like();
     let weight = weight.to_kind(x.kind()); // [vocab/tp, hidden]
     let chunks = |t: &Tensor| t.flatten(0, 1).split(chunk_len(x.device()), 0);
     for ((x, targets), mut grad_x) in chunks(x).iter().zip(chunks(targets)).zip(chunks(&grad_x)) {
         let (targets, outside) = tp.shard_ids(&targets.unsqueeze(1)); // [chunk, 1]
-        let mut logits = x.matmul(&weight.tr()).to_kind(acc_kind); // [chunk, vocab/tp]
+        let mut logits = autograd::product(x, &weight.tr(), acc_kind)?; // [chunk, vocab/tp]
         let max = logits.amax(1, true); // [chunk, 1]
         tp.group.all_reduce_op(&max, Op::Max)?;
         logits -= max; // so that no exponential overflows
@@ -63,7 +63,7 @@ fn loss_and_grads(
         let grad = softmax.scatter_add_(1, &targets, &minus_one).to_kind(x.kind());
         grad_x.copy_(&grad.matmul(&weight)); // [chunk, hidden], a partial sum
         let pending = tp.start_sum(&grad_x)?;
-        grad_weight += grad.tr().matmul(x); // [vocab/tp, hidden]
+        autograd::add_product(&grad_weight, &grad.tr(), x)?; // [vocab/tp, hidden]
         pending.wait()?;
     }
     Ok((loss, grad_x, grad_weight))

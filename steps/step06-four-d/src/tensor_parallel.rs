@@ -8,6 +8,7 @@
 //! forward pass, after the second, and one in the backward pass, before the first.
 
 use anyhow::Result;
+use autograd::Stacked;
 use checkpoint::shard_range;
 use cli::{Config, TpSync};
 use comm::{Group, Mesh, Work};
@@ -31,27 +32,27 @@ impl TensorParallel {
         Self { group, sync: config.parallel.tp_sync, vocab_size, vocab }
     }
 
-    /// x·Wᵀ for a weight split by its outputs. `x`: `[.., in]`, whole; `weight`: `[out/tp, in]`;
+    /// x·Wᵀ for weights split by their outputs. `x`: `[.., in]`, whole; `weights`: `[out/tp, in]`;
     /// returns `[.., out/tp]`, in the memory layout of `product`.
     ///
     /// In the backward pass each rank gets the gradient of `x` through its own outputs; the whole
     /// gradient is their sum over the ranks (Megatron's f). That sum can travel while the gradient of
-    /// the weight is computed.
+    /// the weights is computed.
     pub fn column(
         &self,
         x: &Tensor,
-        weight: &Tensor,
+        weights: &Stacked,
         product: fn(&Tensor, &Tensor) -> Tensor,
     ) -> Result<Tensor> {
-        let w = weight.detach(); // [out/tp, in]
-        let out = tch::no_grad(|| product(x, &w)); // [.., out/tp]
-        let (tp, x_rows) = (self.clone(), x.detach().flatten(0, -2)); // [tokens, in]
-        autograd::custom([x, weight], &out, move |grad| {
+        let (w, x_in) = (weights.get(x.kind()), x.detach()); // [out/tp, in], [.., in]
+        let out = tch::no_grad(|| product(&x_in, &w)); // [.., out/tp]
+        let (tp, grads) = (self.clone(), weights.grads());
+        weights.custom([x], &out, move |grad| {
             let grad_x = grad.matmul(&w); // [.., in], a partial sum
             let sum = tp.start_sum(&grad_x)?;
-            let grad_weight = grad.flatten(0, -2).tr().matmul(&x_rows); // [out/tp, in]
+            grads.add(grad, &x_in)?; // [out/tp, in]
             sum.wait()?;
-            Ok([grad_x, grad_weight])
+            Ok([grad_x])
         })
     }
 
