@@ -301,7 +301,7 @@ fn a_plan_fits_or_is_tight_or_does_not_fit() {
 #[test]
 fn a_ring_s_attention_is_half_as_fast_on_hopper() {
     let seconds = |gpu: Gpu, cp: usize, layout: &str| {
-        let flags = format!("--dp 1 --tp 4 --pp 2 --cp {cp} --cp-layout {layout}");
+        let flags = format!("--dp 1 --tp 8 --pp 1 --cp {cp} --cp-layout {layout}");
         let mut config = published("llama-3.1-8b", &flags);
         config.run.gpu = gpu;
         predict(&planned(&config), &gpu.figures()).attention
@@ -362,7 +362,7 @@ fn the_page_of_a_small_world() {
       stage   layers     parameters     weights    copies  gradients       Adam  in flight  activations      total
           0      0–1        213,504   834.0 KiB 512.0 KiB  834.0 KiB    1.6 MiB          2      3.5 MiB    7.3 MiB
           1      2–3        213,632   834.5 KiB 512.0 KiB  834.5 KiB    1.6 MiB          1      1.9 MiB    5.7 MiB
-      the most: stage 0, 7.3 MiB and 608.0 KiB at work, which fits the 79.6 GiB of one h100
+      the most: stage 0, 7.3 MiB and 416.0 KiB at work, which fits the 79.6 GiB of one h100
       (at work: logits, gradients on their way; a tenth of the GPU is left to CUDA, NCCL, fragmentation)
 
     sent by a rank in one step
@@ -371,18 +371,18 @@ fn the_page_of_a_small_world() {
           1     1.2 MiB     1.1 MiB   128.0 KiB   384.0 KiB
 
     a step on 16 h100, predicted
-      matrix products         6.98 µs   17.0%
+      matrix products         6.98 µs   17.2%
       attention               0.63 µs    1.5%  zigzag: as much on every cp rank
-      elementwise, casts      8.17 µs   19.9%
-      tp, not hidden          2.01 µs    4.9%
+      elementwise, casts      7.56 µs   18.7%
+      tp, not hidden          2.01 µs    5.0%
       cp, not hidden          0.78 µs    1.9%
-      bubble                  8.58 µs   20.9%  (pp − 1)/(m + pp − 1) = 33.3%
+      bubble                  8.32 µs   20.6%  (pp − 1)/(m + pp − 1) = 33.3%
       pp, not hidden          0.36 µs    0.9%
-      dp, not hidden          9.82 µs   23.9%
-      optimiser               3.81 µs    9.3%
-      step                   41.15 µs           24,885,752 tokens/s; starting kernels takes longer
-      MFU 13.7%: 9 of 67 TFLOP/s, counted as 6N + 12LhS a token; 12.3% strict: no look-up, half of attention
-      and were products at 80%: 14.1%; elementwise fused to half: 16.0%; interleaved, bubble / 2: 15.3%
+      dp, not hidden         10.03 µs   24.8%
+      optimiser               3.81 µs    9.4%
+      step                   40.48 µs           25,295,535 tokens/s; starting kernels takes longer
+      MFU 13.9%: 9 of 67 TFLOP/s, counted as 6N + 12LhS a token; 12.5% strict: no look-up, half of attention
+      and were products at 80%: 14.4%; elementwise fused to half: 16.1%; interleaved, bubble / 2: 15.5%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%,
       no latency, a network card for each GPU; attention fused; memory suffices. Hidden, where a GPU has room
       for both: backward tp sums behind weights' gradients, dp behind the last backward pass, cp behind
@@ -414,7 +414,7 @@ fn the_page_of_a_large_world() {
           8    63–70  3,187,933,184    11.9 GiB   5.9 GiB   11.9 GiB   23.8 GiB          8     96.3 GiB  149.7 GiB
          14  111–118  3,187,933,184    11.9 GiB   5.9 GiB   11.9 GiB   23.8 GiB          2     24.1 GiB   77.5 GiB
          15  119–125  3,052,126,208    11.4 GiB   5.2 GiB   11.4 GiB   22.7 GiB          1     11.8 GiB   62.5 GiB
-      the most: stage 1, 234.0 GiB and 2.0 GiB at work, which does NOT fit the 79.6 GiB of one h100
+      the most: stage 1, 234.0 GiB and 824.0 MiB at work, which does NOT fit the 79.6 GiB of one h100
       (at work: logits, gradients on their way; a tenth of the GPU is left to CUDA, NCCL, fragmentation)
 
     sent by a rank in one step
@@ -426,17 +426,17 @@ fn the_page_of_a_large_world() {
          15    22.4 GiB   406.0 GiB     8.0 GiB           –
 
     a step on 8,192 h100, predicted
-      matrix products         7.24 s    47.4%
-      attention               0.36 s     2.3%
-      elementwise, casts      1.37 s     9.0%
-      tp, not hidden          0.77 s     5.1%
-      bubble                  4.51 s    29.5%  (pp − 1)/(m + pp − 1) = 31.9%
-      pp, not hidden          0.58 s     3.8%
-      dp, not hidden          0.40 s     2.6%
+      matrix products         7.24 s    49.0%
+      attention               0.36 s     2.4%
+      elementwise, casts      1.03 s     7.0%
+      tp, not hidden          0.77 s     5.2%
+      bubble                  4.35 s    29.4%  (pp − 1)/(m + pp − 1) = 31.9%
+      pp, not hidden          0.58 s     3.9%
+      dp, not hidden          0.41 s     2.7%
       optimiser               0.05 s     0.4%
-      step                   15.27 s            1,098,374 tokens/s
-      MFU 35.8%: 354 of 989 TFLOP/s, counted as 6N + 12LhS a token; 34.2% strict: no look-up, half of attention
-      and were products at 80%: 39.2%; elementwise fused to half: 38.3%; interleaved, bubble / 7: 47.9%
+      step                   14.79 s            1,134,690 tokens/s
+      MFU 36.9%: 365 of 989 TFLOP/s, counted as 6N + 12LhS a token; 35.3% strict: no look-up, half of attention
+      and were products at 80%: 40.6%; elementwise fused to half: 38.9%; interleaved, bubble / 7: 49.4%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%,
       no latency, a network card for each GPU; attention fused; memory suffices. Hidden, where a GPU has room
       for both: backward tp sums behind weights' gradients, dp behind the last backward pass, cp behind

@@ -52,13 +52,14 @@ fn cudas_half_of_libtorch_takes_what_it_is_given() {
     }
 }
 
-/// The host queues a step and goes on. It waits for two numbers that the step reports, at its end; nothing is
-/// taken from the GPU any more; and what travels does so beside the stream that computes.
+/// The host queues a step and goes on. It waits for two numbers that the step reports, at its end; what travels
+/// does so beside the stream that computes; and soon nothing is taken from the GPU any more. (How soon depends on
+/// when messages arrive: until then their memory is not free.)
 #[test]
 fn a_step_waits_at_its_end_alone() {
     for layout in LAYOUTS {
         for dtype in ["f32", "bf16"] {
-            let flags = flags(&format!("{layout} --dtype {dtype} --steps 4"));
+            let flags = flags(&format!("{layout} --dtype {dtype} --steps 6"));
             for Recorded { rank, steps, .. } in asked(&flags).unwrap_or_default() {
                 let what = format!("{layout} {dtype}, rank {rank}");
                 for step in &steps[2..] {
@@ -66,11 +67,11 @@ fn a_step_waits_at_its_end_alone() {
                     assert_eq!(waits.count(), 2, "{what}");
                     let [.., loss, _, norm, _] = &step[..] else { panic!("{what}: too short") };
                     assert!(loss.is_read() && norm.is_read(), "{what}: {loss:?}, {norm:?}");
-                    let mallocs = step.iter().filter(|call| matches!(call, Call::Malloc(_)));
-                    assert_eq!(mallocs.count(), 0, "{what}");
                     let beside = |call: &Call| !matches!(call, Call::Nccl { stream: 0, .. });
                     assert!(step.iter().all(beside), "{what}");
                 }
+                let last = steps.last().unwrap();
+                assert!(!last.iter().any(|call| matches!(call, Call::Malloc(_))), "{what}");
             }
         }
     }
@@ -92,7 +93,7 @@ fn swiglu_reads_whole_pieces() {
     }
 }
 
-/// The dry run's memory against that of the allocator itself, within 5 %: it rounds blocks
+/// The dry run's memory against that of the allocator itself, within 4 %: it rounds blocks
 /// up by as much as a megabyte, and messages under way and scratch space of kernels are not foretold.
 #[test]
 fn the_memory_foretold_is_what_the_allocator_gives() {
@@ -114,7 +115,7 @@ fn the_memory_foretold_is_what_the_allocator_gives() {
             let error = peak as f64 / foretold as f64 - 1.0;
             let percent = 100.0 * error;
             println!("{layout}, rank {rank}: {peak} bytes, {foretold} foretold, {percent:+.2} %");
-            assert!(error.abs() < 0.05, "{layout}, rank {rank}");
+            assert!(error.abs() < 0.04, "{layout}, rank {rank}");
         }
     }
 }

@@ -107,16 +107,19 @@ impl<'a> Plan<'a> {
         let (t, h, i, c, w) =
             (self.tokens, self.hidden, self.intermediate, self.compute, self.weight);
         let cast = if c < w { c } else { 0 }; // a second one, in the dtype of products
-        // Backward through an MLP: the gradients to its output, to silu(gate)·up, to gate and up, and to x;
-        // that to the weights of gate and up.
-        let mlp = t * (2 * h + 3 * i) * c + 2 * i * h * (w + cast);
+        // Backward through an MLP: the gradients to its output, to silu(gate)·up, to gate and up, and to x.
+        // Those to weights are added where they belong, and on a CPU cast before.
+        let added = if self.config.run.device == DeviceName::Cpu { cast } else { 0 };
+        let mlp = t * (2 * h + 3 * i) * c + i * h * added;
         let (table, (first, last)) = (self.vocab(at.tp) * h, self.ends(at.pp));
         // The gradient to the whole table, before it is added to that of the micro-batches before.
         let embedding = u64::from(first) * table * w;
-        // In a chunk of the loss: the softmax and its cast gradient, the cast head, and the product that is
-        // added to the head's gradient. Backward, that gradient is scaled into a new one.
-        let chunk = t.min(self.chunk_len()) * self.vocab(at.tp) * (self.softmax + cast);
-        let head = u64::from(last) * (chunk + table * (c + cast)).max(table * w);
+        // In the loss: what the head reads, and the cast head; in a chunk of it the softmax, its cast gradient
+        // and the gradient to what was read. Backward, the head's gradient is scaled into a new one.
+        let chunk = t.min(self.chunk_len());
+        let logits = chunk * self.vocab(at.tp) * (self.softmax + cast);
+        let loss = logits + (t + chunk) * h * c + table * (cast + added);
+        let head = u64::from(last) * loss.max(table * w);
         mlp.max(embedding).max(head)
     }
 

@@ -137,12 +137,14 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let attention = |n: f64| n / (gpu.peak(config.run.dtype) * of_attention(config));
     let (forward, backward) = (attention(2.0 * scores), attention(5.0 * scores));
 
-    // A weight's gradient is cast (read 2 bytes, written 4) and added (4 + 4, 4). Logits take some eleven
-    // passes, the head's gradient three a chunk.
-    let per_weight = if compute < weight { 18 } else { 3 * weight };
-    let logits = u64::from(last) * t * plan.vocab(at.tp) * 11 * plan.softmax;
-    let chunks = t.div_ceil(plan.chunk_len()) * head * 3 * weight;
-    let traffic = (matrices * per_weight + logits + chunks + plan.elementwise(at)) as f64;
+    // A weight's gradient is read and written by the product that adds to it, the head's in each chunk;
+    // that is then scaled (read, written) and added (read twice, written).
+    let grads = layers * per_layer * 2 + head * (2 * t.div_ceil(plan.chunk_len()) + 5);
+    // Logits: the largest (read), what is subtracted, exponentials, their division (read, written), their
+    // sum (read), and the cast.
+    let cast = if compute < plan.softmax { plan.softmax + compute } else { 0 };
+    let logits = u64::from(last) * t * plan.vocab(at.tp) * (8 * plan.softmax + cast);
+    let traffic = (grads * weight + logits + plan.elementwise(at)) as f64;
 
     let layout = config.parallel.layout;
     // Two sums a layer forward, not hidden. Backward, each beside the gradient of a weight.
