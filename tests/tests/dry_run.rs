@@ -360,29 +360,29 @@ fn the_page_of_a_small_world() {
 
     held by a rank of each stage
       stage   layers     parameters     weights    copies  gradients       Adam  in flight  activations      total
-          0      0–1        213,504   834.0 KiB 512.0 KiB  834.0 KiB    1.6 MiB          2      3.5 MiB    7.3 MiB
-          1      2–3        213,632   834.5 KiB 512.0 KiB  834.5 KiB    1.6 MiB          1      1.9 MiB    5.7 MiB
-      the most: stage 0, 7.3 MiB and 416.0 KiB at work, which fits the 79.6 GiB of one h100
+          0      0–1        213,504   834.0 KiB 512.0 KiB  834.0 KiB    1.6 MiB          2      3.6 MiB    7.4 MiB
+          1      2–3        213,632   834.5 KiB 512.0 KiB  834.5 KiB    1.6 MiB          1      2.0 MiB    5.8 MiB
+      the most: stage 0, 7.4 MiB and 416.0 KiB at work, which fits the 79.6 GiB of one h100
       (at work: logits, gradients on their way; a tenth of the GPU is left to CUDA, NCCL, fragmentation)
 
     sent by a rank in one step
       stage          dp          tp          pp          cp
-          0     1.2 MiB     1.1 MiB   128.0 KiB   384.0 KiB
-          1     1.2 MiB     1.1 MiB   128.0 KiB   384.0 KiB
+          0     1.2 MiB     1.1 MiB   128.0 KiB   256.0 KiB
+          1     1.2 MiB     1.1 MiB   128.0 KiB   256.0 KiB
 
     a step on 16 h100, predicted
-      matrix products         6.98 µs   17.2%
-      attention               0.63 µs    1.5%  zigzag: as much on every cp rank
-      elementwise, casts      7.56 µs   18.7%
+      matrix products         6.98 µs   17.4%
+      attention               0.63 µs    1.6%  zigzag: as much on every cp rank
+      elementwise, casts      7.56 µs   18.9%
       tp, not hidden          2.01 µs    5.0%
-      cp, not hidden          0.78 µs    1.9%
-      bubble                  8.32 µs   20.6%  (pp − 1)/(m + pp − 1) = 33.3%
+      cp, not hidden          0.42 µs    1.0%
+      bubble                  8.14 µs   20.3%  (pp − 1)/(m + pp − 1) = 33.3%
       pp, not hidden          0.36 µs    0.9%
-      dp, not hidden         10.03 µs   24.8%
-      optimiser               3.81 µs    9.4%
-      step                   40.48 µs           25,295,535 tokens/s; starting kernels takes longer
-      MFU 13.9%: 9 of 67 TFLOP/s, counted as 6N + 12LhS a token; 12.5% strict: no look-up, half of attention
-      and were products at 80%: 14.4%; elementwise fused to half: 16.1%; interleaved, bubble / 2: 15.5%
+      dp, not hidden         10.15 µs   25.3%
+      optimiser               3.81 µs    9.5%
+      step                   40.06 µs           25,563,774 tokens/s; starting kernels takes longer
+      MFU 14.1%: 9 of 67 TFLOP/s, counted as 6N + 12LhS a token; 12.7% strict: no look-up, half of attention
+      and were products at 80%: 14.5%; elementwise fused to half: 16.3%; interleaved, bubble / 2: 15.7%
     assumed: products and attention at 70% of peak, memory at 90%, links at 80%,
       no latency, a network card for each GPU; attention fused; memory suffices. Hidden, where a GPU has room
       for both: backward tp sums behind weights' gradients, dp behind the last backward pass, cp behind

@@ -86,8 +86,8 @@ fn numbers(shape: &[i64]) -> Tensor {
 
 type Attention = fn(&Config, &Mesh, [&Tensor; 3]) -> Result<Tensor>;
 
-/// On the first of two ranks, which attends to its own block alone: whether output and gradients are
-/// computed before the rank waits for the other block.
+/// On the first of two ranks, which attends to its own block alone: whether the output is computed before the
+/// rank waits for the other block, and gradients before it waits for what the other adds to them.
 fn attends_before_it_waits(step: u8, attention: Attention) -> [bool; 2] {
     let (rows, heads, kv_heads, head_dim) = (8, 4, 2, 4);
     let flags =
@@ -99,13 +99,13 @@ fn attends_before_it_waits(step: u8, attention: Attention) -> [bool; 2] {
             // What the other rank does by itself, but only when the first one waits for it.
             let block = numbers(&[2, 1, kv_heads, rows, head_dim]);
             let received = block.empty_like();
+            // Keys and values, forward; then the gradients of this rank's, which the first one has kept, against
+            // those of its own.
             for phase in [1, 2] {
                 mesh.cp.recv(&received, 0)?;
                 line.hear(phase)?;
                 mesh.cp.send(&block, 0)?;
             }
-            mesh.cp.recv(&received, 0)?; // the gradient of its keys and values, sent on ...
-            mesh.cp.send(&block, 0)?; // ... and of the first rank's, sent home
             return Ok([true; 2]);
         }
         let [q, k, v] = [heads, kv_heads, kv_heads]

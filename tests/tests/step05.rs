@@ -127,9 +127,10 @@ fn what_travels_around_the_ring_is_the_formula() {
             // Keys and values of this rank's positions, with as many heads as there are: not one for
             // each query head.
             let kv = 2 * micro_batch * seq / cp * kv_heads / tp * head_dim * 8;
-            // Forward they visit all other ranks; backward they do it again, and their gradients come
-            // home from as many.
-            let expected = 3 * (cp - 1) * kv * layers * micro_batches;
+            // Forward they visit all other ranks; backward all but the first, which has kept them; and their
+            // gradients come home from all.
+            let blocks = [0, 2, 8, 20][cp.ilog2() as usize];
+            let expected = blocks * kv * layers * micro_batches;
             for Record { stats, coords, .. } in &records {
                 for stats in stats {
                     assert_eq!(stats.comm_bytes.cp, expected as u64, "{run}, {coords}");

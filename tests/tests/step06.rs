@@ -485,6 +485,28 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     }
 }
 
+/// Two sums a layer, one behind the embedding; for the head its maxima, its sums and their targets, and none for
+/// the gradient to its input.
+#[test]
+fn an_evaluation_computes_no_gradient() {
+    let run = "--dp 1 --pp 1 --cp 1 --tp 2 --global-batch 4 --micro-batch 2 --eval-every 1";
+    let config = parse(6, &Model::default().flags(run)).unwrap();
+    let (tokens, hidden, layers) = (2 * 16, 32, 2);
+    let sums = [(2 * layers + 1) * tokens * hidden, tokens, 2 * tokens];
+    let run = config.clone();
+    let sent = comm::launch(&config.launch(), move |mesh| {
+        let trainer = Trainer::new(&run, mesh)?;
+        let before = mesh.tp.bytes_sent();
+        trainer.evaluate()?;
+        let of = |n: &usize| comm::all_reduce_bytes(*n, 8, mesh.tp.rank(), 2);
+        let micro_batches = 2 * run.train.eval_batches as u64;
+        Ok((mesh.tp.bytes_sent() - before, micro_batches * sums.iter().map(of).sum::<u64>()))
+    });
+    for (sent, expected) in sent.unwrap() {
+        assert_eq!(sent, expected);
+    }
+}
+
 #[test]
 fn bf16_follows_the_curve_of_f32() {
     let run = |dtype: &str| {

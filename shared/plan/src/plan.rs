@@ -144,9 +144,11 @@ impl<'a> Plan<'a> {
             DeviceName::Cuda => t * (h * c + self.softmax),
         };
         let norms = 2 * (norm + t * h * c); // and what they hand to the products behind
-        // Queries, keys, values, output; and the logarithm of each softmax's denominator.
+        // Queries, output, keys, values (in a ring also the neighbour's); and the logarithm of each
+        // softmax's denominator.
         let heads = self.q / self.config.model.head_dim() as u64;
-        let attention = t * (2 * self.q + 2 * self.kv) * c + t * heads * self.softmax;
+        let blocks = self.config.parallel.layout.cp.min(2) as u64;
+        let attention = t * (2 * self.q + blocks * 2 * self.kv) * c + t * heads * self.softmax;
         let mlp = t * 4 * self.intermediate * c; // gate, up, silu(gate) and its product with up
         let layers = self.layers(at.pp) * (norms + attention + mlp);
         let start = if first {

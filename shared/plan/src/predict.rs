@@ -157,18 +157,21 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let mut tp = layers as f64 * (2.0 * sum + beside(q + 2 * kv) + beside(2 * i));
     tp += if first { sum } else { 0.0 } + if last { beside(plan.vocab(at.tp)) } else { 0.0 };
 
-    // A block travels while the one before is attended to; backward its gradients travel too.
+    // A block travels while the one before is attended to; backward its gradients travel too, at last
+    // alone.
     let (hops, kv_numbers) = ((layout.cp - 1) as f64, (2 * t * kv) as f64);
     let link = links::message(gpu, cards(layout, links::cp).is_some());
     let ring = |bytes: u64| kv_numbers * bytes as f64 / link;
     let exposed = |bytes, attention: f64| (ring(bytes) - attention / layout.cp as f64).max(0.0);
-    let cp = exposed(compute, forward) + exposed(compute + plan.softmax, backward);
+    let both = (hops - 1.0).max(0.0) * exposed(compute + plan.softmax, backward);
+    let last_hop = hops.min(1.0) * exposed(plan.softmax, backward);
+    let cp = hops * exposed(compute, forward) + both + last_hop;
     Step {
         products: flops(6.0 * (t * matrices) as f64),
         attention: layers as f64 * (forward + backward),
         elementwise: traffic / (gpu.memory_bandwidth * OF_MEMORY),
         tp,
-        cp: layers as f64 * hops * cp,
+        cp: layers as f64 * cp,
         ..Step::default()
     }
 }

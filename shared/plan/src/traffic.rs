@@ -35,10 +35,11 @@ impl Plan<'_> {
         }
         let control = sum_over(1, w, at.pp, layout.pp); // the loss, or the gradient norm
         let neighbours = u64::from(!first) + u64::from(!last);
-        // Keys and values go around forward and backward; their gradients, in the dtype of the
-        // softmax, come home.
+        // Keys and values go around forward, and backward from where their first hop has brought them;
+        // their gradients, in the dtype of the softmax, come home.
         let hops = layout.cp as u64 - 1;
-        let cp = self.layers(at.pp) * hops * 2 * t * self.kv * (2 * c + self.softmax);
+        let kv = (2 * hops).saturating_sub(1) * c + hops * self.softmax;
+        let cp = self.layers(at.pp) * 2 * t * self.kv * kv;
         CommBytes {
             dp: buckets.into_iter().map(data).sum::<u64>() + data(1),
             tp: m * tp + sum(1, w),

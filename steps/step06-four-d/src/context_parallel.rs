@@ -91,52 +91,57 @@ impl ContextParallel {
         // The kernels want heads before positions: [batch, heads, seq/cp, head_dim].
         let [qt, kt, vt] = [q, k, v].map(|t| t.detach().transpose(1, 2));
         let kv = Tensor::stack(&[kt, vt], 0); // [2, batch, kv_heads, seq/cp, head_dim]
-        let (out, lse) = tch::no_grad(|| cp.forward(&qt, &kv))?;
+        let (out, lse, neighbour) = tch::no_grad(|| cp.forward(&qt, &kv))?;
         autograd::custom([q, k, v], &out.transpose(1, 2), move |grad| {
             let grad = grad.transpose(1, 2); // [batch, heads, seq/cp, head_dim]
-            let (grad_q, grad_kv) = cp.backward(&grad, &qt, &kv, &out, &lse)?;
+            let (grad_q, grad_kv) = cp.backward(&grad, &qt, [&kv, &neighbour], &out, &lse)?;
             Ok([grad_q, grad_kv.get(0), grad_kv.get(1)].map(|t| t.transpose(1, 2)))
         })
     }
 
     /// `q`: `[batch, heads, seq/cp, head_dim]`; `kv`: `[2, batch, kv_heads, seq/cp, head_dim]`. Returns
-    /// the output, of the shape of `q`, and its log-sum-exp (the logarithm of each softmax's
-    /// denominator), `[batch, heads, seq/cp]`.
-    fn forward(&self, q: &Tensor, kv: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// the output, of the shape of `q`; its log-sum-exp (the logarithm of each softmax's denominator),
+    /// `[batch, heads, seq/cp]`; and the previous rank's `kv`.
+    fn forward(&self, q: &Tensor, kv: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let (rank, ranks) = (self.group.rank(), self.group.size());
         // This rank's own block, while it sets out around the ring; then the others as they pass.
-        let (mut hop, mut next) = (0, Some(self.pass_on(kv)));
+        let passing = self.pass_on(kv);
         let (own, lse) = attention_block(q, &kv.get(0), &kv.get(1), true);
         let all = own.to_kind(lse.kind()); // [batch, heads, seq/cp, head_dim]
-        while let Some(block) = next {
-            let kv = block.wait()?;
-            hop += 1;
-            next = (hop + 1 < ranks).then(|| self.pass_on(&kv)); // travels while this one is attended to
+        let neighbour = passing.wait()?;
+        let mut kv = neighbour.shallow_clone();
+        for hop in 1..ranks {
+            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv)); // travels while this one is attended to
             let from = (rank + ranks - hop) % ranks;
-            let Some(tile) = tile(self.layout, rank, from, q.size()[2]) else { continue };
-            let [q, all, all_lse] = [q, &all, &lse].map(|t| positions_of(t, &tile.queries));
-            let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
-            let (out, lse) = attention_block(&q, &k, &v, tile.causal);
-            merge(&all, &all_lse, &out, &lse);
+            if let Some(tile) = tile(self.layout, rank, from, q.size()[2]) {
+                let [q, all, all_lse] = [q, &all, &lse].map(|t| positions_of(t, &tile.queries));
+                let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
+                let (out, lse) = attention_block(&q, &k, &v, tile.causal);
+                merge(&all, &all_lse, &out, &lse);
+            }
+            kv = next.map_or(Ok(kv), Passing::wait)?;
         }
-        Ok((all.to_kind(q.kind()), lse))
+        Ok((all.to_kind(q.kind()), lse, neighbour))
     }
 
     /// The gradients of `q` and `kv`, from those of the output; all tensors in the shapes of `forward`.
     ///
-    /// Each block of keys and values goes around once more. Its gradient travels one hop behind it,
-    /// collects every rank's share, and ends on the rank that owns the block.
+    /// Each block of keys and values goes around once more, from where its first hop has brought it. Its
+    /// gradient travels one hop behind it, collects every rank's share, and ends on the rank that owns
+    /// the block.
     fn backward(
         &self,
         grad: &Tensor,
         q: &Tensor,
-        kv: &Tensor,
+        [own, neighbour]: [&Tensor; 2],
         out: &Tensor,
         lse: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
         let (rank, ranks) = (self.group.rank(), self.group.size());
-        let zeros = |of: &Tensor| of.zeros_like().to_kind(lse.kind());
-        let (grad_q, mut grad_home) = (zeros(q), zeros(kv));
+        let zeros = |of: &Tensor| {
+            Tensor::empty_strided(of.size(), of.stride(), (lse.kind(), of.device())).zero_()
+        };
+        let (grad_q, mut grad_own) = (zeros(q), zeros(own));
         // Adds the gradients from attending to the block of the rank `hop` places before this one.
         let add = |hop: usize, kv: &Tensor, grad_kv: &Tensor| {
             let from = (rank + ranks - hop) % ranks;
@@ -150,25 +155,22 @@ impl ContextParallel {
             let _ = positions_of(&grad_kv.get(1), &tile.keys).g_add_(&gv);
         };
 
-        // Again this rank's own block first, and then the others as they pass.
-        let (mut hop, mut next) = (0, Some(self.pass_on(kv)));
-        add(hop, kv, &grad_home);
-        let mut follower: Option<Passing> = None;
-        while let Some(block) = next {
-            let kv = block.wait()?;
-            hop += 1;
-            next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
+        let (mut kv, mut follower) = (neighbour.shallow_clone(), None::<Passing>);
+        for hop in 1..ranks {
+            let next = (hop + 1 < ranks).then(|| self.pass_on(&kv));
             let mut grad_kv = zeros(&kv);
             add(hop, &kv, &grad_kv);
             if let Some(follower) = follower {
                 grad_kv += follower.wait()?; // from the ranks that had this block before
             }
             follower = Some(self.pass_on(&grad_kv)); // after the last hop: home
+            kv = next.map_or(Ok(kv), Passing::wait)?;
         }
+        add(0, own, &grad_own); // while the last gradients travel home
         if let Some(follower) = follower {
-            grad_home += follower.wait()?;
+            grad_own += follower.wait()?;
         }
-        Ok((grad_q.to_kind(q.kind()), grad_home.to_kind(q.kind())))
+        Ok((grad_q.to_kind(q.kind()), grad_own.to_kind(q.kind())))
     }
 
     /// Starts to send a tensor to the next rank, and to receive one of the same shape from the previous

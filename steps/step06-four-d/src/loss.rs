@@ -30,13 +30,14 @@ pub fn cross_entropy_sum(
     autograd::custom([x, weight], &loss, move |grad| Ok([&grad_x * grad, &grad_weight * grad]))
 }
 
-/// The sum, and the gradients of `x` and `weight`, in their shapes.
+/// The sum, and the gradients of `x` and `weight`, in their shapes; without their numbers in an evaluation.
 fn loss_and_grads(
     x: &Tensor,
     weight: &Tensor,
     targets: &Tensor,
     tp: &TensorParallel,
 ) -> Result<(Tensor, Tensor, Tensor)> {
+    let is_evaluation = !x.requires_grad();
     let acc_kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let mut loss = Tensor::zeros([], (acc_kind, x.device()));
     let grad_x = Tensor::empty(x.size(), (x.kind(), x.device())); // contiguous: its chunks are views
@@ -56,6 +57,9 @@ fn loss_and_grads(
         tp.group.all_reduce(&sums)?; // the target's logit comes from the rank that has it
         let (sum, target) = (sums.narrow(1, 0, 1), sums.narrow(1, 1, 1)); // [chunk, 1]
         loss += (sum.log() - target).sum(None);
+        if is_evaluation {
+            continue;
+        }
 
         // The gradient of the logits: softmax, minus one at the target.
         softmax /= sum;
