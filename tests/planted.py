@@ -166,7 +166,7 @@ BUGS = [
     ("an exported matrix put together in the wrong order", "step06", f"{S6}/hugging_face.rs",
      "        shards.push(shard);", "        shards.insert(0, shard);"),
     ("the validation loss of the training text", "step06", f"{S6}/train.rs",
-     ".flat_map(|batch| batches.step(batch))", ".flat_map(|batch| self.batches.step(batch))"),
+     "shards.extend(batches.step(batch)?", "shards.extend(self.batches.step(batch)?"),
     ("a validation loss summed over its batches", "step06", f"{S6}/train.rs",
      "train.eval_batches * self.config.tokens_per_step()", "self.config.tokens_per_step()"),
     ("scores of the next token that one cp rank has", "step06", f"{S6}/train.rs",

@@ -472,7 +472,7 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     let step01 = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
     let batches = config.eval_batches(0, 1).unwrap().unwrap();
     let loss_of = |batch| {
-        let [data::MicroBatch { inputs, targets }] = &batches.step(batch)[..] else { panic!() };
+        let [data::MicroBatch { inputs, targets }] = &batches.step(batch).unwrap()[..] else { panic!() };
         let sum = tch::no_grad(|| step01.model.loss(inputs, targets)).unwrap();
         sum.double_value(&[]) / targets.numel() as f64
     };

@@ -37,7 +37,7 @@ pub struct Batches {
     dataset: Arc<Dataset>,
     options: BatchOptions,
     /// The epoch permuted last, and its order.
-    order: Mutex<Option<(u64, Arc<[usize]>)>>,
+    order: Mutex<Option<(u64, Arc<Vec<usize>>)>>,
 }
 
 impl Batches {
@@ -55,7 +55,10 @@ impl Batches {
     }
 
     /// This replica's part of optimiser step `t`, counted from 0, in the order it is to be read.
-    pub fn step(&self, t: usize) -> Vec<MicroBatch> {
+    ///
+    /// # Errors
+    /// Those of [`Dataset::sample`].
+    pub fn step(&self, t: usize) -> Result<Vec<MicroBatch>> {
         self.samples(t).chunks(self.options.micro_batch).map(|chunk| self.batch(chunk)).collect()
     }
 
@@ -77,31 +80,31 @@ impl Batches {
         }
     }
 
-    fn order(&self, seed: u64, epoch: u64) -> Arc<[usize]> {
+    fn order(&self, seed: u64, epoch: u64) -> Arc<Vec<usize>> {
         let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some((of, order)) if *of == epoch => order.clone(),
             _ => {
                 let samples = self.dataset.samples();
-                let order: Arc<[usize]> = Random::new(seed, epoch).permutation(samples).into();
+                let order = Arc::new(Random::new(seed, epoch).permutation(samples));
                 *last = Some((epoch, order.clone()));
                 order
             }
         }
     }
 
-    fn batch(&self, samples: &[usize]) -> MicroBatch {
+    fn batch(&self, samples: &[usize]) -> Result<MicroBatch> {
         let (rows, seq) = (samples.len() as i64, self.dataset.seq_len() as i64);
-        let tokens: Vec<i64> = samples.iter().flat_map(|&i| self.dataset.sample(i)).collect();
-        let tokens = Tensor::from_slice(&tokens).view([rows, seq + 1]); // [micro_batch, seq + 1]
+        let tokens: Result<Vec<_>> = samples.iter().map(|&i| self.dataset.sample(i)).collect();
+        let tokens = Tensor::from_slice(&tokens?.concat()).view([rows, seq + 1]); // [micro_batch, seq + 1]
         let tokens = match self.options.device {
             Device::Cuda(gpu) => gpu::upload(&tokens, gpu).expect("a GPU has room for tokens"),
             device => tokens.to_device(device),
         };
-        MicroBatch {
+        Ok(MicroBatch {
             inputs: tokens.narrow(1, 0, seq).contiguous(), // [micro_batch, seq]
             targets: tokens.narrow(1, 1, seq).contiguous(), // [micro_batch, seq]
-        }
+        })
     }
 }
 
@@ -123,7 +126,7 @@ mod tests {
         for dp_rank in 0..options.dp {
             let batches =
                 Batches::new(dataset.clone(), BatchOptions { dp_rank, ..options }).unwrap();
-            for MicroBatch { inputs, targets } in batches.step(t) {
+            for MicroBatch { inputs, targets } in batches.step(t).unwrap() {
                 assert_eq!(inputs.size(), [options.micro_batch as i64, seq]);
                 assert_eq!(&inputs + 1, targets);
                 let starts: Vec<i64> = inputs.select(1, 0).try_into().unwrap();

@@ -32,7 +32,7 @@ impl Tokens {
 }
 
 /// Little-endian numbers of `width` bytes each.
-pub(crate) fn numbers(bytes: &[u8], width: usize) -> impl Iterator<Item = i64> {
+fn numbers(bytes: &[u8], width: usize) -> impl Iterator<Item = i64> {
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &byte| n << 8 | i64::from(byte));
     bytes.chunks_exact(width).map(number)
 }

@@ -43,7 +43,7 @@ impl<'a> Trainer<'a> {
 
     /// One optimiser step over the next global batch.
     pub fn step(&mut self) -> Result<StepStats> {
-        self.update(&self.batches.step(self.step))
+        self.update(&self.batches.step(self.step)?)
     }
 
     /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.

@@ -75,7 +75,7 @@ impl<'a> Trainer<'a> {
 
     /// One optimiser step over the next global batch.
     pub fn step(&mut self) -> Result<StepStats> {
-        self.update(&self.batches.step(self.step))
+        self.update(&self.batches.step(self.step)?)
     }
 
     /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
@@ -120,10 +120,10 @@ impl<'a> Trainer<'a> {
         let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
         let train = &self.config.train;
         let target_tokens = train.eval_batches * self.config.tokens_per_step();
-        let shards: Vec<MicroBatch> = (0..train.eval_batches)
-            .flat_map(|batch| batches.step(batch))
-            .map(|micro_batch| self.cp.shard(&micro_batch))
-            .collect();
+        let mut shards = vec![];
+        for batch in 0..train.eval_batches {
+            shards.extend(batches.step(batch)?.iter().map(|m| self.cp.shard(m)));
+        }
         let loss = self.pipeline.evaluate(&self.model, &shards, target_tokens as f64)?;
         self.mesh.pp.all_reduce(&loss)?;
         self.mesh.data.all_reduce(&loss)?;
