@@ -133,7 +133,7 @@ fn uninterrupted(model: Model, layout: &str, dir: &Path) -> Tensors {
     let saved = names(dir).into_iter().filter(|name| !name.starts_with('.')); // a lock stays there
     assert!(saved.eq(["step-000004", "step-000006"]), "every fourth step, and the last");
     let files = names(&dir.join("step-000004")).into_iter().filter(|n| n.starts_with("rank-"));
-    assert_eq!(files.count(), parallel.pp * parallel.tp, "each shard is written once");
+    assert_eq!(files.count(), parallel.world(), "every rank writes its share");
     let run = format!("{BATCH} {layout}");
     last_two(whole(&run, &record(6, &model.flags(&run)).unwrap()))
 }
@@ -175,6 +175,43 @@ fn a_run_resumes_in_any_other_layout() {
         let run = resumed(model, layout, dir.path());
         let worst = compare(layout, &expected, &run, Bound::REORDERED);
         println!("{layout}: largest relative error {worst:.1e}");
+    }
+}
+
+#[test]
+fn ranks_with_the_same_weights_share_the_writing() {
+    for (dp, pp, cp) in [(2, 1, 1), (2, 1, 2), (2, 2, 2)] {
+        let (dir, layout) = (tempfile::tempdir().unwrap(), Layout { dp, pp, cp, tp: 1 });
+        let run_flags = format!("{BATCH} --steps 1 {}", layout_flags(layout));
+        let save = format!("{run_flags} --save {}", dir.path().display());
+        let config = parse(6, &flags(true, &save)).unwrap();
+        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let text = std::fs::read(dir.path().join("step-000001/checkpoint.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let files = manifest["files"].as_array().unwrap();
+        assert_eq!(files.len(), layout.world(), "{run_flags}: every rank writes");
+
+        let (mut names, mut largest) = (vec![], 0);
+        let mut stages = vec![vec![]; pp]; // numbers in the files of each stage
+        for (rank, file) in files.iter().enumerate() {
+            let mut numbers = 0;
+            for tensor in file["tensors"].as_array().unwrap() {
+                let shape = tensor["shape"].as_array().unwrap();
+                let size: u64 = shape.iter().map(|n| n.as_u64().unwrap()).product();
+                numbers += size;
+                largest = largest.max(3 * size); // a parameter and its moments
+                names.push(tensor["name"].as_str().unwrap());
+            }
+            stages[layout.coords(rank).pp].push(numbers);
+        }
+        let written = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), written, "{run_flags}: each tensor is written once");
+        for files in stages {
+            let fair = files.iter().sum::<u64>() / files.len() as u64;
+            assert!(files.iter().all(|&n| n <= fair + largest), "{run_flags}: {files:?}");
+        }
     }
 }
 
@@ -472,7 +509,9 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     let step01 = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
     let batches = config.eval_batches(0, 1).unwrap().unwrap();
     let loss_of = |batch| {
-        let [data::MicroBatch { inputs, targets }] = &batches.step(batch).unwrap()[..] else { panic!() };
+        let [data::MicroBatch { inputs, targets }] = &batches.step(batch).unwrap()[..] else {
+            panic!()
+        };
         let sum = tch::no_grad(|| step01.model.loss(inputs, targets)).unwrap();
         sum.double_value(&[]) / targets.numel() as f64
     };

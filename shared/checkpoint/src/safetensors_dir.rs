@@ -4,8 +4,9 @@ use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use safetensors::slice::TensorIndexer;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -33,9 +34,38 @@ pub(crate) struct Mapped {
     metadata: Metadata,
 }
 
+/// A tensor whose bytes are copied when its turn to be written comes: a model's tensors may fill the
+/// memory of a GPU, and the CPU then holds a copy of one of them at a time.
+struct Unwritten<'a> {
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl View for Unwritten<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let tensor = self.tensor.to_device(Device::Cpu).contiguous();
+        let mut bytes = vec![0; self.data_len()];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
+}
+
 /// Writes tensors to one file, marked as PyTorch's, which transformers requires.
 pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
-    let mut copies = vec![];
+    let mut views = vec![];
     for (name, tensor) in tensors {
         let dtype = match tensor.kind() {
             Kind::Double => Dtype::F64,
@@ -44,16 +74,9 @@ pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
             Kind::BFloat16 => Dtype::BF16,
             other => bail!("{name} has dtype {other:?}, which a model's file does not hold"),
         };
-        let tensor = tensor.to_device(Device::Cpu).contiguous();
-        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        let shape = tensor.size().iter().map(|&n| n as usize).collect::<Vec<_>>();
-        copies.push((name, dtype, shape, bytes));
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        views.push((name, Unwritten { tensor, dtype, shape }));
     }
-    let views = copies.iter().map(|(name, dtype, shape, bytes)| {
-        Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?))
-    });
-    let views = views.collect::<Result<Vec<_>, SafeTensorError>>()?;
     let mark = [("format".to_owned(), "pt".to_owned())].into();
     // safetensors makes files that only their owner can read; these get the permissions of any new
     // file.

@@ -38,6 +38,29 @@ fn a_written_config_reads_as_it_was() {
     }
 }
 
+/// The tensors share their memory, so only copies of them take more.
+#[test]
+#[cfg(target_os = "linux")]
+fn tensors_are_copied_one_at_a_time_as_they_are_written() {
+    let peak = || -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap() // kB
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let tensor = Tensor::arange(1 << 20, (Kind::Float, Device::Cpu)).view([1 << 10, 1 << 10]);
+    let tensors: Vec<_> = (0..64).map(|i| (format!("{i}"), tensor.tr())).collect();
+    let before = peak();
+    checkpoint::write_weights(dir.path(), 0, 1, &tensors).unwrap();
+    let more = peak() - before;
+    assert!(more < 64 << 10, "{more} kB more to write 64 tensors of 4096 kB");
+
+    let bytes = std::fs::read(dir.path().join(".model.safetensors.partial")).unwrap();
+    let last =
+        Tensor::from_data_size(&bytes[bytes.len() - (4 << 20)..], &[1 << 10; 2], Kind::Float);
+    assert!(last.equal(&tensor.tr()), "what is written is not the tensor");
+}
+
 #[test]
 fn the_tokenizer_goes_along() {
     let [model, export] = [(); 2].map(|()| tempfile::tempdir().unwrap());

@@ -1,8 +1,9 @@
 //! Checkpoints that any layout can resume from.
 //!
-//! Each rank of the first replica writes the parameters that it holds, with their two Adam moments and
-//! a note of their place in the whole. A rank that resumes asks for its own shard by name and range,
-//! and gets it from whichever files hold pieces of it.
+//! Ranks that differ only in dp and cp hold the same parameters, so they share the writing: each one
+//! writes every n-th of them, with its two Adam moments and a note of its place in the whole. A rank
+//! that resumes asks for its own shards by name and range, and gets them from whichever files hold
+//! pieces of them.
 
 use anyhow::{Context, Result, ensure};
 use checkpoint::saved::{Draft, Held, Saved};
@@ -30,17 +31,12 @@ pub fn save(
         draft.begin()?;
     }
     mesh.untimed.barrier()?; // now the directory is there
-    let mut file = None;
-    if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
-        let mut tensors = vec![];
-        for (parameter, moments) in parameters.iter().zip(optimizer.moments(parameters)) {
-            // The first stage writes tied embeddings.
-            if !parameter.tied || mesh.coords.pp == 0 {
-                tensors.extend(kept(parameter, moments, mesh));
-            }
-        }
-        file = Some(draft.write(mesh.rank, tensors)?);
-    }
+    let mut all: Vec<_> = parameters.iter().zip(optimizer.moments(parameters)).collect();
+    all.retain(|(parameter, _)| !parameter.tied || mesh.coords.pp == 0); // the first stage has it
+    let share = all.into_iter().skip(mesh.data.rank()).step_by(mesh.data.size());
+    let tensors: Vec<_> =
+        share.flat_map(|(parameter, moments)| kept(parameter, moments, mesh)).collect();
+    let file = (!tensors.is_empty()).then(|| draft.write(mesh.rank, tensors)).transpose()?;
     let files = mesh.gather(file)?; // a file is listed here once it has been written
     if mesh.is_leader() {
         draft.commit(&config.model, config.progress(step), files)?;
