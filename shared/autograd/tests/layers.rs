@@ -31,7 +31,7 @@ fn a_layout_by_feature_reaches_from_gate_and_up_to_the_gradient_of_their_product
     let [x, gate_up, down] = [leaf(&[2, 5, 4]), leaf(&[12, 4]), leaf(&[4, 6])];
     let [wide, narrow] = [&gate_up, &down].map(|w| Stacked::new(vec![w.shallow_clone()]));
     let run = |product: fn(&Stacked, &Tensor) -> anyhow::Result<Tensor>| {
-        [&gate_up, &down].map(|w| autograd::clear_grad(w).unwrap());
+        [&gate_up, &down].into_iter().try_for_each(autograd::clear_grad).unwrap();
         let both = product(&wide, &x).unwrap(); // [2, 5, 12]
         let between = autograd::swiglu(&both).unwrap(); // [2, 5, 6]
         let loss = narrow.linear(&between).unwrap().square().sum(Kind::Double);
