@@ -115,11 +115,11 @@ impl<'a> Plan<'a> {
         // The gradient to the whole table, before it is added to that of the micro-batches before.
         let embedding = u64::from(first) * table * w;
         // In the loss: what the head reads, and the cast head; in a chunk of it the softmax, its cast gradient
-        // and the gradient to what was read. Backward, the head's gradient is scaled into a new one.
+        // and the gradient to what was read.
         let chunk = t.min(self.chunk_len());
         let logits = chunk * self.vocab(at.tp) * (self.softmax + cast);
         let loss = logits + (t + chunk) * h * c + table * (cast + added);
-        let head = u64::from(last) * loss.max(table * w);
+        let head = u64::from(last) * loss;
         mlp.max(embedding).max(head)
     }
 

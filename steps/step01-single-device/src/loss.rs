@@ -16,7 +16,10 @@ fn chunk_len(device: Device) -> i64 {
 /// `[vocab, hidden]`, `targets`: `[batch, seq]`, i64.
 pub fn cross_entropy_sum(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (loss, grad_x, grad_weight) = tch::no_grad(|| loss_and_grads(x, weight, targets))?;
-    autograd::custom([x, weight], &loss, move |grad| Ok([&grad_x * grad, &grad_weight * grad]))
+    autograd::custom([x, weight], &loss, move |grad| {
+        // In place, since it runs once: the gradient of the head is large.
+        Ok([&grad_x * grad, grad_weight.shallow_clone().f_mul_(grad)?])
+    })
 }
 
 /// The sum, and the gradients of `x` and `weight`, in their shapes.

@@ -27,7 +27,10 @@ pub fn cross_entropy_sum(
     tp: &TensorParallel,
 ) -> Result<Tensor> {
     let (loss, grad_x, grad_weight) = tch::no_grad(|| loss_and_grads(x, weight, targets, tp))?;
-    autograd::custom([x, weight], &loss, move |grad| Ok([&grad_x * grad, &grad_weight * grad]))
+    autograd::custom([x, weight], &loss, move |grad| {
+        // In place, since it runs once: the gradient of the head is large.
+        Ok([&grad_x * grad, grad_weight.shallow_clone().f_mul_(grad)?])
+    })
 }
 
 /// The sum, and the gradients of `x` and `weight`, in their shapes.
