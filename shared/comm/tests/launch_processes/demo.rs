@@ -49,6 +49,7 @@ fn perform(mesh: &Mesh, act: &str, directory: &Path) -> anyhow::Result<()> {
     let half = note.with_extension("half");
     std::fs::write(&half, std::process::id().to_string()).context("cannot write the note")?;
     std::fs::rename(&half, &note)?; // whoever sees it can read it
+    talk(mesh)?; // all have left their notes
     println!("rank {} has talked", mesh.rank);
     match (act, mesh.rank) {
         ("leave", _) => return Ok(()),
