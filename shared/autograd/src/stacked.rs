@@ -98,7 +98,7 @@ impl Grads {
     /// in]`.
     ///
     /// The product itself adds (Megatron-LM's gradient accumulation fusion): its result is not stored,
-    /// cast and read once more. In bf16 it is not rounded to bf16 either.
+    /// cast and read once more. A GPU does not round it to bf16 either.
     pub fn add(&self, grad: &Tensor, x: &Tensor) -> Result<()> {
         let (grad, x) = (grad.flatten(0, -2), x.flatten(0, -2)); // [tokens, sum of outs], [tokens, in]
         let mut start = 0;
