@@ -237,7 +237,7 @@ fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
         flags(false, &resume)
     };
     // It resumes after step 4, and the next save clears the remains away.
-    let save = format!("--save {} --save-every 1", dir.path().display());
+    let save = format!("--save {} --save-every 1 --save-keep 2", dir.path().display());
     let config = parse(6, &flags_of(&save)).unwrap();
     comm::launch(&config.launch(), move |mesh| {
         let trainer = Trainer::new(&config, mesh)?;
@@ -246,6 +246,8 @@ fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
     })
     .unwrap();
     assert!(!partial.exists());
+    let kept = names(dir.path()).into_iter().filter(|name| !name.starts_with('.'));
+    assert!(kept.eq(["step-000005", "step-000006"]), "the two newest");
     assert!(dir.path().join("step-000005/checkpoint.json").exists());
 }
 

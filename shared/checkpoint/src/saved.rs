@@ -10,7 +10,7 @@ mod lock;
 mod names;
 
 pub use draft::Draft;
-pub use names::named_in;
+pub use names::{delete_older, named_in};
 
 use crate::LlamaConfig;
 use crate::safetensors_dir::Mapped;

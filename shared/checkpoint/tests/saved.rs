@@ -1,7 +1,7 @@
 //! One run writes a checkpoint, and what is read is what was written.
 
 use checkpoint::LlamaConfig;
-use checkpoint::saved::{Draft, Held, Progress, RankFile, Saved};
+use checkpoint::saved::{Draft, Held, Progress, RankFile, Saved, delete_older, named_in};
 use std::path::Path;
 use tch::Tensor;
 
@@ -32,13 +32,35 @@ fn of_two_runs_that_write_to_one_directory_the_second_is_refused() {
 
     // What a broken run has left is in nobody's way, unless it is something else.
     Draft::new(dir.path(), 4).begin().unwrap();
-    save(dir.path(), 4);
+    save(dir.path(), 6);
+    assert!(!dir.path().join(".step-000004.partial").exists());
     std::fs::write(dir.path().join(".step-000005.partial"), "").unwrap();
     let error = Draft::new(dir.path(), 5).begin().unwrap_err().to_string();
     assert_eq!(
         error,
         format!("cannot remove {shown}/.step-000005.partial, which an interrupted run has left")
     );
+}
+
+#[test]
+fn of_the_older_checkpoints_only_the_newest_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    for step in [2, 10, 8, 4, 6] {
+        save(dir.path(), step);
+    }
+    std::fs::create_dir(dir.path().join("step-notes")).unwrap();
+    let after = |step: usize, keep: usize| {
+        delete_older(dir.path(), step, keep).unwrap();
+        let mut steps: Vec<_> =
+            named_in(dir.path()).unwrap().into_iter().map(|(step, _)| step).collect();
+        steps.sort();
+        steps
+    };
+    assert_eq!(after(8, 5), [2, 4, 6, 8, 10], "there are not that many");
+    assert_eq!(after(8, 3), [4, 6, 8, 10], "later ones are not counted");
+    assert_eq!(after(8, 1), [8, 10]);
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 4, "these two, the lock, and what is no checkpoint");
 }
 
 #[test]

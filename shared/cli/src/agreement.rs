@@ -25,7 +25,7 @@ impl Config {
             parallel;
         let RunConfig {
             device, dtype, launcher: _, threads_per_rank: _, timeout: _, metrics: _, trace, sample, prompt,
-            save, save_every, resume, export_hf, dry_run: _, gpu: _, gpu_of_rank: _, gpus: _,
+            save, save_every, save_keep: _, resume, export_hf, dry_run: _, gpu: _, gpu_of_rank: _, gpus: _,
         } = run;
 
         let LlamaConfig {

@@ -97,6 +97,7 @@ fn run(v: &Reader, env: impl Fn(&str) -> Option<String>) -> Result<RunConfig> {
         prompt: v.text("prompt")?.to_owned(),
         save: v.path("save"),
         save_every: v.optional_count("save-every")?,
+        save_keep: v.optional_count("save-keep")?,
         resume: v.path("resume"),
         export_hf: v.path("export-hf"),
         dry_run,

@@ -94,6 +94,8 @@ pub struct RunConfig {
     pub prompt: String,
     pub save: Option<PathBuf>,
     pub save_every: Option<usize>,
+    /// How many checkpoints are kept; `None`: all.
+    pub save_keep: Option<usize>,
     pub resume: Option<PathBuf>,
     pub export_hf: Option<PathBuf>,
     pub dry_run: bool,

@@ -101,6 +101,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("train", "eval-batches", Count, "N", 6, "Global batches of held-out text that it is computed on [4]"),
     key("run", "save", Text, "DIR", 6, "Write a checkpoint at the end"),
     key("run", "save-every", Count, "N", 6, "And one every N steps"),
+    key("run", "save-keep", Count, "N", 6, "Keep the N newest, and delete older ones; default: all"),
     key("run", "resume", Text, "DIR", 6, "Go on from a checkpoint, of any layout"),
     key("run", "export-hf", Text, "DIR", 6, "Write the trained weights in Hugging Face's format"),
     key("run", "dry-run", Switch, "", 6, "Print layout, memory, communication and bubble, and stop"),

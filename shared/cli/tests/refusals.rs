@@ -79,6 +79,8 @@ fn numbers_out_of_range() {
     assert_snapshot!(refused(1, "--steps 9223372036854775807"), @"steps is 9223372036854775807 and global-batch 8, but their product must be at most 144115188075855871 with seq-len 128");
     assert_snapshot!(refused(6, "--save-every 0"), @"save-every is 0, but must be at least 1");
     assert_snapshot!(refused(6, "--save-every 5"), @"save-every is 5, but needs save, which says where to");
+    assert_snapshot!(refused(6, "--save-keep 0"), @"save-keep is 0, but must be at least 1");
+    assert_snapshot!(refused(6, "--save-keep 2"), @"save-keep is 2, but needs save, which says where to");
 }
 
 #[test]

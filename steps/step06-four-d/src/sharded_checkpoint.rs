@@ -6,7 +6,7 @@
 //! pieces of them.
 
 use anyhow::{Context, Result, ensure};
-use checkpoint::saved::{Draft, Held, Saved};
+use checkpoint::saved::{Draft, Held, Saved, delete_older};
 use checkpoint::shard_range;
 use cli::Config;
 use comm::Mesh;
@@ -40,6 +40,9 @@ pub fn save(
     let files = mesh.gather(file)?; // a file is listed here once it has been written
     if mesh.is_leader() {
         draft.commit(&config.model, config.progress(step), files)?;
+        if let Some(keep) = config.run.save_keep {
+            delete_older(dir, step, keep)?;
+        }
     }
     Ok(mesh.untimed.barrier()?) // a rank that trained on would time out on one that still writes
 }

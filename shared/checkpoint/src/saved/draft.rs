@@ -1,7 +1,7 @@
 //! Writing a checkpoint.
 
 use super::digest::digest;
-use super::names::name_of;
+use super::names::{name_of, partial_in, partial_of};
 use super::{FORMAT, Held, MANIFEST, Manifest, Progress, RankFile, lock};
 use crate::{LlamaConfig, safetensors_dir};
 use anyhow::{Context, Result, ensure};
@@ -21,20 +21,19 @@ pub struct Draft {
 impl Draft {
     /// The checkpoint of `step` in `dir`, on any rank.
     pub fn new(dir: &Path, step: usize) -> Self {
-        let name = name_of(step);
-        let lock = OnceCell::new();
-        Self { partial: dir.join(format!(".{name}.partial")), target: dir.join(name), lock }
+        let (partial, target) = (dir.join(partial_of(step)), dir.join(name_of(step)));
+        Self { partial, target, lock: OnceCell::new() }
     }
 
     /// Makes an empty directory to write to. Call it once, before any rank writes.
     pub fn begin(&self) -> Result<()> {
-        let (shown, partial) = (self.target.display(), self.partial.display());
-        let lock = lock::take(self.target.parent().unwrap_or(Path::new(".")))?;
+        let (shown, dir) = (self.target.display(), self.target.parent().unwrap_or(Path::new(".")));
+        let lock = lock::take(dir)?;
         self.lock.get_or_init(|| lock);
         ensure!(!self.target.exists(), "checkpoint {shown} already exists");
-        if self.partial.exists() {
-            fs::remove_dir_all(&self.partial).with_context(|| {
-                format!("cannot remove {partial}, which an interrupted run has left")
+        for left in partial_in(dir)? {
+            fs::remove_dir_all(&left).with_context(|| {
+                format!("cannot remove {}, which an interrupted run has left", left.display())
             })?;
         }
         fs::create_dir_all(&self.partial).with_context(|| format!("cannot make {shown}"))

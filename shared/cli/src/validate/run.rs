@@ -7,9 +7,10 @@ use comm::{EnvWorld, Launcher};
 pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
     let run = &config.run;
     ensure!(run.threads_per_rank != Some(0), "threads-per-rank is 0, but a rank needs at least 1");
-    if let Some(every) = run.save_every {
-        ensure!(every >= 1, "save-every is 0, but must be at least 1");
-        ensure!(run.save.is_some(), "save-every is {every}, but needs save, which says where to");
+    for (name, number) in [("save-every", run.save_every), ("save-keep", run.save_keep)] {
+        let Some(number) = number else { continue };
+        ensure!(number >= 1, "{name} is 0, but must be at least 1");
+        ensure!(run.save.is_some(), "{name} is {number}, but needs save, which says where to");
     }
     if run.dry_run {
         return Ok(()); // it reads no text, starts no rank and needs no device
