@@ -3,6 +3,7 @@
 
 mod common;
 
+use checkpoint::saved::Draft;
 use comm::Layout;
 use common::{Model, assert_launchers_agree, flags, layout_flags, layouts, without_norm};
 use parity::{Bound, Record, Tensors, compare, parse, record, whole};
@@ -227,10 +228,13 @@ fn small_checkpoint(dir: &Path) {
 fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
     let dir = tempfile::tempdir().unwrap();
     small_checkpoint(dir.path());
-    // What a crash leaves in the middle of the next one: some files under another name.
+    // What a crash leaves in the middle of the next one: some files, under another name.
+    let draft = Draft::new(dir.path(), 5);
+    draft.begin().unwrap();
+    draft.write(0, vec![]).unwrap();
+    drop(draft);
     let partial = dir.path().join(".step-000005.partial");
-    std::fs::create_dir(&partial).unwrap();
-    std::fs::write(partial.join("rank-00000.safetensors"), b"half").unwrap();
+    assert!(partial.exists() && !dir.path().join("step-000005").exists());
     let flags_of = |more: &str| {
         let resume =
             format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 --resume {} {more}", dir.path().display());
