@@ -4,11 +4,13 @@
     python3 tests/planted.py [WORD ...]      all bugs, or those of a test file (step03) or with a WORD in their name
     python3 tests/planted.py --first [...]   goes on to the next bug as soon as one test is red
     python3 tests/planted.py --check         builds nothing: whether every bug still finds its place
+    python3 tests/planted.py --hunt STEP [N] leaves a bug of a test file (its N-th, or any) in the checkout, to be found
 
 A suite that stays green on one of these would prove nothing. Exit code 1 if one stays green.
 """
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -321,10 +323,34 @@ def check() -> None:
     print(f"{len(BUGS)} bugs, each with one place to go")
 
 
+def hunt(words: list[str]) -> None:
+    """Plants one bug, and does not say which."""
+    test = words[0] if words else ""
+    bugs = [bug for bug in BUGS if bug[1] == test]
+    if not bugs:
+        sys.exit(f"--hunt: name one of {', '.join(sorted({bug[1] for bug in BUGS}))}, not {test!r}")
+    number = words[1] if len(words) > 1 else str(random.randint(1, len(bugs)))
+    if not number.isdecimal() or not 1 <= int(number) <= len(bugs):
+        sys.exit(f"--hunt: {number} is no number from 1 to {len(bugs)}")
+    if subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT).returncode:
+        sys.exit("--hunt: `git status` shows changes: commit or restore them, so that nothing but the bug is new")
+    name, _, *change = bugs[int(number) - 1]
+    for change in [change] + ([ALSO[name]] if name in ALSO else []):
+        replace(ROOT, *change)
+    print(
+        f"Bug {number} of {len(bugs)} for {test} is in the code.\n"
+        f"    cargo test --release -p parity --test {test}    shows what it does\n"
+        "    git diff                                       is the answer\n"
+        "    git restore steps shared                       takes it out"
+    )
+
+
 def main() -> None:
     words = sys.argv[1:]
     if words == ["--check"]:
         return check()
+    if words[:1] == ["--hunt"]:
+        return hunt(words[1:])
     first = "--first" in words
     words = [word for word in words if word != "--first"]
     environment = {
