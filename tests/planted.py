@@ -230,6 +230,10 @@ for step, source in STEPS.items():
         "        grad_weight.shallow_clone().copy_(&grad.tr().matmul(x));"))
     if step >= 2:
         BUGS.append((
+            f"buckets with gradients from all over the model, step {step}", "overlap", f"{source}/data_parallel.rs",
+            "parameters.iter().rev().map(|p| &p.tensor).collect();",
+            "(0..2).flat_map(|odd| parameters.iter().rev().skip(odd).step_by(2)).map(|p| &p.tensor).collect();"))
+        BUGS.append((
             f"a bucket that is waited for where it is filled, step {step}", "overlap", f"{source}/data_parallel.rs",
             "self.work = Some(group.all_reduce_async(&self.flat));",
             "self.work = Some(Work::done(group.all_reduce(&self.flat)?));"))

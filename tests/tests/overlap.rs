@@ -179,36 +179,68 @@ fn a_sum_over_tp_travels_while_the_weights_gradient_is_computed() {
     }
 }
 
-/// Two replicas, one micro-batch each. No backward pass ends before a sum of gradients has come through.
+/// Two replicas with six parameters in buckets of two. A backward pass goes on to the parameters in front only
+/// when the sum of each bucket that it has filled has come through.
 macro_rules! sums_within_the_backward_pass {
-    ($step:ident, $number:literal, $flags:literal) => {{
-        let run = "--global-batch 2 --micro-batch 1 --dp 2 --bucket-mb 0.02";
-        let config = parse($number, &Model::default().flags(&format!("{run} {}", $flags))).unwrap();
+    ($step:ident, $number:literal, $flags:literal, $parameter:expr) => {{
+        const NUMBERS: usize = 1024;
+        let bucket = 2 * NUMBERS * size_of::<f64>();
+        let run = format!("--dp 2 {} --bucket-mb {}", $flags, bucket as f64 / 1048576.0);
+        let config = parse($number, &Model::default().flags(&run)).unwrap();
         comm::launch(&config.launch(), move |mesh| {
-            let mut trainer = $step::train::Trainer::new(&config, mesh)?;
-            let (group, sent) = (mesh.dp.clone(), mesh.dp.bytes_sent());
-            listen(mesh, move |times| {
-                // Begin and end of the forward pass, and of the backward pass: it has not ended yet. (A rank
-                // that waits within it has come no further either, and what it waits for will not come.)
-                let since = Instant::now();
-                while times == 4 && group.bytes_sent() == sent {
-                    assert!(since.elapsed() < NEVER, "step {}: nothing was summed", $number);
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            });
-            trainer.step()
+            let tensor = |_| numbers(&[NUMBERS as i64]).set_requires_grad(true);
+            let parameters: Vec<$step::layers::Parameter> =
+                (0..6).map(tensor).map($parameter).collect();
+            let sums =
+                $step::data_parallel::DataParallel::new(&parameters, &mesh.dp, &config.parallel)?;
+            let sent = mesh.dp.bytes_sent();
+            let mut x = parameters[0].tensor.shallow_clone();
+            for (i, parameter) in parameters.iter().enumerate().skip(1) {
+                let (group, behind) = (mesh.dp.clone(), parameters.len() - i);
+                x = autograd::custom([&x], &x.detach(), move |grad| {
+                    let (filled, since) = ((behind / 2) * bucket, Instant::now());
+                    while group.bytes_sent() < sent + filled as u64 {
+                        ensure!(since.elapsed() < NEVER, "step {}: nothing is summed", $number);
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Ok([grad.shallow_clone()])
+                })?;
+                x = &x + &parameter.tensor;
+            }
+            sums.zero_grad()?;
+            sums.before_backward(true);
+            autograd::backward(&x.sum(Kind::Double))?;
+            sums.finish()?;
+            let two =
+                |p: &$step::layers::Parameter| p.tensor.grad().eq(2.0).all().int64_value(&[]) == 1;
+            ensure!(parameters.iter().all(two), "not summed over both");
+            Ok(())
         })
         .unwrap();
     }};
 }
 
 #[test]
-fn gradients_are_summed_over_dp_before_the_last_backward_pass_ends() {
-    sums_within_the_backward_pass!(step02, 2, "");
-    sums_within_the_backward_pass!(step03, 3, "--tp 1");
-    sums_within_the_backward_pass!(step04, 4, "--tp 1 --pp 1");
-    sums_within_the_backward_pass!(step05, 5, "--tp 1 --pp 1 --cp 1");
-    sums_within_the_backward_pass!(step06, 6, "--tp 1 --pp 1 --cp 1");
+fn a_bucket_travels_as_soon_as_the_backward_pass_has_filled_it() {
+    let name = String::new;
+    sums_within_the_backward_pass!(step02, 2, "", |tensor| step02::layers::Parameter {
+        name: name(),
+        tensor
+    });
+    sums_within_the_backward_pass!(step03, 3, "--tp 1", |tensor| step03::layers::Parameter {
+        name: name(),
+        tensor,
+        split: None
+    });
+    sums_within_the_backward_pass!(step04, 4, "--tp 1 --pp 1", |tensor| {
+        step04::layers::Parameter { name: name(), tensor, split: None, tied: false }
+    });
+    sums_within_the_backward_pass!(step05, 5, "--tp 1 --pp 1 --cp 1", |tensor| {
+        step05::layers::Parameter { name: name(), tensor, split: None, tied: false }
+    });
+    sums_within_the_backward_pass!(step06, 6, "--tp 1 --pp 1 --cp 1", |tensor| {
+        step06::layers::Parameter { name: name(), tensor, split: None, tied: false, shape: vec![] }
+    });
 }
 
 /// A name's place in the forward pass: the embedding, the layers, what comes behind them.
