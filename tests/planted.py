@@ -249,6 +249,14 @@ for step, source in STEPS.items():
              "TpSync::Overlapped => self.group.all_reduce_async(partial),",
              "TpSync::Overlapped => Work::done(self.group.all_reduce(partial)?),"),
         ]
+    if step >= 4:
+        BUGS += [
+            (f"messages that are received when the pass before is over, step {step}", "overlap",
+             f"{source}/pipeline_parallel.rs", "next_pass == Some(&Pass::Backward(0));", "next_pass.is_some();"),
+            (f"activations that have to arrive before a stage goes on, step {step}", "overlap",
+             f"{source}/pipeline_parallel.rs", "sends.push(self.group.isend(&output.detach(), stage + 1));",
+             "self.group.isend(&output.detach(), stage + 1).wait()?;"),
+        ]
     if step >= 5:
         ring = f"{source}/context_parallel.rs"
         BUGS += [

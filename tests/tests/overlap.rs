@@ -243,6 +243,45 @@ fn a_bucket_travels_as_soon_as_the_backward_pass_has_filled_it() {
     });
 }
 
+/// Of two stages, the real one is `stage`. The other only passes messages: it takes none before the second of its
+/// own has been taken, and then says so. Only then does the real one go on with its first backward pass.
+macro_rules! messages_travel_while_it_computes {
+    ($step:ident, $number:literal, $flags:literal, $stage:literal) => {{
+        let run = "--dp 1 --pp 2 --global-batch 2 --micro-batch 1 --timeout 30";
+        let config = parse($number, &Model::default().flags(&format!("{run} {}", $flags))).unwrap();
+        let line = Line::new();
+        comm::launch(&config.launch(), move |mesh| {
+            let trainer = $step::train::Trainer::new(&config, mesh)?;
+            if mesh.pp.rank() != $stage {
+                let message = numbers(&[1, config.data.seq_len as i64, config.model.hidden_size]);
+                (0..2).try_for_each(|_| mesh.pp.send(&message, $stage))?;
+                line.0.send(1)?;
+                (0..2).try_for_each(|_| mesh.pp.recv(&message, $stage))?;
+                return Ok(());
+            }
+            let micro_batches = config.batches(0, 1)?.step(0)?;
+            let pipeline = $step::pipeline_parallel::Pipeline::new(&config, mesh);
+            let _ = pipeline.run(&trainer.model, &micro_batches, 1.0, |is_last| {
+                if !is_last {
+                    line.hear(1).expect("the second message was taken");
+                }
+            })?;
+            Ok(())
+        })
+        .unwrap();
+    }};
+}
+
+#[test]
+fn a_stage_computes_while_its_messages_travel() {
+    messages_travel_while_it_computes!(step04, 4, "--tp 1", 0);
+    messages_travel_while_it_computes!(step04, 4, "--tp 1", 1);
+    messages_travel_while_it_computes!(step05, 5, "--tp 1 --cp 1", 0);
+    messages_travel_while_it_computes!(step05, 5, "--tp 1 --cp 1", 1);
+    messages_travel_while_it_computes!(step06, 6, "--tp 1 --cp 1", 0);
+    messages_travel_while_it_computes!(step06, 6, "--tp 1 --cp 1", 1);
+}
+
 /// A name's place in the forward pass: the embedding, the layers, what comes behind them.
 fn place(name: &str) -> i64 {
     match name.strip_prefix("model.layers.") {
