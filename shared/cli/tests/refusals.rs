@@ -76,6 +76,8 @@ fn numbers_out_of_range() {
     assert_snapshot!(refused(2, "--bucket-mb 0"), @"bucket-mb is 0.0, but must be above 0");
     assert_snapshot!(refused(1, "--seq-len 4096"), @"seq-len is 4096, but must not exceed max_position_embeddings 2048");
     assert_snapshot!(refused(1, "--global-batch 9223372036854775806"), @"steps is 300 and global-batch 9223372036854775806, but their product must be at most 144115188075855871 with seq-len 128");
+    assert_snapshot!(refused(1, "--global-batch 72057594037927936 --steps 1"), @"global-batch is 72057594037927936, but must be at most 2097152 with seq-len 128 and dp 1: a replica reads its share at once, and 268435456 tokens fit in memory");
+    assert_snapshot!(refused(2, "--global-batch 8388608 --dp 2 --micro-batch 4194304"), @"global-batch is 8388608, but must be at most 4194304 with seq-len 128 and dp 2: a replica reads its share at once, and 268435456 tokens fit in memory");
     assert_snapshot!(refused(1, "--steps 9223372036854775807"), @"steps is 9223372036854775807 and global-batch 8, but their product must be at most 144115188075855871 with seq-len 128");
     assert_snapshot!(refused(6, "--save-every 0"), @"save-every is 0, but must be at least 1");
     assert_snapshot!(refused(6, "--save-every 5"), @"save-every is 5, but needs save, which says where to");

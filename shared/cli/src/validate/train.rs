@@ -43,12 +43,18 @@ pub(super) fn check(config: &Config) -> Result<()> {
         steps.max(1).saturating_mul(global) <= most,
         "steps is {steps} and global-batch {global}, but their product must be at most {most} with seq-len {seq}"
     );
+    let most = (MOST_IN_MEMORY / seq).saturating_mul(dp);
+    ensure!(
+        global <= most,
+        "global-batch is {global}, but must be at most {most} with seq-len {seq} and dp {dp}: a replica reads \
+         its share at once, and {MOST_IN_MEMORY} tokens fit in memory"
+    );
     validation(config)?;
     optimizer(config)
 }
 
-/// Most tokens of held-out text, since all are in memory at once: 4 GiB with their targets.
-const MOST_HELD_OUT: usize = 1 << 28;
+/// Most tokens that a rank reads at once: 4 GiB with their targets.
+const MOST_IN_MEMORY: usize = 1 << 28;
 
 fn validation(config: &Config) -> Result<()> {
     let (data, train) = (&config.data, &config.train);
@@ -68,10 +74,10 @@ fn validation(config: &Config) -> Result<()> {
          model that learns from other text"
     );
     ensure!(
-        batches.checked_mul(batch).is_some_and(|tokens| tokens <= MOST_HELD_OUT),
+        batches.checked_mul(batch).is_some_and(|tokens| tokens <= MOST_IN_MEMORY),
         "eval-batches is {batches}, but must be at most {}: a global batch has {batch} tokens, and \
-         {MOST_HELD_OUT} fit in memory",
-        MOST_HELD_OUT / batch
+         {MOST_IN_MEMORY} fit in memory",
+        MOST_IN_MEMORY / batch
     );
     Ok(())
 }
