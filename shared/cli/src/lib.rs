@@ -100,15 +100,23 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
             if std::env::var("RANK").is_ok_and(|rank| rank != "0") {
                 std::thread::sleep(Duration::from_secs(2));
             }
-            eprintln!("error: {sentence}");
+            eprintln!("error: {}", in_one_line(&sentence));
             return ExitCode::from(2);
         }
     };
     match comm::in_one_sentence(|| run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", in_one_line(&format!("{error:#}")));
             comm::end_process()
         }
     }
+}
+
+/// A file's name may have line breaks in it, or what a terminal takes for a command.
+fn in_one_line(sentence: &str) -> String {
+    let escaped = |c: char| {
+        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
+    };
+    sentence.chars().map(escaped).collect()
 }

@@ -32,6 +32,7 @@ fn run(act: &str) -> anyhow::Result<()> {
             TAKEN_DOWN.with(|_| ());
             bail!("no space left")
         }
+        "break a line" => bail!("no space\nleft"),
         // As libtorch's errors come: from an operator, from a function, and where memory is not enough.
         "panic" => panic!("{:?} has a sum", vector(2) + vector(3)),
         "throw" => vector(2).f_add(&vector(3)).map(drop).context("two vectors"),
@@ -55,6 +56,16 @@ fn ends() {
         end("finish", &["--seq-len", "0"]),
         (Some(2), "error: seq-len is 0, but must be at least 1\n".into())
     );
+    // A file's name may have line breaks in it.
+    assert_eq!(
+        end("finish", &["--data", "no\nsuch.txt"]),
+        (
+            Some(2),
+            "error: data no\\nsuch.txt cannot be read: No such file or directory (os error 2)\n"
+                .into()
+        )
+    );
+    assert_eq!(end("break a line", &[]), (Some(1), "error: no space\\nleft\n".into()));
     let (code, text) = end("finish", &["--no-such-flag"]);
     assert_eq!((code, text.lines().count()), (Some(2), 1), "{text}");
     assert!(text.contains("--no-such-flag"), "{text}");
