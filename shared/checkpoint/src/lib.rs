@@ -79,10 +79,9 @@ impl Weights {
         slice[dim] = shard_range(shape[dim], rank, ranks);
         let numbers = match &self.source {
             Source::Seeded { seed, layers } => seeded::draw(*seed, *layers, name, &slice),
-            Source::Directory(dir) => {
-                dir.read(name, shape, &slice).with_context(|| format!("weight {name}"))?
-            }
+            Source::Directory(dir) => dir.read(name, shape, &slice),
         };
+        let numbers = numbers.with_context(|| format!("weight {name}"))?;
         Ok(numbers.to_device(self.device).to_kind(self.kind).set_requires_grad(true))
     }
 }

@@ -1,5 +1,6 @@
 //! Initial weights that depend on (seed, name, row) and on nothing else.
 
+use anyhow::{Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
@@ -11,17 +12,24 @@ use tch::{Kind, Tensor};
 ///
 /// Every row has a stream of its own in a counter-based generator (ChaCha8), keyed by seed and
 /// name, so row r is drawn without the rows before it, and a rank draws just its shard of them.
-pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> Tensor {
+///
+/// # Errors
+/// If there is no memory for the slice.
+pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> Result<Tensor> {
     let shape: Vec<i64> = slice.iter().map(|range| range.end - range.start).collect();
     let [rows, columns] = slice else {
         // Vectors are the gains of norms.
-        return Tensor::ones(shape, (Kind::Double, tch::Device::Cpu));
+        return Ok(Tensor::ones(shape, (Kind::Double, tch::Device::Cpu)));
     };
     let to_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
     let std = 0.02 / if to_residual { (2.0 * layers as f64).sqrt() } else { 1.0 };
 
     // No row needs another, so all cores draw.
-    let mut numbers = vec![0.0; (shape[0] * shape[1]) as usize];
+    let (count, mut numbers) = ((shape[0] * shape[1]) as usize, vec![]);
+    if numbers.try_reserve_exact(count).is_err() {
+        bail!("there is no memory to draw its {} GiB", (8 * count) >> 30);
+    }
+    numbers.resize(count, 0.0);
     let random = ChaCha8Rng::from_seed(key(seed, name));
     numbers.par_chunks_mut(shape[1].max(1) as usize).enumerate().for_each(|(i, row)| {
         let mut random = random.clone();
@@ -31,7 +39,7 @@ pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> 
         (0..columns.start).for_each(|_| _ = normal());
         row.fill_with(|| normal() * std);
     });
-    Tensor::from_slice(&numbers).view(&shape[..])
+    Ok(Tensor::from_slice(&numbers).view(&shape[..]))
 }
 
 /// A ChaCha key: the seed, then a 128-bit FNV-1a hash of the name.

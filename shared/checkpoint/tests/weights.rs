@@ -39,6 +39,12 @@ fn seeded_shards_are_slices_of_the_seeded_whole() {
 }
 
 #[test]
+fn a_matrix_that_no_memory_holds_is_named() {
+    let error = seeded(7).shard("a.weight", &[1 << 26, 1 << 25], 0, 1, 2).unwrap_err();
+    assert_eq!(format!("{error:#}"), "weight a.weight: there is no memory to draw its 8388608 GiB");
+}
+
+#[test]
 fn seeded_numbers_depend_on_seed_name_and_row_and_on_nothing_else() {
     let draw = |seed, name: &str| seeded(seed).get(name, &[6, 500]).unwrap();
     let first = draw(7, "a.weight");
