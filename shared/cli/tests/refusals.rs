@@ -98,6 +98,7 @@ fn an_impossible_layout() {
     assert_snapshot!(refused(5, "--cp 3 --cp-layout contiguous"), @"cp is 3, but contiguous cuts a sequence into 3 pieces, which must divide seq-len 128");
     assert_snapshot!(refused(2, "--dp 512 --global-batch 1024"), @"dp 512 · pp 1 · cp 1 · tp 1 takes 512 ranks, but one host starts at most 256: spread them over hosts with --launcher env");
     assert_snapshot!(refused(6, "--dp 4294967296 --pp 4294967296 --global-batch 4294967296 --micro-batch 1"), @"dp 4294967296 · pp 4294967296 · cp 2 · tp 2 makes more ranks than can be counted");
+    assert_snapshot!(refused(6, "--dry-run --dp 4194304 --global-batch 8388608"), @"dp 4194304 · pp 2 · cp 2 · tp 2 takes 33554432 ranks, but no cluster has more than 1048576");
 }
 
 #[test]
@@ -112,6 +113,7 @@ fn an_impossible_architecture() {
     assert_snapshot!(file_refused("[model]\nnum_attention_heads = 7"), @"num_attention_heads is 7, but must divide hidden_size 128 unless head_dim is given");
     assert_snapshot!(file_refused("[model]\nhead_dim = 15"), @"head_dim is 15, but rotary embeddings turn pairs of numbers: it must be even");
     assert_snapshot!(file_refused("[model]\nvocab_size = 99999999999"), @"vocab_size is 99999999999, but no model has more than 1073741824");
+    assert_snapshot!(file_refused("[model]\nnum_hidden_layers = 1073741824\nhidden_size = 8\nhead_dim = 2"), @"num_hidden_layers is 1073741824, but no model has more than 65536");
     assert_snapshot!(file_refused("[model]\nhead_dim = 4611686018427387904"), @"head_dim is 4611686018427387904, but no model has more than 1073741824");
     assert_snapshot!(file_refused("[model]\nhidden_size = 1073741824\nhead_dim = 1073741824"), @"hidden_size 1073741824, intermediate_size 384, head_dim 1073741824 and num_hidden_layers 4 make 1e20 parameters, but no model has more than 1e15");
     assert_snapshot!(file_refused("[model]\nvocab_size = 200"), @"vocab_size is 200, but must be at least 256: text without a tokenizer is bytes");

@@ -7,6 +7,9 @@ use comm::Launcher;
 /// Most ranks on one host: with more, threads and sockets run out first.
 const MOST_ON_ONE_HOST: usize = 256;
 
+/// Most ranks at all: a dry run lists those of a group, and goes through the stages layer by layer.
+const MOST: usize = 1 << 20;
+
 pub(super) fn check(config: &Config) -> Result<()> {
     let (model, parallel) = (&config.model, &config.parallel);
     let layout = parallel.layout;
@@ -53,6 +56,7 @@ fn world(config: &Config) -> Result<()> {
     let sizes = [layout.dp, layout.pp, layout.cp, layout.tp];
     let world = sizes.iter().try_fold(1usize, |world, n| world.checked_mul(*n));
     let world = world.with_context(|| format!("{layout} makes more ranks than can be counted"))?;
+    ensure!(world <= MOST, "{layout} takes {world} ranks, but no cluster has more than {MOST}");
     let elsewhere = config.run.dry_run || config.run.launcher == Launcher::Env;
     ensure!(
         elsewhere || world <= MOST_ON_ONE_HOST,
