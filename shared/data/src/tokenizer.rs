@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use std::path::Path;
+use tokenizers::ModelWrapper;
 
 /// How text becomes tokens.
 pub enum Tokenizer {
@@ -24,6 +25,13 @@ impl Tokenizer {
         // Padding and truncation are meant for sentences of a batch; of a corpus, all is read.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+        // Merges that are dropped by chance would give each rank another text.
+        let mut model = tokenizer.get_model().clone();
+        if let ModelWrapper::BPE(pairs) = &mut model
+            && pairs.dropout.take().is_some()
+        {
+            tokenizer.with_model(model);
+        }
         Ok(Self::HuggingFace(Box::new(tokenizer)))
     }
 
@@ -124,6 +132,16 @@ mod tests {
             "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null,
                         "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},"#;
         std::fs::write(&path, SMALL.replacen('{', asks, 1)).unwrap();
+        let tokenizer = Tokenizer::from_file(&path).unwrap();
+        assert_eq!(tokenizer.encode("abc caé").unwrap(), [7, 5, 0, 8, 10]);
+    }
+
+    #[test]
+    fn every_rank_encodes_alike_whatever_a_tokenizer_json_may_ask() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        // A merge is dropped by chance, here by certainty.
+        std::fs::write(&path, SMALL.replace(r#""dropout": null"#, r#""dropout": 1.0"#)).unwrap();
         let tokenizer = Tokenizer::from_file(&path).unwrap();
         assert_eq!(tokenizer.encode("abc caé").unwrap(), [7, 5, 0, 8, 10]);
     }
