@@ -136,6 +136,16 @@ impl Cpu {
         }
     }
 
+    /// `op` has panicked, where and why.
+    pub fn panicked(&self, op: &str, why: &str) -> CommError {
+        CommError::Failed {
+            rank: self.name_of(self.rank).to_owned(),
+            group: self.spec.name.to_owned(),
+            op: op.to_owned(),
+            detail: format!("it panicked {why}"),
+        }
+    }
+
     fn shape_error(&self, op: OpCode, detail: String) -> CommError {
         CommError::Shape { op: op.to_string(), group: self.spec.name.to_string(), detail }
     }

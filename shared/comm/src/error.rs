@@ -40,9 +40,9 @@ pub enum CommError {
     )]
     Device { op: String, group: String, device: String },
 
-    /// Something failed on the GPU, or in NCCL.
+    /// Something failed on the GPU or in NCCL, or panicked.
     #[error("rank {rank} failed in {op} on group {group}: {detail}")]
-    Gpu { rank: String, group: String, op: String, detail: String },
+    Failed { rank: String, group: String, op: String, detail: String },
 
     /// The tensor's shape does not fit the operation.
     #[error("{op} on group {group}: {detail}")]

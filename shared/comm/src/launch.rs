@@ -8,6 +8,7 @@ mod single;
 mod threads;
 
 pub use env::EnvWorld;
+pub(crate) use outcome::caught;
 pub use outcome::in_one_sentence;
 pub use processes::settle_for_gpus;
 pub use single::end_process;

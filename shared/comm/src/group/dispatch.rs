@@ -4,6 +4,7 @@ use super::Group;
 use crate::backend::{Backend, OnGpu, Queue};
 use crate::error::{CommError, Result};
 use crate::lane::{Lane, Work};
+use crate::launch::caught;
 use report::Track;
 use tch::{Device, Tensor};
 
@@ -63,10 +64,15 @@ impl Group {
 
     fn job<T>(
         &self,
+        name: &'static str,
         job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
     ) -> impl FnOnce() -> Result<T> + Send + 'static {
         let (cpu, abort) = (self.shared.cpu.clone(), self.shared.abort.clone());
-        move || job(&*cpu).inspect_err(|e| abort.raise(e.to_string()))
+        move || {
+            // tch panics where libtorch fails. In a lane's thread, that would end what is queued behind.
+            let result = caught(|| job(&*cpu)).map_err(|why| cpu.panicked(name, &why));
+            result.flatten().inspect_err(|e| abort.raise(e.to_string()))
+        }
     }
 
     pub(super) fn run_on_cpu<T: Send + 'static>(
@@ -76,7 +82,7 @@ impl Group {
         job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let _span = (self.size() > 1).then(|| self.shared.trace.span(Track::Wait, name));
-        self.lane(queue).run(self.job(job)).map_err(|e| self.refuse(e))
+        self.lane(queue).run(self.job(name, job)).map_err(|e| self.refuse(e))
     }
 
     fn start_on_cpu<T: Send + 'static>(
@@ -86,9 +92,9 @@ impl Group {
         job: impl FnOnce(&dyn Backend) -> Result<T> + Send + 'static,
     ) -> Work<T> {
         if self.size() == 1 {
-            return Work::ready(self.job(job)()); // nothing to wait for
+            return Work::ready(self.job(name, job)()); // nothing to wait for
         }
-        let started = self.lane(queue).start(self.job(job), name, self.shared.trace.clone());
+        let started = self.lane(queue).start(self.job(name, job), name, self.shared.trace.clone());
         started.unwrap_or_else(|e| Work::ready(Err(self.refuse(e))))
     }
 }

@@ -80,6 +80,11 @@ pub fn in_one_sentence<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Re
     }
 }
 
+/// What `f` returns, or where it panicked and why.
+pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch(f).map_err(|panic| without_cpp_trace(&panic.text).to_owned())
+}
+
 /// libtorch appends its own call stack to a message; the first part is what a reader can use. In
 /// a panic's message the line break is an escaped one.
 fn without_cpp_trace(message: &str) -> &str {

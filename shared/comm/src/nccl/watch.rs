@@ -143,7 +143,7 @@ impl<D: Driver> Watched<D> {
     }
 
     pub fn failed(&self, label: &Label, detail: String) -> CommError {
-        CommError::Gpu {
+        CommError::Failed {
             rank: self.rank.clone(),
             group: label.group.to_owned(),
             op: label.op.to_owned(),
