@@ -41,6 +41,8 @@ impl Config {
         let mut tokens = tokenizer.encode(&self.run.prompt)?;
         let mut random = Random::new(self.train.seed, 0);
         let seq_len = self.data.seq_len;
+        // The model's may be padded beyond it.
+        let vocabulary = tokenizer.vocab_size() as i64;
         for _ in 0..self.run.sample {
             let seen = &tokens[tokens.len().saturating_sub(seq_len)..];
             let mut input: Vec<i64> = seen.iter().map(|&token| token.into()).collect();
@@ -48,8 +50,7 @@ impl Config {
             input.resize(seq_len, 0);
             let input = Tensor::from_slice(&input).unsqueeze(0).to_device(self.device()); // [1, seq]
             let logits = tch::no_grad(|| forward(&input, last))?; // [vocab]
-            // A vocabulary may be padded beyond the tokenizer's.
-            let logits = logits.i(..tokenizer.vocab_size() as i64).to_kind(Kind::Double);
+            let logits = logits.i(..vocabulary).to_kind(Kind::Double);
             let logits = Vec::<f64>::try_from(&logits)?; // [vocab]
             tokens.push(draw(&logits, random.unit()) as u32);
         }

@@ -98,7 +98,7 @@ impl Batches {
         let tokens: Result<Vec<_>> = samples.iter().map(|&i| self.dataset.sample(i)).collect();
         let tokens = Tensor::from_slice(&tokens?.concat()).view([rows, seq + 1]); // [micro_batch, seq + 1]
         let tokens = match self.options.device {
-            Device::Cuda(gpu) => gpu::upload(&tokens, gpu).expect("a GPU has room for tokens"),
+            Device::Cuda(gpu) => gpu::upload(&tokens, gpu)?,
             device => tokens.to_device(device),
         };
         Ok(MicroBatch {
