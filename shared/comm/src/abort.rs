@@ -1,6 +1,8 @@
 //! The signal that ends a run, with its cause.
 
+use crate::error::CommError;
 use crate::sync::{lock, wait_timeout};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ pub struct Abort(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
+    is_raised: AtomicBool,
     state: Mutex<State>,
     raised: Condvar,
 }
@@ -36,6 +39,7 @@ impl Abort {
                 return;
             }
             state.cause = Some(cause.into());
+            self.0.is_raised.store(true, Relaxed);
             std::mem::take(&mut state.wakers)
         };
         self.0.raised.notify_all();
@@ -52,7 +56,16 @@ impl Abort {
 
     /// True once raised; cheaper than [`cause`](Self::cause).
     pub fn is_raised(&self) -> bool {
-        self.lock().cause.is_some()
+        self.0.is_raised.load(Relaxed)
+    }
+
+    /// # Errors
+    /// Once the run is over.
+    pub(crate) fn check(&self) -> Result<(), CommError> {
+        if !self.is_raised() {
+            return Ok(());
+        }
+        Err(CommError::Aborted { cause: self.cause().unwrap_or_default() })
     }
 
     /// Calls `wake` when the run ends, or at once if it has: for those who sleep on something

@@ -3,7 +3,8 @@
 mod ranks;
 
 use comm::Abort;
-use ranks::{Over, PATIENCE, group, numbers, run, same, transports};
+use ranks::{Over, PATIENCE, group, numbers, run, run_with, same, speaks_of, transports};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -75,6 +76,55 @@ fn neighbours_may_send_and_receive_in_any_order() {
                 assert!(same(&first, &numbers(other, &[len], Kind::Float)));
                 assert!(same(&second, &numbers(other + 2, &[len], Kind::Float)));
             });
+        }
+    }
+}
+
+/// Its stream may hold half of a message, and a peer would take the next one for a call of another kind.
+#[test]
+fn nothing_is_sent_behind_an_operation_that_failed() {
+    for over in [Over::Threads, Over::Tcp] {
+        let limit = Duration::from_millis(100);
+        let results = run_with(over, 2, limit, |group, abort| {
+            let first = Tensor::ones([4], CPU);
+            if group.rank() == 1 {
+                abort.wait(PATIENCE);
+                thread::sleep(limit / 2); // whatever the other has queued is on its way
+                return group.all_reduce(&first);
+            }
+            let first = group.all_reduce_async(&first);
+            let second = group.all_reduce_async(&Tensor::ones([5], CPU));
+            second.wait().expect_err("the first one waits in vain");
+            first.wait()
+        });
+        for result in results {
+            let error = result.expect_err("it came too late");
+            assert!(speaks_of(&error, &["rank dp0 tp0 waited 0.1 s"]), "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_operation_that_panics_is_an_error_and_what_is_queued_behind_it_ends() {
+    let (done, all) = mpsc::channel();
+    thread::spawn(move || {
+        for over in [Over::Threads, Over::Tcp] {
+            let errors = run(over, 2, |group| {
+                // No memory has room for a contiguous copy.
+                let huge = Tensor::ones([1], CPU).expand([1 << 50], false);
+                let first = group.all_reduce_async(&huge);
+                let second = group.all_reduce_async(&Tensor::ones([4], CPU));
+                drop(second.wait()); // whatever becomes of it, since the run is over
+                first.wait().expect_err("no memory")
+            });
+            done.send(errors).unwrap();
+        }
+    });
+    for _ in 0..2 {
+        for error in all.recv_timeout(PATIENCE).expect("an operation never ends") {
+            let words = ["failed in all_reduce on group dp: it panicked at ", "allocate"];
+            assert!(speaks_of(&error, &words), "{error}");
+            assert!(!error.to_string().contains("frame #0"), "{error}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::driver::{Call, Driver};
 use super::pending::{Label, Operation};
 use super::watch::Watch;
-use crate::error::{CommError, Result};
+use crate::error::Result;
 use crate::lane::Done;
 use crate::sync::lock;
 use anyhow::{bail, ensure};
@@ -40,9 +40,7 @@ impl<D: Driver> Channel<D> {
     /// Queues an operation behind whatever the calling thread has queued to compute its tensors, and
     /// returns at once. `bytes`: how many this rank sends in it.
     pub fn launch(&self, op: &'static str, bytes: u64, call: &Call) -> Result<()> {
-        if let Some(cause) = self.watch.abort.cause() {
-            return Err(CommError::Aborted { cause });
-        }
+        self.watch.abort.check()?;
         // Held throughout, so that operations end in the order in which they begin.
         let mut last = lock(&self.last);
         let operation = self.watch.begin(Label { op, ..self.label.clone() }, Some(call));
@@ -86,9 +84,7 @@ impl<D: Driver> Done for Queued<D> {
     /// Makes what the calling thread computes from now on start after the operation. The host does
     /// not wait.
     fn wait(&self) -> Result<()> {
-        if let Some(cause) = self.watch.abort.cause() {
-            return Err(CommError::Aborted { cause });
-        }
+        self.watch.abort.check()?;
         let (driver, operation) = (&*self.watch.driver, &self.operation);
         let wait = || match operation.end.get() {
             Some(end) => driver.wait(&driver.compute()?, end),

@@ -18,6 +18,7 @@ pub use threads::threads;
 use crate::abort::Abort;
 use crate::error::{CommError, Result};
 use crate::reduce::Combine;
+use std::cell::Cell;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,9 @@ pub(crate) const LOOK_UP: Duration = Duration::from_millis(50);
 /// cost, however short it is. A message of this length with its header fills two of them; one of
 /// 128 KiB would be followed by a third, of 122 bytes. Longer pieces do not stay in the cache.
 pub(crate) const PIECE: usize = 2 * 65480 - Header::BYTES;
+
+/// Longest time between two looks of a rank that is running.
+const NAP: Duration = Duration::from_secs(1);
 
 /// How long a broken connection waits for its reason.
 const REASON: Duration = Duration::from_millis(200);
@@ -112,11 +116,9 @@ impl Call<'_> {
 
     /// Called at least every [`LOOK_UP`] while this rank waits for `peer`: an error once the run
     /// has ended, or nothing has moved for too long.
-    pub(crate) fn patience(&self, abort: &Abort, since: Instant, peer: usize) -> Result<()> {
-        if let Some(cause) = abort.cause() {
-            return Err(CommError::Aborted { cause });
-        }
-        if since.elapsed() >= self.timeout {
+    pub(crate) fn patience(&self, abort: &Abort, waited: &Waited, peer: usize) -> Result<()> {
+        abort.check()?;
+        if waited.so_far() >= self.timeout {
             return Err(self.timed_out(peer));
         }
         Ok(())
@@ -125,6 +127,23 @@ impl Call<'_> {
     fn name(&self, rank: usize) -> String {
         let unnamed = || rank.to_string();
         self.names.get(rank).cloned().unwrap_or_else(unnamed)
+    }
+}
+
+/// For how long a rank has waited. Of the time between two looks at this clock, what is beyond [`NAP`] does
+/// not count: then this process did not run (it was stopped from a terminal), and neither did its peers.
+pub(crate) struct Waited(Cell<(Instant, Duration)>);
+
+impl Waited {
+    pub(crate) fn from_now() -> Self {
+        Self(Cell::new((Instant::now(), Duration::ZERO)))
+    }
+
+    fn so_far(&self) -> Duration {
+        let ((before, waited), now) = (self.0.get(), Instant::now());
+        let waited = waited + (now - before).min(NAP);
+        self.0.set((now, waited));
+        waited
     }
 }
 
@@ -143,4 +162,18 @@ pub trait Transport: Send + Sync {
         from: Option<Incoming>,
         call: &Call,
     ) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_stopped_has_not_waited_meanwhile() {
+        let waited = Waited::from_now();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(waited.so_far() >= Duration::from_millis(50));
+        std::thread::sleep(2 * NAP); // as if stopped: nobody looks
+        assert!(waited.so_far() < 2 * NAP);
+    }
 }

@@ -6,7 +6,7 @@
 
 use super::accept::{Inbox, introduce};
 use super::message::{Inlet, Receiving, Sending};
-use super::{Call, Channel, Incoming, LOOK_UP, Outgoing, Transport, poll};
+use super::{Call, Channel, Incoming, LOOK_UP, Outgoing, Transport, Waited, poll};
 use crate::abort::Abort;
 use crate::error::{CommError, Result};
 use crate::sync::lock;
@@ -18,7 +18,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Times to yield the core before going to sleep. There may be more ranks than cores, and then it
 /// is often the awaited rank that gets the core, for less than sleeping and being woken costs.
@@ -68,8 +68,8 @@ impl TcpTransport {
 
     /// A new connection to `to`.
     fn connect(&self, channel: Channel, to: usize, call: &Call) -> Result<TcpStream> {
-        let since = Instant::now();
-        let patience = || call.patience(&self.abort, since, to);
+        let waited = Waited::from_now();
+        let patience = || call.patience(&self.abort, &waited, to);
         let mut stream = loop {
             // Short attempts, so that the end of the run is noticed soon.
             match TcpStream::connect_timeout(&self.peers[to], Duration::from_secs(1)) {
@@ -101,14 +101,16 @@ impl Transport for TcpTransport {
         from: Option<Incoming>,
         call: &Call,
     ) -> Result<()> {
+        // A call that failed may have left half of a message in its streams.
+        self.abort.check()?;
         let (mut outlet, mut inlet) = (None, None);
         if let Some(Outgoing { to, .. }) = out {
             let connect = || self.connect(channel, to, call);
             outlet = Some(get_or_make(&self.outgoing, (channel, to), connect)?);
         }
         if let Some(Incoming { from, .. }) = from {
-            let since = Instant::now();
-            let patience = || call.patience(&self.abort, since, from);
+            let waited = Waited::from_now();
+            let patience = || call.patience(&self.abort, &waited, from);
             let arrive = || {
                 let socket = self.inbox.take(channel, from, patience)?;
                 Ok(Inlet { socket, scratch: Vec::new() })
@@ -121,7 +123,7 @@ impl Transport for TcpTransport {
         let mut receiving =
             from.zip(inlet.as_deref_mut()).map(|(incoming, inlet)| Receiving::new(inlet, incoming));
 
-        let mut since = Instant::now();
+        let mut waited = Waited::from_now();
         let mut yields = 0;
         loop {
             let mut moved = false;
@@ -137,13 +139,13 @@ impl Transport for TcpTransport {
                 return Ok(());
             };
             if moved {
-                since = Instant::now();
+                waited = Waited::from_now();
                 yields = 0;
             } else if yields < YIELDS {
                 yields += 1;
                 thread::yield_now();
             } else {
-                call.patience(&self.abort, since, peer)?;
+                call.patience(&self.abort, &waited, peer)?;
                 let read = read.map(|r| r.socket.as_raw_fd());
                 poll::ready(read, write.map(|w| w.socket.as_raw_fd()), LOOK_UP);
             }

@@ -3,7 +3,7 @@
 //! Every stream has one slot. The sender puts the address of its bytes there and waits; the
 //! receiver reads them in place and says when it is done. Nothing is copied on the way.
 
-use super::{Call, Channel, Header, Incoming, LOOK_UP, Outgoing, Transport};
+use super::{Call, Channel, Header, Incoming, LOOK_UP, Outgoing, Transport, Waited};
 use crate::abort::Abort;
 use crate::error::Result;
 use crate::reduce::copy;
@@ -14,7 +14,6 @@ use std::hint;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
 
 /// A stream: channel, sender, receiver.
 type Stream = (Channel, usize, usize);
@@ -57,8 +56,8 @@ impl Threads {
     /// Waits until `slot` goes from state `from` to state `to` by this call.
     fn claim(&self, slot: &Slot, from: u8, to: u8, call: &Call, peer: usize) -> Result<()> {
         let turn = || slot.state.compare_exchange(from, to, SeqCst, SeqCst).is_ok();
-        let since = Instant::now();
-        slot.wait_until(turn, || call.patience(&self.abort, since, peer))
+        let waited = Waited::from_now();
+        slot.wait_until(turn, || call.patience(&self.abort, &waited, peer))
     }
 }
 
@@ -70,6 +69,8 @@ impl Transport for Threads {
         from: Option<Incoming>,
         call: &Call,
     ) -> Result<()> {
+        // A call that failed may have left half of a message in its streams.
+        self.abort.check()?;
         let sending = out.map(|out| (self.slot((channel, self.rank, out.to)), out));
         let published = match &sending {
             Some((slot, out)) => {
