@@ -7,6 +7,9 @@ use thiserror::Error;
 /// Result of everything that communicates.
 pub type Result<T, E = CommError> = std::result::Result<T, E>;
 
+/// How [`CommError::Aborted`] begins.
+pub(crate) const ABORTED: &str = "stopped because of another failure";
+
 /// An error of a collective, a message or a transport. Ranks are named by their coordinates.
 #[derive(Debug, Error)]
 pub enum CommError {
@@ -19,7 +22,7 @@ pub enum CommError {
     Lost { rank: String, group: String, op: String, peer: String, source: io::Error },
 
     /// Another part of the run failed first.
-    #[error("stopped because of another failure: {cause}")]
+    #[error("{ABORTED}: {cause}")]
     Aborted { cause: String },
 
     /// Two members of a group made different calls.

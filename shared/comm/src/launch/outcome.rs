@@ -1,7 +1,7 @@
 //! How a rank's own code ended, in one sentence, and whether the fault is its own.
 
 use crate::abort::Abort;
-use crate::error::CommError;
+use crate::error::{ABORTED, CommError};
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -48,14 +48,15 @@ pub(super) fn attempt<T>(
             return Err(Failure { fault, sentence });
         }
     };
+    let text = format!("{error:#}");
     let comm = error.chain().find_map(|e| e.downcast_ref::<CommError>());
     let fault = match comm {
         Some(CommError::Aborted { .. }) => Fault::Echo,
         Some(CommError::Lost { .. }) => Fault::Suspect,
+        None if text.contains(ABORTED) => Fault::Echo, // it came through autograd, which keeps the text alone
         None if abort.is_raised() => Fault::Suspect,
         _ => Fault::Own,
     };
-    let text = format!("{error:#}");
     let text = without_cpp_trace(&text);
     let is_named = text.starts_with(&format!("rank {name} "));
     let sentence = if is_named { text.into() } else { format!("rank {name} failed: {text}") };
@@ -213,6 +214,8 @@ mod tests {
         raised.raise("x");
         let echo = CommError::Aborted { cause: "x".into() };
         assert_eq!(fail(anyhow::Error::from(echo).context("step 3"), &raised).fault, Fault::Echo);
+        let text = anyhow!("in the backward pass: {}", CommError::Aborted { cause: "x".into() });
+        assert_eq!(fail(text, &raised).fault, Fault::Echo);
         assert_eq!(fail(anyhow!("loss is NaN"), &calm).fault, Fault::Own);
         assert_eq!(fail(anyhow!("somebody unwrapped this"), &raised).fault, Fault::Suspect);
     }
