@@ -107,20 +107,16 @@ impl Pipeline {
     ) -> Result<(Tensor, usize)> {
         let (stage, stages) = (self.group.rank(), self.group.size());
         let passes = passes(self.schedule, stage, stages, micro_batches.len());
-        let receive = |pass: Option<&Pass>| {
-            let from = pass.and_then(|&pass| self.sender(pass));
-            from.map(|from| self.receive(from, self.shape))
-        };
+        let receive = |pass| self.receive(pass, self.shape);
         let mut loss = Tensor::zeros([], (self.loss_kind, self.device));
         let (mut in_flight, mut peak_in_flight) = (VecDeque::new(), 0);
-        let (mut sends, mut next) = (vec![], receive(passes.first()));
+        let (mut sends, mut posted) = (vec![], None);
         for (turn, &pass) in passes.iter().enumerate() {
-            let received = next.map(Work::wait).transpose()?;
+            let received = posted.or_else(|| receive(pass)).map(Work::wait).transpose()?;
             // Post the next receive before computing, so that the two overlap. Not that of the first gradient,
             // which may depend on this very pass: a pending receive keeps the GPU busy that the pass needs.
-            let next_pass = passes.get(turn + 1);
-            let post_late = next_pass == Some(&Pass::Backward(0));
-            next = if post_late { None } else { receive(next_pass) };
+            let next = passes.get(turn + 1).filter(|&&next| next != Pass::Backward(0));
+            posted = next.and_then(|&next| receive(next));
             match pass {
                 Pass::Forward(i) => {
                     let _span = self.trace.span(Track::Compute, format!("forward {i}"));
@@ -148,9 +144,6 @@ impl Pipeline {
                     }
                 }
             }
-            if post_late {
-                next = receive(next_pass);
-            }
         }
         sends.into_iter().try_for_each(Work::wait)?;
         Ok((loss, peak_in_flight))
@@ -166,9 +159,9 @@ impl Pipeline {
         let _no_grad = tch::no_grad_guard();
         let mut loss = Tensor::zeros([], (self.loss_kind, self.device));
         let (stage, mut sends) = (self.group.rank(), vec![]);
-        for micro_batch in micro_batches {
+        for (i, micro_batch) in micro_batches.iter().enumerate() {
             let received =
-                if stage > 0 { Some(self.receive(stage - 1, self.shape).wait()?) } else { None };
+                self.receive(Pass::Forward(i), self.shape).map(Work::wait).transpose()?;
             let output = self.forward(model, micro_batch, received.as_ref(), target_tokens)?;
             if self.is_last() {
                 loss += output;
@@ -180,19 +173,16 @@ impl Pipeline {
         Ok(loss)
     }
 
-    /// The stage that sends what a pass needs; none for the first stage's forward and the last stage's
-    /// backward passes.
-    fn sender(&self, pass: Pass) -> Option<usize> {
+    /// Starts to receive what a pass needs, a tensor of this shape. Nothing for the first stage's forward
+    /// and the last stage's backward passes.
+    fn receive(&self, pass: Pass, shape: [i64; 3]) -> Option<Work<Tensor>> {
         let stage = self.group.rank();
-        match pass {
-            Pass::Forward(_) => stage.checked_sub(1),
-            Pass::Backward(_) => (!self.is_last()).then_some(stage + 1),
-        }
-    }
-
-    /// Starts to receive a tensor of this shape.
-    fn receive(&self, from: usize, shape: [i64; 3]) -> Work<Tensor> {
-        self.group.irecv(&Tensor::empty(shape, (self.kind, self.device)), from)
+        let from = match pass {
+            Pass::Forward(_) => stage.checked_sub(1)?,
+            Pass::Backward(_) if self.is_last() => return None,
+            Pass::Backward(_) => stage + 1,
+        };
+        Some(self.group.irecv(&Tensor::empty(shape, (self.kind, self.device)), from))
     }
 
     /// What the stage makes of a micro-batch: activations to pass on, of the shape of `input`, or on the
@@ -214,12 +204,11 @@ impl Pipeline {
     /// Logits for the token after position `last`: `[vocab]`, on all stages. `tokens`: `[1, seq/cp]`.
     pub fn next_token(&self, model: &Llama, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let shape = [1, tokens.size()[1], self.shape[2]];
-        let stage = self.group.rank();
-        let received = if stage > 0 { Some(self.receive(stage - 1, shape).wait()?) } else { None };
+        let received = self.receive(Pass::Forward(0), shape).map(Work::wait).transpose()?;
         let x = model.forward(tokens, received.as_ref())?; // [1, seq/cp, hidden]
         let logits = model.next_token(&x, last)?; // [vocab]; zeros on all stages but the last
         if !self.is_last() {
-            self.group.send(&x, stage + 1)?;
+            self.group.send(&x, self.group.rank() + 1)?;
         }
         self.group.broadcast(&logits, self.group.size() - 1)?;
         Ok(logits)
