@@ -49,6 +49,13 @@ pub(super) fn attempt<T>(
         }
     };
     let text = format!("{error:#}");
+    let text = without_cpp_trace(&text);
+    let ours = format!("rank {name} ");
+    // Another thread of this rank may have found the cause, which is then no other's.
+    let found = text.split_once(ABORTED).map(|(_, cause)| cause.trim_start_matches(": "));
+    if let Some(cause) = found.filter(|cause| cause.starts_with(&ours)) {
+        return Err(Failure { fault: Fault::Own, sentence: cause.to_owned() });
+    }
     let comm = error.chain().find_map(|e| e.downcast_ref::<CommError>());
     let fault = match comm {
         Some(CommError::Aborted { .. }) => Fault::Echo,
@@ -57,9 +64,8 @@ pub(super) fn attempt<T>(
         None if abort.is_raised() => Fault::Suspect,
         _ => Fault::Own,
     };
-    let text = without_cpp_trace(&text);
-    let is_named = text.starts_with(&format!("rank {name} "));
-    let sentence = if is_named { text.into() } else { format!("rank {name} failed: {text}") };
+    let sentence =
+        if text.starts_with(&ours) { text.into() } else { format!("rank {name} failed: {text}") };
     Err(Failure { fault, sentence })
 }
 
@@ -206,6 +212,14 @@ mod tests {
             assert!(sentence.contains("must match the size"), "{sentence}");
             assert!(!sentence.contains("frame #0") && !sentence.contains('\n'), "{sentence}");
         }
+    }
+
+    #[test]
+    fn what_another_thread_of_a_rank_has_found_is_the_rank_s_own() {
+        let cause = "rank dp0 pp0 cp0 tp1 waited 3 s";
+        let error = anyhow::Error::from(CommError::Aborted { cause: cause.into() });
+        let failure = fail(error.context("step 3"), &Abort::new());
+        assert_eq!((failure.fault, failure.sentence.as_str()), (Fault::Own, cause));
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl<D: Driver> Channel<D> {
         let operation = self.watch.begin(Label { op, ..self.label.clone() }, Some(call));
         if let Err(error) = self.queue(&operation, bytes, call) {
             self.watch.forget(&operation);
+            self.watch.abort.check()?; // it failed because the communicator was given up
             return Err(self.watch.failed(&operation.label, format!("{error:#}")));
         }
         *last = Some(operation);

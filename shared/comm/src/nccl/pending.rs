@@ -3,7 +3,7 @@
 use super::driver::{Call, Driver};
 use crate::sync::lock;
 use std::sync::{Mutex, OnceLock};
-use std::time::Instant;
+use std::time::Duration;
 use tch::Tensor;
 
 /// What an operation is called in errors.
@@ -17,7 +17,8 @@ pub(crate) struct Label {
 
 pub(crate) struct Operation<D: Driver> {
     pub label: Label,
-    pub since: Instant,
+    /// For how long this process had been running when it began.
+    pub since: Duration,
     /// Unset while the host is inside the call that queues it, which may wait for peers.
     pub end: OnceLock<D::Event>,
     /// Alive as long as the GPU may touch them.
@@ -26,10 +27,10 @@ pub(crate) struct Operation<D: Driver> {
 
 impl<D: Driver> Operation<D> {
     /// `call`: what it does, where that is to tensors.
-    pub fn new(label: Label, call: Option<&Call>) -> Self {
+    pub fn new(label: Label, call: Option<&Call>, since: Duration) -> Self {
         let tensors = call.map_or(vec![], Call::tensors);
         let tensors = Mutex::new(tensors.into_iter().map(Tensor::shallow_clone).collect());
-        Self { label, since: Instant::now(), end: OnceLock::new(), tensors }
+        Self { label, since, end: OnceLock::new(), tensors }
     }
 
     /// Whether the GPU has passed its end; does not wait.

@@ -5,9 +5,10 @@ use super::pending::{Label, Operation};
 use crate::abort::Abort;
 use crate::error::CommError;
 use crate::sync::lock;
+use crate::transport::Waited;
 use std::collections::HashSet;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Watched<D: Driver> {
     /// Coordinates of this rank.
     pub rank: String,
     timeout: Duration,
+    /// For how long this process has been running, in milliseconds: kept by [`Watched::time`].
+    ran: AtomicU64,
     state: Mutex<State<D>>,
     closed: AtomicBool,
 }
@@ -41,7 +44,8 @@ impl<D: Driver> Watch<D> {
     pub fn start(driver: D, rank: String, abort: Abort, timeout: Duration) -> Arc<Self> {
         let state = Mutex::new(State { under_way: vec![], comms: vec![] });
         let (driver, closed) = (Arc::new(driver), AtomicBool::new(false));
-        let watched = Arc::new(Watched { driver, abort, rank, timeout, state, closed });
+        let ran = AtomicU64::new(0);
+        let watched = Arc::new(Watched { driver, abort, rank, timeout, ran, state, closed });
         let threads = [Watched::tend, Watched::time].map(|job: fn(&Watched<D>)| {
             let watched = watched.clone();
             thread::spawn(move || job(&watched))
@@ -71,7 +75,8 @@ impl<D: Driver> Drop for Watch<D> {
 impl<D: Driver> Watched<D> {
     /// Watches an operation from now on: from before its call, which may wait for peers too.
     pub fn begin(&self, label: Label, call: Option<&Call>) -> Arc<Operation<D>> {
-        let operation = Arc::new(Operation::new(label, call));
+        let since = Duration::from_millis(self.ran.load(Relaxed));
+        let operation = Arc::new(Operation::new(label, call, since));
         self.lock().under_way.push(operation.clone());
         operation
     }
@@ -165,14 +170,18 @@ impl<D: Driver> Watched<D> {
     /// Looks at the clock. It has a thread of its own, since one that asks the GPU may have to wait
     /// behind the very operation that never ends.
     fn time(&self) {
+        let waited = Waited::from_now();
         self.repeat(|watched| {
+            let now = waited.so_far();
+            watched.ran.store(now.as_millis() as u64, Relaxed);
             let state = watched.lock();
-            let late = state.under_way.iter().find(|op| op.since.elapsed() > watched.timeout);
+            let late =
+                state.under_way.iter().find(|op| now.saturating_sub(op.since) > watched.timeout);
             late.map_or(Ok(()), |operation| Err(watched.late(&operation.label)))
         });
     }
 
-    fn repeat(&self, look: fn(&Self) -> Result<(), CommError>) {
+    fn repeat(&self, look: impl Fn(&Self) -> Result<(), CommError>) {
         while !self.closed.load(Relaxed) && !self.abort.is_raised() {
             match look(self) {
                 Ok(()) => thread::park_timeout(LOOK),

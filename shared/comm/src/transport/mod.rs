@@ -139,7 +139,7 @@ impl Waited {
         Self(Cell::new((Instant::now(), Duration::ZERO)))
     }
 
-    fn so_far(&self) -> Duration {
+    pub(crate) fn so_far(&self) -> Duration {
         let ((before, waited), now) = (self.0.get(), Instant::now());
         let waited = waited + (now - before).min(NAP);
         self.0.set((now, waited));
