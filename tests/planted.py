@@ -254,8 +254,8 @@ for step, source in STEPS.items():
             (f"messages that are received when the pass before is over, step {step}", "overlap",
              f"{source}/pipeline_parallel.rs", "filter(|&&next| next != Pass::Backward(0));", "filter(|_| false);"),
             (f"activations that have to arrive before a stage goes on, step {step}", "overlap",
-             f"{source}/pipeline_parallel.rs", "sends.push(self.group.isend(&output.detach(), stage + 1));",
-             "self.group.isend(&output.detach(), stage + 1).wait()?;"),
+             f"{source}/pipeline_parallel.rs", "        before.map_or(Ok(()), Work::wait)?;\n        Ok(Some(sent))",
+             "        let _ = (before, sent.wait()?);\n        Ok(None)"),
         ]
     if step >= 5:
         ring = f"{source}/context_parallel.rs"

@@ -1,4 +1,4 @@
-// Devices, streams and events. All that was queued is done at once.
+// Devices, streams and events. The GPU is as far behind as it can be: nothing is done before the host waits.
 
 #include "recorder.h"
 
@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <string>
 
 namespace recorder {
@@ -42,6 +43,11 @@ using namespace recorder;
 namespace {
 
 constexpr int DEVICES = 8, PROCESSORS = 132;
+
+// How often the host has waited, and how often it had when each event was queued.
+std::atomic<unsigned long> waits = 1;
+std::map<void*, unsigned long> recorded;
+std::mutex events;
 
 // The beginning of cudaDeviceProp in CUDA 13, up to what libtorch reads. Lists of limits are left zero.
 struct Properties {
@@ -98,7 +104,7 @@ Error cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   if (greatest != nullptr) *greatest = -5;
   return SUCCESS;
 }
-Error cudaDeviceSynchronize() { return say("wait device"), SUCCESS; }
+Error cudaDeviceSynchronize() { return waits++, say("wait device"), SUCCESS; }
 
 Error cudaGetDeviceProperties(Properties* of, int) {
   std::memset(of, 0, sizeof *of);
@@ -141,7 +147,7 @@ Error cudaStreamCreateWithPriority(void** made, unsigned, int) {
 }
 Error cudaStreamDestroy(void*) { return SUCCESS; }
 Error cudaStreamQuery(void*) { return SUCCESS; }
-Error cudaStreamSynchronize(void* on) { return say("wait stream %u", stream(on)), SUCCESS; }
+Error cudaStreamSynchronize(void* on) { return waits++, say("wait stream %u", stream(on)), SUCCESS; }
 Error cudaStreamWaitEvent(void* on, void* event, unsigned) {
   return say("after stream %u event %u", stream(on), stream(event)), SUCCESS;
 }
@@ -155,11 +161,17 @@ Error cudaEventCreate(void** made) { return *made = next_handle(), SUCCESS; }
 Error cudaEventCreateWithFlags(void** made, unsigned) { return *made = next_handle(), SUCCESS; }
 Error cudaEventDestroy(void*) { return SUCCESS; }
 Error cudaEventRecord(void* event, void* on) {
+  std::lock_guard<std::mutex> lock(events);
+  recorded[event] = waits;
   return say("event stream %u event %u", stream(on), stream(event)), SUCCESS;
 }
 Error cudaEventRecordWithFlags(void* event, void* on, unsigned) { return cudaEventRecord(event, on); }
-Error cudaEventQuery(void*) { return SUCCESS; }
-Error cudaEventSynchronize(void* event) { return say("wait event %u", stream(event)), SUCCESS; }
+Error cudaEventQuery(void* event) {
+  std::lock_guard<std::mutex> lock(events);
+  auto at = recorded.find(event);
+  return at == recorded.end() || at->second < waits ? SUCCESS : NOT_READY;
+}
+Error cudaEventSynchronize(void* event) { return waits++, say("wait event %u", stream(event)), SUCCESS; }
 Error cudaEventElapsedTime(float* milliseconds, void*, void*) { return *milliseconds = 1, SUCCESS; }
 
 Error cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long, int* found) {

@@ -22,7 +22,7 @@ namespace recorder {
 
 // cudaError_t.
 using Error = int;
-constexpr Error SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONFIGURATION = 9;
+constexpr Error SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONFIGURATION = 9, NOT_READY = 600;
 
 // Bytes of an H100, and how many of them CUDA keeps for itself.
 constexpr std::size_t MEMORY = 85'520'809'984, CONTEXT = 600'000'000;

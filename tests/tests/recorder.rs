@@ -92,7 +92,7 @@ fn swiglu_reads_whole_pieces() {
     }
 }
 
-/// The dry run's memory against that of the allocator itself, within 5 %: it rounds blocks
+/// The dry run's memory against that of the allocator itself, within 4 %: it rounds blocks
 /// up by as much as a megabyte, and messages under way and scratch space of kernels are not foretold.
 #[test]
 fn the_memory_foretold_is_what_the_allocator_gives() {
@@ -104,7 +104,10 @@ fn the_memory_foretold_is_what_the_allocator_gives() {
                  num_attention_heads = 16\nnum_key_value_heads = 8\n[data]\nseq-len = 2048\n";
     std::fs::write(&path, model).unwrap();
     for layout in LAYOUTS {
-        let run = format!("--config {} {layout} --dtype bf16 --steps 2", path.display());
+        let run = format!(
+            "--config {} {layout} --global-batch 32 --micro-batch 2 --dtype bf16 --steps 2",
+            path.display()
+        );
         let Some(ranks) = asked(&flags(&run)) else { return };
         let config = parse(6, &flags(&format!("{run} --device cuda --dry-run"))).unwrap();
         let (seq_len, pp) = (config.data.seq_len, config.parallel.layout.pp);
@@ -114,7 +117,7 @@ fn the_memory_foretold_is_what_the_allocator_gives() {
             let error = peak as f64 / foretold as f64 - 1.0;
             let percent = 100.0 * error;
             println!("{layout}, rank {rank}: {peak} bytes, {foretold} foretold, {percent:+.2} %");
-            assert!(error.abs() < 0.05, "{layout}, rank {rank}");
+            assert!(error.abs() < 0.04, "{layout}, rank {rank}");
         }
     }
 }

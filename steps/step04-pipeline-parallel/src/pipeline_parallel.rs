@@ -110,26 +110,28 @@ impl Pipeline {
         let receive = |pass| self.receive(pass, self.shape);
         let mut loss = Tensor::zeros([], (self.loss_kind, self.device));
         let (mut in_flight, mut peak_in_flight) = (VecDeque::new(), 0);
-        let (mut sends, mut posted) = (vec![], None);
+        let (mut sent, mut posted) = (None, None);
         for (turn, &pass) in passes.iter().enumerate() {
             let received = posted.or_else(|| receive(pass)).map(Work::wait).transpose()?;
             // Post the next receive before computing, so that the two overlap. Not that of the first gradient,
             // which may depend on this very pass: a pending receive keeps the GPU busy that the pass needs.
             let next = passes.get(turn + 1).filter(|&&next| next != Pass::Backward(0));
             posted = next.and_then(|&next| receive(next));
-            match pass {
+            let message = match pass {
                 Pass::Forward(i) => {
                     let _span = self.trace.span(Track::Compute, format!("forward {i}"));
                     let input = received.map(|x| x.set_requires_grad(true));
                     let output =
                         self.forward(model, &micro_batches[i], input.as_ref(), target_tokens)?;
-                    if self.is_last() {
-                        loss += output.detach();
-                    } else {
-                        sends.push(self.group.isend(&output.detach(), stage + 1));
-                    }
+                    let result = output.detach();
                     in_flight.push_back((input, output));
                     peak_in_flight = peak_in_flight.max(in_flight.len());
+                    if self.is_last() {
+                        loss += result;
+                        None
+                    } else {
+                        Some((result, stage + 1))
+                    }
                 }
                 Pass::Backward(i) => {
                     before_backward(i + 1 == micro_batches.len());
@@ -139,13 +141,14 @@ impl Pipeline {
                         None => autograd::backward(&output)?,
                         Some(grad) => autograd::backward_with(&output, &grad)?,
                     }
-                    if let Some(input) = input {
-                        sends.push(self.group.isend(&input.grad(), stage - 1));
-                    }
+                    input.map(|input| (input.grad(), stage - 1))
                 }
+            };
+            if let Some((tensor, to)) = message {
+                sent = self.send(&tensor, to, sent)?;
             }
         }
-        sends.into_iter().try_for_each(Work::wait)?;
+        sent.map_or(Ok(()), Work::wait)?;
         Ok((loss, peak_in_flight))
     }
 
@@ -159,6 +162,19 @@ impl Pipeline {
             Pass::Backward(_) => stage + 1,
         };
         Some(self.group.irecv(&Tensor::empty(shape, (self.kind, self.device)), from))
+    }
+
+    /// Starts to send a tensor, and waits for the message before it, which has been taken by now: a message keeps
+    /// its memory until somebody has waited for it.
+    fn send(
+        &self,
+        tensor: &Tensor,
+        to: usize,
+        before: Option<Work<()>>,
+    ) -> Result<Option<Work<()>>> {
+        let sent = self.group.isend(tensor, to);
+        before.map_or(Ok(()), Work::wait)?;
+        Ok(Some(sent))
     }
 
     /// What the stage makes of a micro-batch: activations to pass on, of the shape of `input`, or on the
