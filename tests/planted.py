@@ -217,8 +217,10 @@ BUGS = [
     ("keys and values taken for those of another rank", "step05", f"{S5}/context_parallel.rs",
      " // travels while this one is attended to\n            let from = (rank + ranks - hop) % ranks;",
      "\n            let from = (rank + hop) % ranks;"),
-    ("the first gradient asked for before the pass that it answers", "stand_in", f"{S6}/pipeline_parallel.rs",
-     ".filter(|&&next| next != Pass::Backward(0))", ""),
+    ("memory for what a ring receives, taken when it sends already", "stand_in", f"{S6}/context_parallel.rs",
+     "irecv(&received,", "irecv(&received.empty_like(),"),
+    ("gradients asked for while a pass runs", "stand_in", f"{S6}/pipeline_parallel.rs",
+     ".filter(|next| matches!(next, Pass::Forward(_)))", ""),
 ]
 
 # What several steps do alike, and so may each do wrong: their tests look at every one of them.
@@ -252,7 +254,7 @@ for step, source in STEPS.items():
     if step >= 4:
         BUGS += [
             (f"messages that are received when the pass before is over, step {step}", "overlap",
-             f"{source}/pipeline_parallel.rs", "filter(|&&next| next != Pass::Backward(0));", "filter(|_| false);"),
+             f"{source}/pipeline_parallel.rs", "filter(|next| matches!(next, Pass::Forward(_)));", "filter(|_| false);"),
             (f"activations that have to arrive before a stage goes on, step {step}", "overlap",
              f"{source}/pipeline_parallel.rs", "        before.map_or(Ok(()), Work::wait)?;\n        Ok(Some(sent))",
              "        let _ = (before, sent.wait()?);\n        Ok(None)"),

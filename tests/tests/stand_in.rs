@@ -125,13 +125,20 @@ fn nccl_that_does_not_wait_is_refused() {
 }
 
 /// Now and then a GPU has to be idle before it goes on: to give memory back, or to load a kernel that is new
-/// to it. A receive under way keeps it busy, and must not be for the answer to what comes next.
+/// to it. A message under way keeps it busy, and must not be for the answer to what comes next.
 #[test]
 fn no_pass_waits_for_a_message_that_answers_it() {
-    for (pp, micro_batches, schedule) in [(4, 1, "1f1b"), (4, 2, "1f1b"), (2, 4, "afab")] {
+    for (micro_batches, layout) in [
+        (1, "--pp 4 --cp 1 --schedule 1f1b"),
+        (2, "--pp 4 --cp 1 --schedule 1f1b"),
+        (5, "--pp 2 --cp 1 --schedule 1f1b"),
+        (9, "--pp 4 --cp 1 --schedule 1f1b"),
+        (4, "--pp 2 --cp 1 --schedule afab"),
+        (1, "--pp 1 --cp 4"),
+        (3, "--pp 2 --cp 2"),
+    ] {
         let run = format!(
-            "--device cuda --global-batch {micro_batches} --micro-batch 1 --steps 2 --timeout 5 --dp 1 \
-             --pp {pp} --cp 1 --tp 1 --schedule {schedule}"
+            "--device cuda --global-batch {micro_batches} --micro-batch 1 --steps 2 --timeout 5 --dp 1 --tp 1 {layout}"
         );
         let flags = Model { layers: 4, ..Model::default() }.flags(&run);
         let (worked, error) = trained(&flags, ("STAND_IN_ALLOCATES_IDLE", "1"));

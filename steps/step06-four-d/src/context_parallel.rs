@@ -177,8 +177,9 @@ impl ContextParallel {
     /// rank.
     fn pass_on(&self, tensor: &Tensor) -> Passing {
         let (rank, ranks) = (self.group.rank(), self.group.size());
+        let received = tensor.empty_like(); // before the send: to get memory, a GPU may have to be idle
         let sent = self.group.isend(tensor, (rank + 1) % ranks);
-        let arrived = self.group.irecv(&tensor.empty_like(), (rank + ranks - 1) % ranks);
+        let arrived = self.group.irecv(&received, (rank + ranks - 1) % ranks);
         Passing { sent, arrived }
     }
 }

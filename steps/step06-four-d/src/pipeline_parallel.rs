@@ -113,9 +113,10 @@ impl Pipeline {
         let (mut sent, mut posted) = (None, None);
         for (turn, &pass) in passes.iter().enumerate() {
             let received = posted.or_else(|| receive(pass)).map(Work::wait).transpose()?;
-            // Post the next receive before computing, so that the two overlap. Not that of the first gradient,
-            // which may depend on this very pass: a pending receive keeps the GPU busy that the pass needs.
-            let next = passes.get(turn + 1).filter(|&&next| next != Pass::Backward(0));
+            // Post the next receive before computing, so that the two overlap. Not that of a gradient: two
+            // neighbours would each receive during a pass what the other's pass computes, and a pending receive
+            // keeps the GPU busy that a pass may need idle.
+            let next = passes.get(turn + 1).filter(|next| matches!(next, Pass::Forward(_)));
             posted = next.and_then(|&next| receive(next));
             let message = match pass {
                 Pass::Forward(i) => {
