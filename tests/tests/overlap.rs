@@ -243,9 +243,9 @@ fn a_bucket_travels_as_soon_as_the_backward_pass_has_filled_it() {
     });
 }
 
-/// Of two stages, the real one is `stage`. The other only passes messages, and says when the real one may begin its
-/// first backward pass: the last stage, when it has taken the activations of the next micro-batch; the first one,
-/// although its second message has not been taken.
+/// Of two stages, the real one is `stage`. The other only passes messages: it sends two, and says when the second
+/// has been taken. Only then does it take the last one that it gets, and the real one begins its first backward
+/// pass.
 macro_rules! messages_travel_while_it_computes {
     ($step:ident, $number:literal, $flags:literal, $stage:literal) => {{
         let run = "--dp 1 --pp 2 --global-batch 2 --micro-batch 1 --timeout 30";
@@ -255,24 +255,18 @@ macro_rules! messages_travel_while_it_computes {
             let trainer = $step::train::Trainer::new(&config, mesh)?;
             if mesh.pp.rank() != $stage {
                 let message = numbers(&[1, config.data.seq_len as i64, config.model.hidden_size]);
-                if $stage == 0 {
-                    mesh.pp.recv(&message, 0)?; // a stage keeps one message that is not taken, and no more
-                    mesh.pp.send(&message, 0)?;
-                    line.0.send(1)?;
-                    mesh.pp.recv(&message, 0)?;
-                    mesh.pp.send(&message, 0)?;
-                } else {
-                    (0..2).try_for_each(|_| mesh.pp.send(&message, $stage))?;
-                    line.0.send(1)?;
-                    (0..2).try_for_each(|_| mesh.pp.recv(&message, $stage))?;
-                }
+                let before = 1 - $stage; // of two activations, the first is taken at once
+                (0..before).try_for_each(|_| mesh.pp.recv(&message, $stage))?;
+                (0..2).try_for_each(|_| mesh.pp.send(&message, $stage))?;
+                line.0.send(1)?;
+                (before..2).try_for_each(|_| mesh.pp.recv(&message, $stage))?;
                 return Ok(());
             }
             let micro_batches = config.batches(0, 1)?.step(0)?;
             let pipeline = $step::pipeline_parallel::Pipeline::new(&config, mesh);
             let _ = pipeline.run(&trainer.model, &micro_batches, 1.0, |is_last| {
                 if !is_last {
-                    line.hear(1).expect("the other stage says so");
+                    line.hear(1).expect("the second message was taken");
                 }
             })?;
             Ok(())

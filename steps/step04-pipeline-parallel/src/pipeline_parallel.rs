@@ -108,16 +108,17 @@ impl Pipeline {
         let (stage, stages) = (self.group.rank(), self.group.size());
         let passes = passes(self.schedule, stage, stages, micro_batches.len());
         let receive = |pass| self.receive(pass, self.shape);
+        let is_forward = |pass: &Pass| matches!(pass, Pass::Forward(_));
         let mut loss = Tensor::zeros([], (self.loss_kind, self.device));
         let (mut in_flight, mut peak_in_flight) = (VecDeque::new(), 0);
         let (mut sent, mut posted) = (None, None);
         for (turn, &pass) in passes.iter().enumerate() {
             let received = posted.or_else(|| receive(pass)).map(Work::wait).transpose()?;
-            // Post the next receive before computing, so that the two overlap. Not that of a gradient: two
-            // neighbours would each receive during a pass what the other's pass computes, and a pending receive
-            // keeps the GPU busy that a pass may need idle.
-            let next = passes.get(turn + 1).filter(|next| matches!(next, Pass::Forward(_)));
-            posted = next.and_then(|&next| receive(next));
+            // Post the next receive before computing, so that the two overlap. Not that of a gradient before a
+            // forward pass: the neighbour that computes it may have asked for what this pass computes, and a
+            // pending receive keeps a GPU busy, which a pass may need idle.
+            let may_post = |next: &&Pass| !is_forward(&pass) || is_forward(next);
+            posted = passes.get(turn + 1).filter(may_post).and_then(|&next| receive(next));
             let message = match pass {
                 Pass::Forward(i) => {
                     let _span = self.trace.span(Track::Compute, format!("forward {i}"));
