@@ -114,9 +114,9 @@ impl Pipeline {
         let (mut sent, mut posted) = (None, None);
         for (turn, &pass) in passes.iter().enumerate() {
             let received = posted.or_else(|| receive(pass)).map(Work::wait).transpose()?;
-            // Post the next receive before computing, so that the two overlap. Not that of a gradient before a
-            // forward pass: the neighbour that computes it may have asked for what this pass computes, and a
-            // pending receive keeps a GPU busy, which a pass may need idle.
+            // Post the next receive before computing, so that the two overlap. But a forward pass asks for no
+            // gradient: the neighbour that computes it may have asked for what this pass computes, and a pending
+            // receive keeps a GPU busy that a pass may need idle.
             let may_post = |next: &&Pass| !is_forward(&pass) || is_forward(next);
             posted = passes.get(turn + 1).filter(may_post).and_then(|&next| receive(next));
             let message = match pass {
