@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Plants bugs, one at a time, in a copy of this repository, and shows which tests turn red.
 
-    python3 tests/planted.py [WORD ...]      all bugs, or those of a test file (step03) or with a WORD in their name
+    python3 tests/planted.py [WORD ...]      all bugs, or those of a test file (step03) or a crate (data), or with a WORD
+                                             in their name
     python3 tests/planted.py --first [...]   goes on to the next bug as soon as one test is red
     python3 tests/planted.py --check         builds nothing: whether every bug still finds its place
     python3 tests/planted.py --hunt STEP [N] leaves a bug of a test file (its N-th, or any) in the checkout, to be found
@@ -26,7 +27,8 @@ S4 = "steps/step04-pipeline-parallel/src"
 S5 = "steps/step05-context-parallel/src"
 S6 = "steps/step06-four-d/src"
 
-# (name, test file, source file, what stands there, what the bug makes of it)
+# (name, test file of the parity suite or else a crate with tests of its own, source file, what stands there, what the
+# bug makes of it)
 BUGS = [
     ("gradients averaged instead of summed", "step02", f"{S2}/data_parallel.rs",
      "Ok(self.work.take().map_or(Ok(()), Work::wait)?)",
@@ -304,6 +306,11 @@ ALSO = {
 }
 
 
+def target(test: str) -> list[str]:
+    """What cargo is to test: a file of the parity suite, or all of a crate."""
+    return ["-p", "parity", "--test", test] if (ROOT / f"tests/tests/{test}.rs").exists() else ["-p", test]
+
+
 def copy(to: Path) -> None:
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
     for name in filter(None, names.decode().split("\0")):
@@ -331,7 +338,9 @@ def check() -> None:
     names = [name for name, *_ in BUGS]
     stale += [f"two bugs are called {name!r}" for name in set(names) if names.count(name) > 1]
     stale += [f"{name}: there is no bug of that name" for name in ALSO if name not in names]
-    stale += [f"{test}: no such test file" for _, test, *_ in BUGS if not (ROOT / f"tests/tests/{test}.rs").exists()]
+    places = ("tests/tests/{}.rs", "shared/{}/Cargo.toml")
+    known = {test for _, test, *_ in BUGS if any((ROOT / place.format(test)).exists() for place in places)}
+    stale += [f"{test}: no such test file or crate" for _, test, *_ in BUGS if test not in known]
     if stale:
         sys.exit("\n".join(stale))
     print(f"{len(BUGS)} bugs, each with one place to go")
@@ -353,7 +362,7 @@ def hunt(words: list[str]) -> None:
         replace(ROOT, *change)
     print(
         f"Bug {number} of {len(bugs)} for {test} is in the code.\n"
-        f"    cargo test --release -p parity --test {test}    shows what it does\n"
+        f"    cargo test --release {' '.join(target(test))}    shows what it does\n"
         "    git diff                                       is the answer\n"
         "    git restore steps shared                       takes it out"
     )
@@ -387,7 +396,7 @@ def main() -> None:
             before = {file: (tree / file).read_text() for file, _, _ in changes}
             for change in changes:
                 replace(tree, *change)
-            command = ["cargo", "test", "--release", "-p", "parity", "--test", test]
+            command = ["cargo", "test", "--release", "--no-fail-fast", *target(test)]
             build = subprocess.run([*command, "--no-run"], cwd=tree, env=environment, capture_output=True, text=True)
             if build.returncode:
                 sys.exit(f"{name}: does not compile\n{build.stderr[-3000:]}")
