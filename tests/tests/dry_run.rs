@@ -3,8 +3,8 @@
 mod common;
 
 use cli::{Config, Gpu};
-use comm::Coords;
-use common::{Model, layout_flags};
+use comm::{Coords, Mesh};
+use common::{Model, Span, layout_flags, ring_bytes, spans};
 use insta::assert_snapshot;
 use parity::{Record, Tensors, parse, record};
 use plan::{Plan, pass, predict, rates};
@@ -50,6 +50,53 @@ fn the_bytes_foretold_are_the_bytes_sent() {
             for stats in stats {
                 assert_eq!(stats.comm_bytes, plan.comm_bytes(coords), "{flags:?}, {coords}");
             }
+        }
+    }
+}
+
+/// Parameters that a bucket has room for are not sent alone: each message has its latency.
+#[test]
+fn the_sums_of_gradients_foretold_are_those_that_travel() {
+    let runs: [(u8, &str, fn(&Config, &Mesh) -> anyhow::Result<()>); 6] = [
+        (2, "--dp 2", step02::train::run),
+        (2, "--dp 2 --dp-sync naive", step02::train::run),
+        (3, "--dp 2 --tp 2", step03::train::run),
+        (4, "--dp 3 --pp 2 --tp 1", step04::train::run),
+        (5, "--dp 1 --pp 1 --cp 2 --tp 1", step05::train::run),
+        (6, "--dp 2 --pp 2 --cp 2 --tp 1", step06::train::run),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (step, flags, run) in runs {
+        let path = dir.path().join("trace.json");
+        // 2,621 numbers at the most.
+        let shape = "--global-batch 6 --micro-batch 1 --steps 1 --bucket-mb 0.02";
+        let flags = format!("{shape} {flags} --trace {}", path.display());
+        let config = parse(step, &Model::default().flags(&flags)).unwrap();
+        let plan = planned(&config);
+        if step == 2 && !flags.contains("naive") {
+            // From the head back to the embedding, each of which is more than a bucket holds: the final norm,
+            // down_proj; up_proj; gate_proj, a norm; o_proj; v_proj, k_proj; q_proj, a norm; down_proj …
+            let layer = [1536, 1536 + 32, 2048, 1024 + 1024, 2048 + 32];
+            let cut = [&[8192, 32 + 1536][..], &layer, &[1536], &layer, &[8192]].concat();
+            assert_eq!(plan.buckets(Coords::default()), cut);
+        }
+        let config_of_run = config.clone();
+        comm::launch(&config.launch(), move |mesh| run(&config_of_run, mesh)).unwrap();
+        let mut spans = spans(&path);
+        spans.sort_by(|a, b| a.start.total_cmp(&b.start));
+        let layout = config.parallel.layout;
+        for rank in 0..layout.world() {
+            let at = layout.coords(rank);
+            let (mine, n) = (at.dp * layout.cp + at.cp, layout.dp * layout.cp);
+            // Behind the gradients, the loss.
+            let sums = plan.buckets(at).into_iter().chain([1]);
+            let foretold: Vec<u64> = sums.map(|len| ring_bytes(len as usize, 8, mine, n)).collect();
+            let is_sum = |span: &&Span| {
+                span.rank == rank as u64 && span.track == "dp" && span.name.contains("all_reduce")
+            };
+            let sent: Vec<u64> =
+                spans.iter().filter(is_sum).filter_map(|span| span.bytes).collect();
+            assert_eq!(sent, foretold, "step {step}, {flags}, {at}");
         }
     }
 }
@@ -290,6 +337,64 @@ fn messages_are_waited_for_in_every_micro_batch_under_1f1b_and_once_under_afab()
     approx::assert_relative_eq!(many, 2.0 * few, max_relative = 0.2);
     let [few, many] = [32, 64].map(|m| waits("afab", m));
     approx::assert_relative_eq!(many, few, max_relative = 1e-6);
+}
+
+/// Backward, sums travel beside a weight's gradient, as far as its product lasts; forward, none does.
+#[test]
+fn sums_over_tp_are_hidden_in_the_backward_pass_where_they_are_overlapped() {
+    let seconds = |flags: &str| {
+        let config = published("llama-3.1-8b", &format!("--dp 1 --pp 1 --tp 2 {flags}"));
+        predict(&planned(&config), &Gpu::H100.figures())
+    };
+    let [overlapped, blocking] =
+        ["overlapped", "blocking"].map(|how| seconds(&format!("--tp-sync {how}")));
+    // Sums of a layer: two forward, two backward; and the embedding's forward, the head's backward. With tp 2
+    // the products beside them last longer than they do.
+    let layers = 32.0;
+    let each = blocking.tp / (4.0 * layers + 2.0);
+    approx::assert_relative_eq!(overlapped.tp, (2.0 * layers + 1.0) * each, max_relative = 1e-9);
+    approx::assert_relative_eq!(
+        blocking.seconds() - overlapped.seconds(),
+        blocking.tp - overlapped.tp,
+        max_relative = 1e-9
+    );
+}
+
+#[test]
+fn sums_of_gradients_after_the_backward_pass_are_not_hidden() {
+    let dp = |flags: &str| {
+        let config = published("smollm-1.7b", &format!("--dp 8 --global-batch 32 {flags}"));
+        predict(&planned(&config), &Gpu::H100.figures())
+    };
+    let [naive, bucketed] = ["naive", "bucketed"].map(|how| dp(&format!("--dp-sync {how}")));
+    // A ring of 8 sends 7/8 of the numbers twice, over links that reach 80% of their rate, as the page says.
+    let config = published("smollm-1.7b", "--dp 8 --global-batch 32");
+    let plan = planned(&config);
+    let bytes = plan.parameters(Coords::default()).iter().sum::<u64>() as f64 * 4.0 * 14.0 / 8.0;
+    let rate = Gpu::H100.figures().nvlink * 0.8;
+    approx::assert_relative_eq!(naive.dp, bytes / rate, max_relative = 1e-6);
+    // With buckets the last backward pass, two thirds of a micro-batch's work, hides what it can.
+    let passes = plan.micro_batches as f64;
+    let hidden = bucketed.busy() / passes * 2.0 / 3.0;
+    approx::assert_relative_eq!(
+        bucketed.dp,
+        (naive.dp - hidden).max(0.0),
+        epsilon = 1e-6 * naive.dp
+    );
+}
+
+/// The last of four ranks attends to three and a half of four blocks, the average one to two.
+#[test]
+fn contiguous_attention_lasts_as_long_as_on_its_busiest_rank() {
+    let attention = |layout: &str| {
+        let flags = format!("--dp 1 --pp 1 --cp 4 --tp 1 --cp-layout {layout}");
+        predict(&planned(&published("llama-3.1-8b", &flags)), &Gpu::H100.figures()).attention
+    };
+    approx::assert_relative_eq!(
+        attention("contiguous"),
+        attention("zigzag") * 3.5 / 2.0,
+        max_relative = 1e-9
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How long a step should take on a given GPU: what `plan.rs` counts, over what the GPU can do.
 
-use cli::{Config, CpLayout, Dtype, Figures, Gpu, TpSync};
+use cli::{Config, CpLayout, DpSync, Dtype, Figures, Gpu, TpSync};
 use comm::Coords;
 
 use crate::links::{self, OF_LINKS, cards};
@@ -104,9 +104,10 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     let after = |pp: usize| {
         let at = Coords { pp, ..Coords::default() };
         let sums = plan.comm_bytes(at).dp as f64 / data;
-        // A later stage ends its last backward pass earlier, and waits.
-        let hidden = 2.0 / 3.0 * slowest.busy();
-        (sums - hidden * (pp as f64 + 1.0)).max(0.0)
+        // Buckets travel during the last backward pass, a later stage's also while it waits: it ends
+        // that pass earlier.
+        let own = if plan.config.parallel.dp_sync == DpSync::Bucketed { 1.0 } else { 0.0 };
+        (sums - 2.0 / 3.0 * slowest.busy() * (own + pp as f64)).max(0.0)
     };
     // Zeroed, summed for the norm, scaled; AdamW reads four numbers and writes three. Then weights are
     // cast and put side by side.

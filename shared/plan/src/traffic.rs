@@ -24,7 +24,7 @@ impl Plan<'_> {
             all_reduce_bytes(n as usize, width as usize, rank, ranks)
         };
         let data = |n: u64| sum_over(n, w, at.dp * layout.cp + at.cp, layout.dp * layout.cp);
-        let buckets = self.buckets(self.parameters(at));
+        let buckets = self.buckets(at);
 
         let sum = |n: u64, width: u64| sum_over(n, width, at.tp, layout.tp);
         let mut tp = self.layers(at.pp) * 4 * sum(t * h, c) + u64::from(first) * sum(t * h, c);
@@ -55,9 +55,10 @@ impl Plan<'_> {
         if both { self.vocab(at.tp) * self.hidden * self.weight } else { 0 }
     }
 
-    /// Numbers in each all-reduce of the gradients, cut as `data_parallel.rs` cuts them.
-    fn buckets(&self, parameters: Vec<u64>) -> Vec<u64> {
-        let parallel = &self.config.parallel;
+    /// Numbers in each all-reduce of the gradients of the rank at `at`, in the order of the backward
+    /// pass, cut as `data_parallel.rs` cuts them; with `dp-sync` naive in the order of the forward pass.
+    pub fn buckets(&self, at: Coords) -> Vec<u64> {
+        let (parallel, parameters) = (&self.config.parallel, self.parameters(at));
         if parallel.dp_sync == DpSync::Naive {
             return parameters;
         }

@@ -206,6 +206,8 @@ pub struct Span {
     /// Microseconds.
     pub start: f64,
     pub end: f64,
+    /// Bytes that the rank sent meanwhile, where it is known.
+    pub bytes: Option<u64>,
 }
 
 /// The spans of a trace file, with the names of their tracks.
@@ -225,7 +227,8 @@ pub fn spans(path: &Path) -> Vec<Span> {
             let (start, length) = (event["ts"].as_f64().unwrap(), event["dur"].as_f64().unwrap());
             let name = event["name"].as_str().unwrap().to_owned();
             let (rank, _) = of(event);
-            Span { rank, track: track(event), name, start, end: start + length }
+            let bytes = event["args"]["bytes"].as_u64();
+            Span { rank, track: track(event), name, start, end: start + length, bytes }
         })
         .collect()
 }
