@@ -18,6 +18,10 @@ fn fixture(name: &str) -> (PathBuf, Tensors) {
 }
 
 fn trainer(dir: &Path, dtype: &str) -> step01::train::Trainer {
+    try_trainer(dir, dtype).unwrap()
+}
+
+fn try_trainer(dir: &Path, dtype: &str) -> anyhow::Result<step01::train::Trainer> {
     // The schedule and sizes that make_fixture.py states.
     let run = format!(
         "--hf-model {} --dtype {dtype} --seq-len 24 --global-batch 4 --micro-batch 2 --steps 3 \
@@ -26,7 +30,7 @@ fn trainer(dir: &Path, dtype: &str) -> step01::train::Trainer {
     );
     let mut flags: Vec<String> = run.split_whitespace().map(str::to_owned).collect();
     flags.extend(["--data".into(), tokens_file().display().to_string()]);
-    step01::train::Trainer::new(&parity::parse(1, &flags).unwrap(), Trace::off()).unwrap()
+    step01::train::Trainer::new(&parity::parse(1, &flags)?, Trace::off())
 }
 
 /// Tokens below the fixtures' vocabulary of 96; the tests feed their own batches.
@@ -87,6 +91,39 @@ fn logits_and_training_are_those_of_transformers() {
             }
         }
     }
+}
+
+/// What transformers makes of tiny-llama where a few keys of its config.json are others: the same is
+/// made of it here, or the file is refused.
+#[test]
+fn no_key_of_a_config_is_passed_over_that_transformers_computes_with() {
+    let (dir, expected) = fixture(FIXTURES[0]);
+    let tokens = &expected["tokens"];
+    let seq = tokens.size()[1] - 1;
+    let (inputs, targets) = (tokens.narrow(1, 0, seq), tokens.narrow(1, 1, seq));
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap()
+    };
+    let changed = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.join("model.safetensors"), changed.path().join("model.safetensors")).unwrap();
+    let mut taken = vec![];
+    for variant in read("variants.json").as_array().unwrap() {
+        let keys = variant["keys"].as_object().unwrap();
+        let mut config = read("config.json");
+        config.as_object_mut().unwrap().extend(keys.clone());
+        std::fs::write(changed.path().join("config.json"), config.to_string()).unwrap();
+        let Ok(trainer) = try_trainer(changed.path(), "f32") else { continue };
+        let loss = no_grad(|| trainer.model.loss(&inputs, &targets)).unwrap();
+        let ours = loss.double_value(&[]) / targets.numel() as f64;
+        let what = &variant["keys"];
+        let theirs = variant["loss"].as_f64().unwrap_or_else(|| panic!("{what} was taken"));
+        assert!((ours / theirs - 1.0).abs() < 1e-5, "{what}: {ours} {theirs}");
+        taken.push(keys.keys().cloned().collect::<Vec<_>>().join(" "));
+    }
+    // Not one of those that change nothing is refused.
+    let harmless = ["", "pretraining_tp", "layer_types", "is_causal", "hidden_act", "pad_token_id"];
+    assert!(harmless.iter().all(|key| taken.iter().any(|other| other == key)), "{taken:?}");
+    assert_eq!(taken.len(), 27, "{taken:?}");
 }
 
 #[test]

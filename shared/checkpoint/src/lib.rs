@@ -2,6 +2,10 @@
 
 mod config;
 mod export;
+mod hf_config;
+mod hf_keys;
+mod hf_rope;
+mod pointer;
 mod safetensors_dir;
 pub mod saved;
 mod seeded;
@@ -9,6 +13,7 @@ mod shapes;
 
 pub use config::{LlamaConfig, RopeScaling};
 pub use export::{copy_tokenizer, finish_weights, write_weights};
+pub use pointer::refuse_pointer;
 
 use anyhow::{Context, Result};
 use safetensors_dir::SafetensorsDir;

@@ -8,7 +8,7 @@ fn config() -> LlamaConfig {
     let config = r#"{"model_type": "llama", "vocab_size": 40, "hidden_size": 24, "intermediate_size": 32,
         "num_hidden_layers": 8, "num_attention_heads": 4, "bos_token_id": 1, "eos_token_id": [2, 3],
         "pad_token_id": null}"#;
-    LlamaConfig::from_hf_json(config).unwrap()
+    LlamaConfig::from_hf_json(config).unwrap().0
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_written_config_reads_as_it_was() {
         [(Kind::Double, "float64"), (Kind::Float, "float32"), (Kind::BFloat16, "bfloat16")]
     {
         config.write_hf(dir.path(), kind).unwrap();
-        assert_eq!(LlamaConfig::from_hf_dir(dir.path()).unwrap(), config);
+        assert_eq!(LlamaConfig::from_hf_dir(dir.path()).unwrap().0, config);
         let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
         let expected = format!(r#""torch_dtype": "{dtype}""#);
         assert!(text.contains(&expected), "{text}");

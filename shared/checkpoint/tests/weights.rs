@@ -13,7 +13,7 @@ fn config() -> LlamaConfig {
 
 fn config_with(more: &str) -> LlamaConfig {
     let body = CONFIG.trim_end().trim_end_matches('}');
-    LlamaConfig::from_hf_json(&format!("{body}{more}}}")).unwrap()
+    LlamaConfig::from_hf_json(&format!("{body}{more}}}")).unwrap().0
 }
 
 fn seeded(seed: u64) -> Weights {
@@ -189,7 +189,7 @@ fn both_spellings_of_the_rotary_embedding_are_read() {
     let brace = |name: &str, body: &str| format!(r#""{name}": {{{body}}}"#);
     let old = format!(r#""rope_theta": 500000.0, {}"#, brace("rope_scaling", scaling));
     let new = brace("rope_parameters", &format!(r#""rope_theta": 500000.0, {scaling}"#));
-    let parse = |extra: &str| with(extra).unwrap();
+    let parse = |extra: &str| with(extra).unwrap().0;
     assert_eq!(parse(&old), parse(&new));
     let config = parse(&new);
     assert_eq!(config.rope_theta, 500000.0);

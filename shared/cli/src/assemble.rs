@@ -8,19 +8,19 @@ use crate::layers::Values;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use checkpoint::LlamaConfig;
 use comm::{Launcher, Layout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Value;
 
 pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
     let v = Reader(values);
     let hf_model = v.path("hf-model");
+    let (model, notes) = match &hf_model {
+        Some(dir) => hugging_face(dir).with_context(|| format!("hf-model {}", dir.display()))?,
+        None => (architecture(values)?, vec![]),
+    };
     let mut config = Config {
-        model: match &hf_model {
-            Some(dir) => LlamaConfig::from_hf_dir(dir)
-                .with_context(|| format!("hf-model {}", dir.display()))?,
-            None => architecture(values)?,
-        },
+        model,
         hf_model,
         data: data(&v)?,
         train: train(&v)?,
@@ -28,6 +28,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
         run: run(&v, env)?,
         dataset: None,
         eval_dataset: None,
+        notes,
     };
     if let (Some(batches), None) = (values.get("eval-batches"), config.train.eval_every) {
         bail!("eval-batches is {batches}, but needs eval-every, which says when to use them");
@@ -36,6 +37,13 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
         config.run.sample = 0;
     }
     Ok(config)
+}
+
+/// The model in `dir`, and what is to be said about its config.
+fn hugging_face(dir: &Path) -> Result<(LlamaConfig, Vec<String>)> {
+    let (model, notes) = LlamaConfig::from_hf_dir(dir)?;
+    let shown = dir.join("config.json");
+    Ok((model, notes.iter().map(|note| format!("{}: {note}", shown.display())).collect()))
 }
 
 fn data(v: &Reader) -> Result<DataConfig> {

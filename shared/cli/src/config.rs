@@ -24,6 +24,8 @@ pub struct Config {
     pub(crate) dataset: Option<Arc<Dataset>>,
     /// Held-out text, where a validation loss is asked for.
     pub(crate) eval_dataset: Option<Arc<Dataset>>,
+    /// What the user should know before the run starts, a sentence each.
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ pub use config::{
     Schedule, TpSync, TrainConfig,
 };
 
-use comm::Layout;
+use comm::{Launcher, Layout};
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -104,6 +104,9 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
             return ExitCode::from(2);
         }
     };
+    if is_first_process(|name| std::env::var(name).ok()) {
+        config.notes.iter().for_each(|note| eprintln!("warning: {}", in_one_line(note)));
+    }
     match comm::in_one_sentence(|| run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -111,6 +114,11 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
             comm::end_process()
         }
     }
+}
+
+/// Whether this process is the one that speaks for the run: all ranks read the same settings.
+fn is_first_process(env: impl Fn(&str) -> Option<String>) -> bool {
+    !Launcher::has_started(&env) && env("RANK").is_none_or(|rank| rank == "0")
 }
 
 /// A file's name may have line breaks in it, or what a terminal takes for a command.

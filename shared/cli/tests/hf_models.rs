@@ -38,7 +38,7 @@ fn its_weights_are_those_of_its_config_and_its_text_is_that_of_its_tokenizer() {
     std::fs::write(dir.join("config.json"), config).unwrap();
     std::fs::write(dir.join("model.safetensors"), "torn").unwrap();
     assert_snapshot!(refused(dir), @"hf-model DIR: DIR/model.safetensors is not a whole safetensors file: header too small");
-    let mut weights: Vec<_> = LlamaConfig::from_hf_dir(dir).unwrap().weights().collect();
+    let mut weights: Vec<_> = LlamaConfig::from_hf_dir(dir).unwrap().0.weights().collect();
     let last = weights.pop().unwrap();
     write(dir, &weights);
     assert_snapshot!(refused(dir), @"hf-model DIR: weight lm_head.weight is not in the model's files");

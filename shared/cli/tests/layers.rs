@@ -182,7 +182,7 @@ fn a_hugging_face_directory_gives_the_architecture() {
         "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
         "rms_norm_eps": 1e-5, "max_position_embeddings": 512}"#;
     std::fs::write(dir.path().join("config.json"), json).unwrap();
-    let model = checkpoint::LlamaConfig::from_hf_json(json).unwrap();
+    let model = checkpoint::LlamaConfig::from_hf_json(json).unwrap().0;
     let zeros = |shape: Vec<i64>| tch::Tensor::zeros(shape, (tch::Kind::Float, tch::Device::Cpu));
     let weights: Vec<_> = model.weights().map(|(name, shape)| (name, zeros(shape))).collect();
     let path = dir.path().join("model.safetensors");

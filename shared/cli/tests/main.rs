@@ -88,6 +88,30 @@ fn rank_0_is_first() {
     assert_eq!((other.status.code(), other.stderr), (Some(2), first.stderr));
 }
 
+/// All ranks read the same files, and what is to be said of them is said once.
+fn notes() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = r#"{"vocab_size": 256, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "frobnicate": 1}"#;
+    std::fs::write(dir.path().join("config.json"), json).unwrap();
+    let (model, _) = checkpoint::LlamaConfig::from_hf_json(json).unwrap();
+    let zeros = |shape: Vec<i64>| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let weights: Vec<_> = model.weights().map(|(name, shape)| (name, zeros(shape))).collect();
+    Tensor::write_safetensors(&weights, dir.path().join("model.safetensors")).unwrap();
+    let path = dir.path().to_str().unwrap();
+    let said = |rank: Option<&str>| {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--hf-model", path, "--launcher", "threads"]).env(ACT, "finish");
+        rank.map(|rank| program.env("RANK", rank));
+        let output = program.output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let note =
+        format!("warning: {path}/config.json: ignored, for nothing is known of it: frobnicate\n");
+    assert_eq!([None, Some("0"), Some("1")].map(said), [note.clone(), note, String::new()]);
+}
+
 fn libtorch() {
     for (act, start, part) in [
         ("panic", "error: the run panicked at ", "must match the size"),
@@ -106,9 +130,10 @@ fn main() -> ExitCode {
         let program = Program { step: 1, about: "", layout: Layout::default() };
         return cli::main(program, |_: Config| run(&act));
     }
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         ("exit_codes_and_sentences", ends),
         ("a_mistake_of_all_ranks_is_told_by_rank_0", rank_0_is_first),
+        ("what_a_user_should_know_is_told_once", notes),
         ("libtorch_s_errors_are_one_sentence", libtorch),
     ];
     let trials = tests.map(|(name, test)| {
