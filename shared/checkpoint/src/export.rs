@@ -1,6 +1,7 @@
 //! Writing a model as Hugging Face does.
 
 use crate::LlamaConfig;
+use crate::beside;
 use crate::safetensors_dir::{self, INDEX, WEIGHTS};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -34,12 +35,16 @@ impl LlamaConfig {
         });
         if let (Value::Object(config), Value::Object(more)) = (&mut config, more) {
             config.extend(more);
+            // Left out, they would be 1 and 2 to transformers, whatever tokens these are.
+            for name in ["bos_token_id", "eos_token_id"] {
+                config.insert(name.into(), Value::Null);
+            }
             config.extend(self.token_ids.clone());
             if let Some(Value::Object(rope)) = config.get_mut("rope_scaling") {
                 rope.insert("rope_type".into(), "llama3".into());
             }
         }
-        write(&dir.join(CONFIG), &serde_json::to_vec_pretty(&config)?)
+        write(dir, CONFIG, &serde_json::to_vec_pretty(&config)?)
     }
 }
 
@@ -63,19 +68,21 @@ pub fn write_weights(
 }
 
 /// Ends an export whose files, those of `entries`, are all written: puts them in the place of an
-/// earlier export, with an index if there is more than one. Call [`LlamaConfig::write_hf`] after
-/// it: an older `config.json` is removed first, so that whatever interrupts this, no reader takes a
-/// mixture of two exports for a model.
+/// earlier export, of which nothing is left, with an index if there is more than one. Call
+/// [`crate::copy_tokenizer`] and [`LlamaConfig::write_hf`] after it: an older `config.json` is
+/// removed first, so that whatever interrupts this, no reader takes a mixture of two exports for a
+/// model.
 pub fn finish_weights(dir: &Path, entries: &[(String, String, u64)]) -> Result<()> {
     let files: BTreeSet<&str> = entries.iter().map(|(_, file, _)| file.as_str()).collect();
     remove(&dir.join(CONFIG))?;
     for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let is_new = files.iter().any(|file| partial(dir, file) == dir.join(&name));
-        if is_weights(&name) && !is_new {
+        if (is_weights(whole(&name)) || beside::is_beside(whole(&name))) && !is_new {
             remove(&dir.join(name))?;
         }
     }
+    beside::remove_templates(dir)?;
     for file in &files {
         let path = dir.join(file);
         fs::rename(partial(dir, file), &path)
@@ -85,29 +92,7 @@ pub fn finish_weights(dir: &Path, entries: &[(String, String, u64)]) -> Result<(
         let total: u64 = entries.iter().map(|(_, _, bytes)| bytes).sum();
         let map: BTreeMap<_, _> = entries.iter().map(|(tensor, file, _)| (tensor, file)).collect();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
-        write(&dir.join(INDEX), &serde_json::to_vec_pretty(&index)?)?;
-    }
-    Ok(())
-}
-
-/// Files that may lie beside a model's weights, and that training does not need.
-const BESIDE: [&str; 5] = [
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-];
-
-/// Copies into an export in `dir` what turns its tokens into text: the files that lie beside the
-/// `model` which it was trained from, and `tokenizer` as `tokenizer.json`, if there are any.
-pub fn copy_tokenizer(dir: &Path, model: Option<&Path>, tokenizer: Option<&Path>) -> Result<()> {
-    let beside = |model: &Path| BESIDE.map(|name| (model.join(name), name));
-    let found = model.map(beside).into_iter().flatten().filter(|(path, _)| path.is_file());
-    let given = tokenizer.map(|path| (path.to_owned(), BESIDE[0]));
-    for (path, name) in found.chain(given) {
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        write(&dir.join(name), &bytes)?;
+        write(dir, INDEX, &serde_json::to_vec_pretty(&index)?)?;
     }
     Ok(())
 }
@@ -115,6 +100,12 @@ pub fn copy_tokenizer(dir: &Path, model: Option<&Path>, tokenizer: Option<&Path>
 /// The name of a file while it is written.
 fn partial(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}.partial"))
+}
+
+/// The name that a file gets once it is written.
+fn whole(name: &str) -> &str {
+    let partial = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+    partial.unwrap_or(name)
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -126,16 +117,15 @@ fn remove(path: &Path) -> Result<()> {
 
 /// Whether a file of this name may hold a Hugging Face model's weights, or some of them.
 fn is_weights(name: &str) -> bool {
-    let whole = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
-    let name = whole.unwrap_or(name);
     let shard = || name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-");
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     [WEIGHTS, INDEX].contains(&name) || shard().is_some_and(|(n, of)| number(n) && number(of))
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = path.with_extension("partial");
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path))
+/// Writes a file that is there whole or not at all.
+pub(crate) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let (draft, path) = (partial(dir, name), dir.join(name));
+    fs::write(&draft, bytes)
+        .and_then(|()| fs::rename(&draft, &path))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,5 +1,6 @@
 //! Where weights come from: a Hugging Face directory, or a seed.
 
+mod beside;
 mod config;
 mod export;
 mod hf_config;
@@ -10,9 +11,11 @@ mod safetensors_dir;
 pub mod saved;
 mod seeded;
 mod shapes;
+mod special_tokens;
 
+pub use beside::copy_tokenizer;
 pub use config::{LlamaConfig, RopeScaling};
-pub use export::{copy_tokenizer, finish_weights, write_weights};
+pub use export::{finish_weights, write_weights};
 pub use pointer::refuse_pointer;
 
 use anyhow::{Context, Result};

@@ -69,7 +69,8 @@ fn the_tokenizer_goes_along() {
         .iter()
         .for_each(|name| write(name));
     let copy = |tokenizer| {
-        checkpoint::copy_tokenizer(export.path(), Some(model.path()), tokenizer).unwrap();
+        let from = Some(model.path());
+        checkpoint::copy_tokenizer(export.path(), &config(), from, tokenizer).unwrap();
         let names = ["tokenizer.json", "generation_config.json", "notes.txt"];
         names.map(|name| std::fs::read_to_string(export.path().join(name)).ok())
     };
@@ -77,7 +78,7 @@ fn the_tokenizer_goes_along() {
     assert_eq!(copy(None), [beside[0].clone(), beside[1].clone(), None]);
     let own = Some("own.json".to_owned());
     assert_eq!(copy(Some(&model.path().join("own.json"))), [own, beside[1].clone(), None]);
-    checkpoint::copy_tokenizer(export.path(), None, None).unwrap();
+    checkpoint::copy_tokenizer(export.path(), &config(), None, None).unwrap();
 }
 
 #[test]

@@ -33,8 +33,9 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
     let written = mesh.gather(written)?;
     if mesh.is_leader() {
         finish_weights(dir, &written.concat())?;
-        copy_tokenizer(dir, config.hf_model.as_deref(), config.data.tokenizer.as_deref())?;
-        config.model.write_hf(dir, config.weights_kind())?;
+        let (from, tokenizer) = (config.hf_model.as_deref(), config.data.tokenizer.as_deref());
+        let model = copy_tokenizer(dir, &config.model, from, tokenizer)?;
+        model.write_hf(dir, config.weights_kind())?;
     }
     Ok(mesh.untimed.barrier()?)
 }

@@ -17,8 +17,6 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
         ("data", data.data.as_deref()),
         ("eval-data", data.eval_data.as_deref()),
         ("tokenizer", data.tokenizer.as_deref()),
-        ("save", run.save.as_deref()),
-        ("export-hf", run.export_hf.as_deref()),
     ];
     others.extend(settings.into_iter().filter_map(|(name, path)| Some((name, path?.to_owned()))));
     if let Some(dir) = &config.hf_model {
@@ -27,6 +25,12 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
     if let Some(dir) = &run.resume {
         others.extend(files_of_checkpoints(dir).into_iter().map(|path| ("resume", path)));
     }
+
+    if let Some(dir) = &run.export_hf {
+        export(dir, config, &others)?;
+    }
+    others.extend(run.save.clone().map(|path| ("save", path)));
+    others.extend(run.export_hf.clone().map(|path| ("export-hf", path)));
 
     let mut outputs = vec![];
     outputs.extend(run.metrics.clone().map(|path| ("metrics", path)));
@@ -53,6 +57,36 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
         others.push((name, path));
     }
     Ok(())
+}
+
+/// An export leaves nothing of what it finds in its directory, so nothing may lie there that the run
+/// reads: neither `files` nor the directories that `config` names.
+fn export(dir: &Path, config: &Config, files: &[(&str, PathBuf)]) -> Result<()> {
+    let shown = dir.display();
+    for (name, read) in [("hf-model", &config.hf_model), ("resume", &config.run.resume)] {
+        let it_is = read.as_deref().is_some_and(|read| same(read, dir));
+        ensure!(
+            !it_is,
+            "export-hf {shown} is {name}, which it would overwrite: name another directory"
+        );
+    }
+    for (name, path) in files {
+        ensure!(
+            !lies_in(path, dir),
+            "export-hf {shown} would overwrite what lies beside {name} {}: name another directory",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether a file, or what it is a link to, is in a directory.
+fn lies_in(file: &Path, dir: &Path) -> bool {
+    let is_in = |file: &Path| {
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        same(parent.unwrap_or(Path::new(".")), dir)
+    };
+    is_in(file) || file.canonicalize().is_ok_and(|file| is_in(&file))
 }
 
 /// The files of a Hugging Face model that are read.
