@@ -6,6 +6,7 @@ mod export;
 mod hf_config;
 mod hf_keys;
 mod hf_rope;
+mod mapped;
 mod pointer;
 mod safetensors_dir;
 pub mod saved;

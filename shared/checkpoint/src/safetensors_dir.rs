@@ -1,16 +1,13 @@
 //! Reading slices out of a directory of safetensors files.
 
+use crate::mapped::Mapped;
 use anyhow::{Context, Result, bail, ensure};
-use memmap2::Mmap;
-use safetensors::slice::TensorIndexer;
-use safetensors::tensor::{Metadata, TensorInfo, TensorView};
-use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use safetensors::{Dtype, SafeTensorError, View};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::num::NonZeroUsize;
-use std::ops::{Bound, Range};
+use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -19,19 +16,16 @@ pub(crate) const WEIGHTS: &str = "model.safetensors";
 /// The name of the file that says which of several files holds each tensor.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const HEAD: &str = "lm_head.weight";
+
 /// The mapped files of one model, and which of them holds what.
 pub(crate) struct SafetensorsDir {
     files: Vec<Mapped>,
     /// Tensor name to position in `files`.
     index: BTreeMap<String, usize>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Mapped {
-    bytes: Mmap,
-    /// Where the tensors' bytes begin.
-    start: usize,
-    metadata: Metadata,
+    /// Whether the embedding is there under the name of the head alone, to which it is tied.
+    head_alone: bool,
 }
 
 /// A tensor whose bytes are copied when its turn to be written comes: a model's tensors may fill the
@@ -104,9 +98,11 @@ impl SafetensorsDir {
         if index.exists() && !dir.join(&names[0]).exists() {
             let text = std::fs::read_to_string(&index)
                 .with_context(|| format!("cannot read {}", index.display()))?;
+            crate::refuse_pointer(&index)?;
             let parsed: Index = serde_json::from_str(&text)
                 .with_context(|| format!("{} is not an index of shards", index.display()))?;
             promised = parsed.weight_map;
+            promised.retain(|name, _| !is_ignored(name));
             names = promised.values().cloned().collect();
             names.sort();
             names.dedup();
@@ -115,20 +111,37 @@ impl SafetensorsDir {
             names.iter().map(|name| Mapped::open(&dir.join(name))).collect::<Result<_>>()?;
         let mut index = BTreeMap::new();
         for (position, file) in files.iter().enumerate() {
-            index.extend(file.metadata.tensors().into_keys().map(|name| (name, position)));
+            for name in file.names() {
+                let first = *index.entry(name.clone()).or_insert(position);
+                ensure!(
+                    file.tensor(&name)? == files[first].tensor(&name)?,
+                    "{name} is in {} and in {}, and is not the same there: remove one of them",
+                    dir.join(&names[first]).display(),
+                    dir.join(&names[position]).display()
+                );
+            }
         }
+        // A tied model needs one of the two, and transformers writes either.
+        let is_tied = is_tied(dir);
+        let either = |name: &str| is_tied && [EMBEDDING, HEAD].contains(&name);
+        let head_alone = is_tied && !index.contains_key(EMBEDDING) && index.contains_key(HEAD);
         for (name, file) in promised {
-            if index.get(&name).is_none_or(|&position| names[position] != file) {
+            let holder = names.iter().position(|other| *other == file);
+            let is_there = holder.is_some_and(|holder| files[holder].tensor(&name).is_ok());
+            let other_is =
+                either(&name) && [EMBEDDING, HEAD].iter().any(|n| index.contains_key(*n));
+            if !is_there && !other_is {
                 bail!("the index of {} promises {name} in {file}, which lacks it", dir.display());
             }
         }
-        Ok(Self { files, index })
+        Ok(Self { files, index, head_alone })
     }
 
     /// Reads a slice of `name`, whose whole shape must be `shape`, in the file's dtype. Touches
     /// only the bytes of the slice.
     pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
-        self.file(name)?.read(name, shape, slice)
+        let (file, name) = self.place(name)?;
+        file.read(name, shape, slice)
     }
 
     /// Whether [`SafetensorsDir::read`] would find `name`.
@@ -136,7 +149,8 @@ impl SafetensorsDir {
     /// # Errors
     /// Those that reading would have.
     pub(crate) fn find(&self, name: &str, shape: &[i64]) -> Result<()> {
-        self.file(name)?.find(name, shape).map(drop)
+        let (file, name) = self.place(name)?;
+        file.find(name, shape).map(drop)
     }
 
     /// The names of all tensors.
@@ -144,66 +158,27 @@ impl SafetensorsDir {
         self.index.keys()
     }
 
-    /// The bytes of a tensor in its file.
-    pub(crate) fn bytes(&self, name: &str) -> Result<&[u8]> {
-        let file = self.file(name)?;
-        let info = file.metadata.info(name).context("is not in the model's files")?;
-        Ok(&file.bytes[file.start..][info.data_offsets.0..info.data_offsets.1])
+    /// The dtype, shape and bytes of a tensor in its file.
+    pub(crate) fn tensor(&self, name: &str) -> Result<(Dtype, &[usize], &[u8])> {
+        let (file, name) = self.place(name)?;
+        file.tensor(name)
     }
 
-    fn file(&self, name: &str) -> Result<&Mapped> {
-        Ok(&self.files[*self.index.get(name).context("is not in the model's files")?])
+    /// The file that holds a tensor, and its name there.
+    fn place<'a>(&self, name: &'a str) -> Result<(&Mapped, &'a str)> {
+        let name = if self.head_alone && name == EMBEDDING { HEAD } else { name };
+        Ok((&self.files[*self.index.get(name).context("is not in the model's files")?], name))
     }
 }
 
-impl Mapped {
-    fn find(&self, name: &str, shape: &[i64]) -> Result<(&TensorInfo, Kind)> {
-        let info = self.metadata.info(name).context("is not in the model's files")?;
-        let found: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
-        ensure!(found == shape, "has shape {found:?} where the config says {shape:?}");
-        let kind = match info.dtype {
-            Dtype::F64 => Kind::Double,
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            other => bail!("has dtype {other:?}, but only F64, F32, F16 and BF16 can be loaded"),
-        };
-        Ok((info, kind))
-    }
+/// Tables of angles, which old versions of transformers saved and new ones ignore.
+pub(crate) fn is_ignored(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+}
 
-    /// As [`SafetensorsDir::read`], from this file.
-    pub(crate) fn read(&self, name: &str, shape: &[i64], slice: &[Range<i64>]) -> Result<Tensor> {
-        let (info, kind) = self.find(name, shape)?;
-        let (begin, end) = info.data_offsets;
-        let bytes = &self.bytes[self.start + begin..self.start + end];
-        let view = TensorView::new(info.dtype, info.shape.clone(), bytes)?;
-        let index: Vec<TensorIndexer> = slice
-            .iter()
-            .map(|range| {
-                let (start, end) = (range.start as usize, range.end as usize);
-                TensorIndexer::Narrow(
-                    Bound::Included(start),
-                    Bound::Excluded(end),
-                    NonZeroUsize::MIN,
-                )
-            })
-            .collect();
-        let pieces = view.sliced_data(&index).map_err(|e| anyhow::anyhow!("{e}"))?;
-        let mut data = Vec::with_capacity(pieces.remaining_byte_len());
-        pieces.for_each(|piece| data.extend_from_slice(piece));
-        let shape: Vec<i64> = slice.iter().map(|range| range.end - range.start).collect();
-        Ok(Tensor::from_data_size(&data, &shape, kind))
-    }
-
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file =
-            File::open(path).with_context(|| format!("cannot open weights {}", path.display()))?;
-        // SAFETY: the map is read-only, and a model's files are not rewritten while it is loaded.
-        let bytes = unsafe { Mmap::map(&file) }
-            .with_context(|| format!("cannot map {}", path.display()))?;
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| {
-            anyhow::anyhow!("{} is not a whole safetensors file: {e}", path.display())
-        })?;
-        Ok(Self { start: 8 + header, bytes, metadata })
-    }
+/// Whether the `config.json` in `dir` says that the embedding is the head too.
+fn is_tied(dir: &Path) -> bool {
+    let config = std::fs::read(dir.join("config.json")).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    config["tie_word_embeddings"] == true
 }

@@ -13,7 +13,7 @@ pub use draft::Draft;
 pub use names::{delete_older, named_in};
 
 use crate::LlamaConfig;
-use crate::safetensors_dir::Mapped;
+use crate::mapped::Mapped;
 use anyhow::{Context, Result, bail, ensure};
 use digest::digest;
 use names::{name_of, newest, step_of};

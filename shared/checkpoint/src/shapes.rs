@@ -1,12 +1,9 @@
 //! Which weights a model has, and whether a directory holds them.
 
 use crate::LlamaConfig;
-use crate::safetensors_dir::SafetensorsDir;
+use crate::safetensors_dir::{EMBEDDING, HEAD, SafetensorsDir, is_ignored};
 use anyhow::{Result, anyhow, bail, ensure};
 use std::collections::BTreeSet;
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
 
 impl LlamaConfig {
     /// Every weight, in the order of the computation: its Hugging Face name and its shape. A head that
@@ -46,14 +43,13 @@ impl SafetensorsDir {
             expected.insert(name);
         }
         for name in self.names().filter(|name| !expected.contains(*name)) {
-            // Tables of angles, which old versions of transformers saved and new ones ignore.
-            if name.ends_with("rotary_emb.inv_freq") {
+            if is_ignored(name) {
                 continue;
             }
             // transformers ignores a saved head if the head is tied: no harm, as long as both are
             // the same.
             if config.tie_word_embeddings && name == HEAD {
-                let same = self.bytes(HEAD)? == self.bytes(EMBEDDING)?;
+                let same = self.tensor(HEAD)? == self.tensor(EMBEDDING)?;
                 ensure!(same, "tie_word_embeddings is true, but {HEAD} is not {EMBEDDING}");
                 continue;
             }

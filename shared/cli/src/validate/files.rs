@@ -43,7 +43,7 @@ fn readable(name: &str, path: &Path) -> Result<()> {
     let about =
         std::fs::metadata(path).with_context(|| format!("{name} {shown} cannot be read"))?;
     ensure!(about.is_file(), "{name} {shown} is not a file");
-    Ok(())
+    checkpoint::refuse_pointer(path).with_context(|| name.to_owned())
 }
 
 fn vocabulary(config: &Config, name: &str, path: &Path) -> Result<()> {
