@@ -126,6 +126,33 @@ fn no_key_of_a_config_is_passed_over_that_transformers_computes_with() {
     assert_eq!(taken.len(), 27, "{taken:?}");
 }
 
+/// transformers' embedding has no gradient for `pad_token_id`. Many models pad with the token that
+/// ends a text; here it is trained like any other, as if nothing were padded.
+#[test]
+fn a_token_that_pads_is_trained_like_any_other() {
+    let (dir, expected) = fixture(FIXTURES[0]);
+    let tokens = &expected["tokens"];
+    let seq = tokens.size()[1] - 1;
+    let pad = tokens.int64_value(&[0, 0]);
+    let padded = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.join("model.safetensors"), padded.path().join("model.safetensors")).unwrap();
+    let config = std::fs::read_to_string(dir.join("config.json")).unwrap();
+    let config = config.replace(r#""pad_token_id": null"#, &format!(r#""pad_token_id": {pad}"#));
+    std::fs::write(padded.path().join("config.json"), config).unwrap();
+    let mut trainer = trainer(padded.path(), "f64");
+    let halves = (0..2).map(|i| MicroBatch {
+        inputs: tokens.narrow(0, 2 * i, 2).narrow(1, 0, seq),
+        targets: tokens.narrow(0, 2 * i, 2).narrow(1, 1, seq),
+    });
+    let norm = trainer.update(&halves.collect::<Vec<_>>()).unwrap().grad_norm;
+    let theirs = expected["grad_norms"].double_value(&[0]);
+    assert!((norm / theirs - 1.0).abs() < 1e-4, "{norm}, and {theirs} where nothing is padded");
+    let embedding = &trainer.model.parameters()[0];
+    assert_eq!(embedding.name, "model.embed_tokens.weight");
+    let of_row = embedding.tensor.grad().get(pad).norm().double_value(&[]);
+    assert!(of_row > 1e-3 * norm, "the token has {of_row} of the norm {norm}");
+}
+
 #[test]
 fn f64_stays_f64_throughout() {
     let (dir, expected) = fixture(FIXTURES[0]);

@@ -4,6 +4,7 @@
 mod common;
 
 use checkpoint::saved::Draft;
+use checkpoint::{LlamaConfig, Weights};
 use comm::Layout;
 use common::{Model, assert_launchers_agree, flags, layout_flags, layouts, without_norm};
 use parity::{Bound, Record, Tensors, compare, parse, record, whole};
@@ -293,6 +294,34 @@ fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
 }
 
 #[test]
+fn a_byte_that_changed_in_any_file_is_found_in_any_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    let save =
+        format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 2 --steps 1 --save {}", dir.path().display());
+    let config = parse(6, &flags(false, &save)).unwrap();
+    comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    let resumed = |layout: &str| {
+        let resume = format!("{BATCH} {layout} --resume {}", dir.path().display());
+        let config = parse(6, &flags(false, &resume)).unwrap();
+        comm::launch(&config.launch(), move |mesh| Ok(Trainer::new(&config, mesh)?.step))
+    };
+    for rank in 0..4 {
+        let file = dir.path().join(format!("step-000001/rank-{rank:05}.safetensors"));
+        let whole = std::fs::read(&file).unwrap();
+        let mut changed = whole.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, &changed).unwrap();
+        for layout in ["--dp 1 --pp 1 --cp 1 --tp 1", "--dp 1 --pp 2 --cp 1 --tp 1"] {
+            let error = format!("{:#}", resumed(layout).expect_err("it was taken"));
+            let expected = format!("rank-{rank:05}.safetensors is not what was written");
+            assert!(error.contains(&expected), "{layout}: {error}");
+        }
+        std::fs::write(&file, &whole).unwrap();
+    }
+    assert_eq!(resumed("--dp 1 --pp 2 --cp 1 --tp 1").unwrap(), [1, 1]);
+}
+
+#[test]
 fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     for dir in &dirs {
@@ -462,6 +491,61 @@ fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
                 assert!(same, "{} after {layout}", parameter.name);
             }
         }
+    }
+}
+
+/// 259 words: their rows are cut elsewhere on two ranks and on four, and not into equal parts.
+#[test]
+fn an_export_holds_every_row_of_an_uneven_vocabulary() {
+    for (tied, layout) in [false, true].into_iter().flat_map(|tied| {
+        ["--pp 1 --tp 2", "--pp 1 --tp 4", "--pp 2 --tp 2", "--pp 2 --tp 4"]
+            .map(|layout| (tied, layout))
+    }) {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model { tied, vocab: 259, ..Model::default() };
+        let run_flags = "--dp 1 --cp 1 --global-batch 2 --micro-batch 1 --steps 1 --lr 1e-2";
+        let export = format!("{run_flags} {layout} --export-hf {}", dir.path().display());
+        let config = parse(6, &model.flags(&export)).unwrap();
+        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let trained = whole(layout, &record(6, &model.flags(&export)).unwrap());
+        let (read, _) = LlamaConfig::from_hf_dir(dir.path()).unwrap();
+        checkpoint::check_weights(dir.path(), &read).unwrap();
+        let weights = Weights::open(dir.path(), Kind::Double, Device::Cpu).unwrap();
+        let mut ends = vec!["model.embed_tokens.weight"];
+        ends.extend((!tied).then_some("lm_head.weight"));
+        for name in ends {
+            let theirs = &trained[&format!("step 1: weight of {name}")];
+            let ours = weights.get(name, &[259, 32]).unwrap().detach();
+            for row in 0..259 {
+                assert!(
+                    ours.get(row).equal(&theirs.get(row)),
+                    "{name} row {row}, {layout}, tied {tied}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_config_of_an_export_names_the_dtype_of_its_files() {
+    for (dtype, in_file, named) in
+        [("bf16", "F32", "float32"), ("f32", "F32", "float32"), ("f64", "F64", "float64")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let run_flags = "--dp 1 --pp 1 --cp 1 --tp 2 --global-batch 2 --micro-batch 1 --steps 1";
+        let export = format!("{run_flags} --dtype {dtype} --export-hf {}", dir.path().display());
+        let config = parse(6, &flags(false, &export)).unwrap();
+        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let bytes = std::fs::read(dir.path().join("model.safetensors")).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let tensors =
+            header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__");
+        let dtypes: Vec<_> = tensors.map(|(_, tensor)| tensor["dtype"].as_str().unwrap()).collect();
+        assert!(dtypes.len() > 10 && dtypes.iter().all(|d| *d == in_file), "{dtype}: {dtypes:?}");
+        let config = std::fs::read(dir.path().join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["torch_dtype"], named, "{dtype}");
     }
 }
 

@@ -28,8 +28,8 @@ const FILES: [&str; 9] = [
     "chat_template.json",
 ];
 
-/// Whether an export may write a file of this name beside the weights.
-pub(crate) fn is_beside(name: &str) -> bool {
+/// Whether an export may read, or write, a file of this name beside the weights.
+pub fn is_beside(name: &str) -> bool {
     FILES.contains(&name) || name == GENERATION
 }
 

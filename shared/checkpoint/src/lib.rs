@@ -14,7 +14,7 @@ mod seeded;
 mod shapes;
 mod special_tokens;
 
-pub use beside::copy_tokenizer;
+pub use beside::{copy_tokenizer, is_beside};
 pub use config::{LlamaConfig, RopeScaling};
 pub use export::{finish_weights, write_weights};
 pub use pointer::refuse_pointer;

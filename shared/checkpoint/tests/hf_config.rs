@@ -57,6 +57,15 @@ fn two_spellings_of_one_setting_agree_or_are_refused() {
     let expected = "original_max_position_embeddings is 32, but in rope_parameters it is 64: leave one of them out";
     assert_eq!(refused(&original(32)), expected);
     read(&original(64)).unwrap();
+    // Where the table does not say it, it is what stands outside, or else the longest sequence.
+    let bare =
+        r#""rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0"#;
+    let length = |outside: &str| {
+        let (model, _) = read(&format!(r#"{outside}"rope_scaling": {{{bare}}}"#)).unwrap();
+        model.rope_scaling.unwrap().original_max_position_embeddings
+    };
+    assert_eq!(length(r#""original_max_position_embeddings": 32, "#), 32);
+    assert_eq!(length(r#""max_position_embeddings": 128, "#), 128);
 
     let dtypes = |new: &str, old: &str| format!(r#""dtype": "{new}", "torch_dtype": "{old}""#);
     let expected = "dtype is \"float32\", but torch_dtype, its older name, is \"bfloat16\"";

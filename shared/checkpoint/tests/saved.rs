@@ -112,3 +112,61 @@ fn a_file_of_tensors_is_opened_once() {
     let lacks = format!("checkpoint {} lacks other from row 0 on", shown.display());
     assert_eq!(read("other", 1).unwrap_err(), lacks);
 }
+
+/// By name, step-1000000 comes before step-999999.
+#[test]
+fn the_newest_is_that_of_the_most_updates_however_long_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for step in [1_000_000, 999_999, 10_000_000, 9_999_999] {
+        save(dir.path(), step);
+    }
+    let newest = || Saved::open(dir.path()).unwrap().progress().step;
+    assert_eq!(newest(), 10_000_000);
+    std::fs::remove_dir_all(dir.path().join("step-10000000")).unwrap();
+    assert_eq!(newest(), 9_999_999);
+    save(dir.path(), 10_000_000);
+    assert_eq!(Saved::open_step(dir.path(), 1_000_000).unwrap().progress().step, 1_000_000);
+    let kept = |keep: usize| {
+        delete_older(dir.path(), 10_000_000, keep).unwrap();
+        let named = named_in(dir.path()).unwrap().into_iter();
+        let mut steps: Vec<_> = named.map(|(step, _)| step).collect();
+        steps.sort();
+        steps
+    };
+    assert_eq!(kept(3), [1_000_000, 9_999_999, 10_000_000]);
+    assert_eq!(kept(2), [9_999_999, 10_000_000]);
+    // A directory that is not whole is none, however new it is called.
+    std::fs::create_dir(dir.path().join("step-20000000")).unwrap();
+    assert_eq!(newest(), 10_000_000);
+}
+
+/// Ranks divide the files among themselves: as many as wrote them, fewer or more.
+#[test]
+fn every_file_is_compared_with_what_was_written_by_one_rank_or_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let draft = Draft::new(dir.path(), 3);
+    draft.begin().unwrap();
+    let write = |rank: usize| {
+        let held = Held { name: format!("{rank}"), shape: vec![2], split: None };
+        draft.write(rank, vec![(held, Tensor::from_slice(&[1f32, 2.0]))]).unwrap()
+    };
+    let files: Vec<RankFile> = (0..5).map(write).collect();
+    commit(draft, 3, files);
+    let saved = Saved::open(dir.path()).unwrap();
+    let verify = |ranks: usize| (0..ranks).try_for_each(|rank| saved.verify(rank, ranks));
+    for rank in 0..5 {
+        let path = dir.path().join(format!("step-000003/rank-{rank:05}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap();
+        let mut flipped = bytes.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for ranks in 1..=7 {
+            verify(ranks).unwrap();
+            std::fs::write(&path, &flipped).unwrap();
+            let error = verify(ranks).unwrap_err().to_string();
+            let expected =
+                format!("{} is not what was written: its SHA-256 differs", path.display());
+            assert_eq!(error, expected, "{ranks} ranks");
+            std::fs::write(&path, &bytes).unwrap();
+        }
+    }
+}

@@ -181,6 +181,7 @@ impl Config {
             Some(path) => Dataset::open(path, &tokenizer, vocab_size, seq_len)?,
             None => Dataset::tales(&tokenizer, vocab_size, seq_len)?,
         };
+        self.notes.extend(self.note_on_padding(&dataset));
         self.dataset = Some(Arc::new(dataset));
         if self.train.eval_every.is_some() {
             let dataset = match &self.data.eval_data {
@@ -190,6 +191,18 @@ impl Config {
             self.eval_dataset = Some(Arc::new(dataset));
         }
         Ok(())
+    }
+
+    /// transformers never changes the embedding of the token that pads, and many models pad with
+    /// one that texts end with.
+    fn note_on_padding(&self, dataset: &Dataset) -> Option<String> {
+        let id = self.model.token_ids.get("pad_token_id")?.as_i64()?;
+        dataset.has(id).then(|| {
+            format!(
+                "pad_token_id is {id}, which occurs in the data: it is trained like any other token, where \
+                 transformers would leave its embedding as it is"
+            )
+        })
     }
 
     /// The batches of replica `dp_rank` of `dp`.

@@ -124,6 +124,11 @@ impl Dataset {
         })
     }
 
+    /// Whether `token` occurs in some samples, spread from the first to the last.
+    pub fn has(&self, token: i64) -> bool {
+        self.spread().any(|index| self.read(index).contains(&token))
+    }
+
     /// Up to 256 samples, spread from the first to the last.
     fn spread(&self) -> impl Iterator<Item = usize> {
         let (seen, last) = (self.samples.min(256), self.samples - 1);

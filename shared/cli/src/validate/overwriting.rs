@@ -89,14 +89,16 @@ fn lies_in(file: &Path, dir: &Path) -> bool {
     is_in(file) || file.canonicalize().is_ok_and(|file| is_in(&file))
 }
 
-/// The files of a Hugging Face model that are read.
+/// The files of a Hugging Face model that are read, those among them that an export carries along.
 fn files_of_model(dir: &Path) -> Result<Vec<PathBuf>> {
     let cannot = || format!("hf-model {} cannot be read", dir.display());
     let mut files = vec![];
     for entry in fs::read_dir(dir).with_context(cannot)? {
         let path = entry.with_context(cannot)?.path();
         let json = ["config.json", "model.safetensors.index.json"].map(|name| dir.join(name));
-        if json.contains(&path) || path.extension() == Some("safetensors".as_ref()) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let is_weights = path.extension() == Some("safetensors".as_ref());
+        if json.contains(&path) || is_weights || name.is_some_and(checkpoint::is_beside) {
             files.push(path);
         }
     }
