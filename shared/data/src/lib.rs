@@ -2,7 +2,9 @@
 
 mod batches;
 pub mod corpus;
+mod cuts;
 mod dataset;
+mod pieces;
 mod random;
 mod tokenizer;
 mod tokens;

@@ -1,6 +1,10 @@
 //! Text to tokens and back.
 
+use crate::cuts::Cuts;
+use crate::pieces::{self, WINDOW};
 use anyhow::{Result, anyhow};
+use sha2::{Digest, Sha256};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenizers::ModelWrapper;
 
@@ -9,7 +13,15 @@ pub enum Tokenizer {
     /// Every byte of the UTF-8 text is a token: a vocabulary of 256.
     Bytes,
     /// What a Hugging Face `tokenizer.json` describes.
-    HuggingFace(Box<tokenizers::Tokenizer>),
+    HuggingFace(Box<HuggingFace>),
+}
+
+/// A `tokenizer.json` that has been read.
+pub struct HuggingFace {
+    tokenizer: tokenizers::Tokenizer,
+    cuts: Option<Cuts>,
+    /// SHA-256 of the file.
+    pub(crate) digest: [u8; 32],
 }
 
 impl Tokenizer {
@@ -20,11 +32,8 @@ impl Tokenizer {
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)
             .map_err(|e| anyhow!("cannot read the tokenizer {}: {e}", path.display()))?;
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)
             .map_err(|e| anyhow!("{} is not a tokenizer.json: {e}", path.display()))?;
-        // Padding and truncation are meant for sentences of a batch; of a corpus, all is read.
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|e| anyhow!("{}: {e}", path.display()))?;
         // Merges that are dropped by chance would give each rank another text.
         let mut model = tokenizer.get_model().clone();
         if let ModelWrapper::BPE(pairs) = &mut model
@@ -32,19 +41,25 @@ impl Tokenizer {
         {
             tokenizer.with_model(model);
         }
-        Ok(Self::HuggingFace(Box::new(tokenizer)))
+        let cuts = Cuts::of(&tokenizer);
+        let digest = Sha256::digest(&bytes).into();
+        Ok(Self::HuggingFace(Box::new(HuggingFace { tokenizer, cuts, digest })))
     }
 
     /// The tokens of `text`, with none added to mark its beginning or end.
+    ///
+    /// # Errors
+    /// If the tokenizer.json's rules fail on this text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self {
             Self::Bytes => Ok(text.bytes().map(u32::from).collect()),
             Self::HuggingFace(tokenizer) => {
-                let add_special_tokens = false;
-                let encoding = tokenizer
-                    .encode(text, add_special_tokens)
-                    .map_err(|e| anyhow!("the tokenizer cannot encode the text: {e}"))?;
-                Ok(encoding.get_ids().to_vec())
+                let mut ids = Vec::new();
+                tokenizer.encode_to(text, |some, _| {
+                    ids.extend(some);
+                    Ok(())
+                })?;
+                Ok(ids)
             }
         }
     }
@@ -63,21 +78,45 @@ impl Tokenizer {
             Self::HuggingFace(tokenizer) => {
                 let skip_special_tokens = false;
                 tokenizer
+                    .tokenizer
                     .decode(tokens, skip_special_tokens)
                     .map_err(|e| anyhow!("the tokenizer cannot decode the tokens: {e}"))
             }
         }
     }
 
-    /// One more than the highest token: what a model's `vocab_size` must reach.
+    /// One more than the highest token that its model can make of a text: what a model's
+    /// `vocab_size` must reach. Tokens that were added to it may be higher, and are no matter to a
+    /// text that has none.
     pub fn vocab_size(&self) -> usize {
         match self {
             Self::Bytes => 256,
             // Not the number of entries, since a vocabulary may have holes.
             Self::HuggingFace(tokenizer) => {
-                tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
+                let model = tokenizer.tokenizer.get_vocab(false);
+                model.into_values().max().map_or(0, |id| id as usize + 1)
             }
         }
+    }
+}
+
+impl HuggingFace {
+    /// Hands the tokens of `text` to `take`, some at a time, and with them how many bytes of the
+    /// text are done. No truncation, padding or post-processor that the file asks for takes part:
+    /// they are meant for the sentences of a batch.
+    ///
+    /// # Errors
+    /// If the tokenizer.json's rules fail on this text, or `take` errs.
+    pub(crate) fn encode_to(
+        &self,
+        text: &str,
+        take: impl FnMut(&[u32], usize) -> Result<()>,
+    ) -> Result<()> {
+        let encode = || pieces::encode(&self.tokenizer, self.cuts.as_ref(), text, WINDOW, take);
+        // A normalizer that inserts into a text makes the library panic on some.
+        catch_unwind(AssertUnwindSafe(encode)).unwrap_or_else(|_| {
+            Err(anyhow!("the tokenizer cannot encode the text: the library of tokenizers panicked"))
+        })
     }
 }
 
