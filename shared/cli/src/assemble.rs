@@ -51,6 +51,7 @@ fn data(v: &Reader) -> Result<DataConfig> {
         data: v.path("data"),
         eval_data: v.path("eval-data"),
         tokenizer: v.path("tokenizer"),
+        data_cache: v.path("data-cache"),
         seq_len: v.count("seq-len")?,
         shuffle: v.switch("shuffle"),
     })

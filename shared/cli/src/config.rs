@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use checkpoint::LlamaConfig;
 use checkpoint::saved::Progress;
 use comm::{Launch, Launcher, Layout};
-use data::{BatchOptions, Batches, Dataset, Tokenizer};
+use data::{BatchOptions, Batches, Dataset, TokenCache, Tokenizer};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub struct DataConfig {
     pub eval_data: Option<PathBuf>,
     /// `None`: bytes.
     pub tokenizer: Option<PathBuf>,
+    /// Where the tokens of a long text are kept. `None`: beside it.
+    pub data_cache: Option<PathBuf>,
     /// Tokens in a sample.
     pub seq_len: usize,
     pub shuffle: bool,
@@ -177,15 +179,17 @@ impl Config {
     pub(crate) fn open_data(&mut self) -> Result<()> {
         let vocab_size = usize::try_from(self.model.vocab_size).context("vocab_size")?;
         let (tokenizer, seq_len) = (self.tokenizer()?, self.data.seq_len);
+        let cache =
+            TokenCache { dir: self.data.data_cache.as_deref(), say: &|line| eprintln!("{line}") };
         let dataset = match &self.data.data {
-            Some(path) => Dataset::open(path, &tokenizer, vocab_size, seq_len)?,
+            Some(path) => Dataset::open(path, &tokenizer, cache, vocab_size, seq_len)?,
             None => Dataset::tales(&tokenizer, vocab_size, seq_len)?,
         };
         self.notes.extend(self.note_on_padding(&dataset));
         self.dataset = Some(Arc::new(dataset));
         if self.train.eval_every.is_some() {
             let dataset = match &self.data.eval_data {
-                Some(path) => Dataset::open(path, &tokenizer, vocab_size, seq_len)?,
+                Some(path) => Dataset::open(path, &tokenizer, cache, vocab_size, seq_len)?,
                 None => Dataset::held_out_tales(&tokenizer, vocab_size, seq_len)?,
             };
             self.eval_dataset = Some(Arc::new(dataset));

@@ -67,6 +67,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("model", "hf-model", Text, "DIR", 1, "Architecture and weights from a Hugging Face directory"),
     key("data", "data", Text, "FILE", 1, "Train on a file: text (UTF-8), or little-endian tokens: .bin (u16), .u32; default: the built-in tales"),
     key("data", "tokenizer", Text, "FILE", 1, "A Hugging Face tokenizer.json; default: bytes"),
+    key("data", "data-cache", Text, "DIR", 1, "Where the tokens of a long text are kept, for the other processes and later runs; default: beside it"),
     key("data", "seq-len", Count, "S", 1, "Tokens in a sample"),
     key("data", "shuffle", Switch, "", 1, "Another order of the samples in every epoch"),
     key("train", "steps", Count, "N", 1, "Updates of the weights"),

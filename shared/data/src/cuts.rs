@@ -6,8 +6,8 @@ mod vocabulary;
 
 use pattern::Pattern;
 use pipeline::Pipeline;
-use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use vocabulary::Vocabulary;
 
 /// What is known about a tokenizer's cuts: between which characters nothing of it can reach.
@@ -21,7 +21,7 @@ use vocabulary::Vocabulary;
 pub(crate) struct Cuts {
     pipeline: Pipeline,
     vocabulary: Option<Vocabulary>,
-    known: RefCell<HashMap<(char, char), Openness>>,
+    known: Mutex<HashMap<(char, char), Openness>>,
 }
 
 /// What the place between two characters is.
@@ -40,13 +40,14 @@ impl Cuts {
     pub fn of(tokenizer: &tokenizers::Tokenizer) -> Option<Self> {
         let pipeline = Pipeline::read(tokenizer)?;
         let vocabulary = if pipeline.keeps_characters { Vocabulary::read(tokenizer) } else { None };
-        Some(Self { pipeline, vocabulary, known: RefCell::default() })
+        Some(Self { pipeline, vocabulary, known: Mutex::default() })
     }
 
     /// The place in `text` before byte `at`.
     pub fn at(&self, text: &str, at: usize) -> Openness {
         let mut after = text[at..].chars();
-        let (Some(x), Some(y), Some(z)) = (text[..at].chars().next_back(), after.next(), after.next())
+        let (Some(x), Some(y), Some(z)) =
+            (text[..at].chars().next_back(), after.next(), after.next())
         else {
             return Openness::Closed;
         };
@@ -54,7 +55,8 @@ impl Cuts {
         if ![x, y, z].iter().all(|&c| self.pipeline.is_plain(c)) {
             return Openness::Closed;
         }
-        *self.known.borrow_mut().entry((x, y)).or_insert_with(|| self.between(x, y))
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.entry((x, y)).or_insert_with(|| self.between(x, y))
     }
 
     fn between(&self, x: char, y: char) -> Openness {

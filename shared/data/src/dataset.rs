@@ -1,7 +1,7 @@
 //! A long row of tokens, cut into samples.
 
 use crate::tokens::{Tokens, map_tokens, read_text, token_width};
-use crate::{Tokenizer, corpus};
+use crate::{TokenCache, Tokenizer, corpus};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt;
 use std::path::Path;
@@ -40,8 +40,8 @@ impl Dataset {
         Self::from_tokens(tokens, vocab_size, seq_len).context("the held-out tales")
     }
 
-    /// Opens text (UTF-8, encoded whole with `tokenizer`), `.bin` or `.u32` (little-endian tokens,
-    /// read only where samples are taken).
+    /// Opens text (UTF-8, encoded with `tokenizer`; the tokens of a long one are kept as `cache`
+    /// says), `.bin` or `.u32` (little-endian tokens, read only where samples are taken).
     ///
     /// # Errors
     /// In one sentence that names the file: missing, not UTF-8, a token that is
@@ -51,12 +51,13 @@ impl Dataset {
     pub fn open(
         path: &Path,
         tokenizer: &Tokenizer,
+        cache: TokenCache,
         vocab_size: usize,
         seq_len: usize,
     ) -> Result<Self> {
         let tokens = match token_width(path) {
             Some(width) => map_tokens(path, width),
-            None => read_text(path, tokenizer),
+            None => read_text(path, tokenizer, cache),
         };
         let name = format!("data file {}", path.display());
         let dataset = tokens.and_then(|tokens| Self::new(tokens, vocab_size, seq_len));
@@ -78,9 +79,16 @@ impl Dataset {
             "it has {len} tokens, but one sample of seq-len {seq_len} needs {need}"
         );
         let dataset = Self { tokens, vocab_size, seq_len, samples, name: "tokens".into() };
-        match &dataset.tokens {
-            Tokens::Memory(tokens) => dataset.check(0, tokens.iter().map(|&id| id.into()))?,
-            Tokens::Mapped(..) => {
+        match dataset.tokens.highest() {
+            Some(highest) if (highest as usize) < vocab_size => {}
+            // One of them is too high: say which.
+            Some(_) => {
+                for start in (0..len).step_by(seq_len) {
+                    let some = dataset.tokens.range(start, seq_len.min(len - start));
+                    dataset.check(start, some)?;
+                }
+            }
+            None => {
                 for index in dataset.spread() {
                     dataset.check(index * seq_len, dataset.read(index))?;
                 }

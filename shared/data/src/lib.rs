@@ -1,6 +1,7 @@
 //! What a model reads: the built-in tales, files of text or tokens, and batches of them.
 
 mod batches;
+mod cache;
 pub mod corpus;
 mod cuts;
 mod dataset;
@@ -10,6 +11,7 @@ mod tokenizer;
 mod tokens;
 
 pub use batches::{BatchOptions, Batches, MicroBatch};
+pub use cache::TokenCache;
 pub use dataset::Dataset;
 pub use random::Random;
 pub use tokenizer::Tokenizer;

@@ -96,7 +96,8 @@ impl Window {
         let next = self.pieces.partition_point(|&(begins, ..)| begins < at);
         let ended = next.checked_sub(1).map(|last| self.pieces[last].1);
         let begins = self.pieces.get(next).map(|piece| piece.0);
-        let is_split = ended.is_none_or(|end| end <= at) && (ended == Some(at) || begins == Some(at));
+        let is_split =
+            ended.is_none_or(|end| end <= at) && (ended == Some(at) || begins == Some(at));
         match openness {
             Openness::Closed => None,
             _ if is_split => {

@@ -1,6 +1,7 @@
 //! Where tokens come from: encoded text, or a mapped file of tokens.
 
 use crate::Tokenizer;
+use crate::cache::{self, TokenCache};
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use std::fs::File;
@@ -9,24 +10,39 @@ use std::path::Path;
 /// A long row of tokens.
 pub(crate) enum Tokens {
     Memory(Vec<u32>),
-    /// A file of little-endian numbers, each of so many bytes.
-    Mapped(Mmap, usize),
+    /// A file of little-endian numbers, each of `width` bytes, from byte `start` on. The highest of
+    /// them is known if all have been seen.
+    Mapped {
+        bytes: Mmap,
+        start: usize,
+        width: usize,
+        highest: Option<u32>,
+    },
 }
 
 impl Tokens {
     pub fn len(&self) -> usize {
         match self {
             Self::Memory(tokens) => tokens.len(),
-            Self::Mapped(bytes, width) => bytes.len() / width,
+            Self::Mapped { bytes, start, width, .. } => (bytes.len() - start) / width,
         }
     }
 
-    pub fn range(&self, start: usize, len: usize) -> Vec<i64> {
+    pub fn range(&self, from: usize, len: usize) -> Vec<i64> {
         match self {
-            Self::Memory(tokens) => tokens[start..start + len].iter().map(|&t| t.into()).collect(),
-            Self::Mapped(bytes, width) => {
-                numbers(&bytes[width * start..width * (start + len)], *width).collect()
+            Self::Memory(tokens) => tokens[from..from + len].iter().map(|&t| t.into()).collect(),
+            Self::Mapped { bytes, start, width, .. } => {
+                numbers(&bytes[start + width * from..start + width * (from + len)], *width)
+                    .collect()
             }
+        }
+    }
+
+    /// The highest token, if all have been seen.
+    pub fn highest(&self) -> Option<u32> {
+        match self {
+            Self::Memory(tokens) => tokens.iter().copied().max(),
+            Self::Mapped { highest, .. } => *highest,
         }
     }
 }
@@ -46,8 +62,8 @@ pub fn token_width(path: &Path) -> Option<usize> {
     }
 }
 
-pub(crate) fn read_text(path: &Path, tokenizer: &Tokenizer) -> Result<Tokens> {
-    let bytes = std::fs::read(path).context("cannot be read")?;
+pub(crate) fn read_text(path: &Path, tokenizer: &Tokenizer, cache: TokenCache) -> Result<Tokens> {
+    let Some(bytes) = map(path)? else { return Ok(Tokens::Memory(Vec::new())) };
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -59,21 +75,32 @@ pub(crate) fn read_text(path: &Path, tokenizer: &Tokenizer) -> Result<Tokens> {
             );
         }
     };
-    Ok(Tokens::Memory(tokenizer.encode(text)?))
+    match tokenizer {
+        Tokenizer::Bytes => {
+            let highest = bytes.iter().max().map(|&byte| byte.into());
+            Ok(Tokens::Mapped { bytes, start: 0, width: 1, highest })
+        }
+        Tokenizer::HuggingFace(tokenizer) => cache::tokens(path, text, tokenizer, cache),
+    }
 }
 
 pub(crate) fn map_tokens(path: &Path, width: usize) -> Result<Tokens> {
-    let file = File::open(path).context("cannot be read")?;
-    let bytes = file.metadata().context("cannot be read")?.len();
+    let Some(bytes) = map(path)? else { return Ok(Tokens::Memory(Vec::new())) };
     ensure!(
-        bytes % width as u64 == 0,
-        "it has {bytes} bytes, but its tokens have {width} each, and one is cut off"
+        bytes.len() % width == 0,
+        "it has {} bytes, but its tokens have {width} each, and one is cut off",
+        bytes.len()
     );
-    if bytes == 0 {
-        return Ok(Tokens::Memory(Vec::new())); // nothing to map
+    Ok(Tokens::Mapped { bytes, start: 0, width, highest: None })
+}
+
+/// The bytes of a file; `None` if it has none, which cannot be mapped.
+fn map(path: &Path) -> Result<Option<Mmap>> {
+    let file = File::open(path).context("cannot be read")?;
+    if file.metadata().context("cannot be read")?.len() == 0 {
+        return Ok(None);
     }
     // SAFETY: the mapping is read-only and private. Another process that shortens the file during a
     // run would end it with a signal, which is not worth guarding against.
-    let map = unsafe { Mmap::map(&file) }.context("cannot be mapped")?;
-    Ok(Tokens::Mapped(map, width))
+    Ok(Some(unsafe { Mmap::map(&file) }.context("cannot be mapped")?))
 }

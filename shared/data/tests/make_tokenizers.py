@@ -69,7 +69,7 @@ def byte_level(pre, normalizer=None, size=420, added=("<|endoftext|>",), **optio
     # The merges know no words: they would cross every place where a pattern has to split, and show one that is missed.
     tokenizer.pre_tokenizer = by_bytes()
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=BYTES.alphabet(), show_progress=False)
-    tokenizer.train_from_iterator(LINES + TEXTS, trainer)
+    tokenizer.train_from_iterator(LINES + [text for text in TEXTS if "<" not in text], trainer)
     tokenizer.pre_tokenizer, tokenizer.decoder = pre, decoders.ByteLevel()
     if normalizer:
         tokenizer.normalizer = normalizer

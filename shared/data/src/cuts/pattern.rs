@@ -14,7 +14,8 @@ impl Pattern {
     /// match depends on more than the text from its beginning to one character past its end: then
     /// nothing is known.
     pub fn read(pattern: &str) -> Option<Self> {
-        let free = LOOKS_AT_ONE.iter().fold(pattern.to_owned(), |text, look| text.replace(look, ""));
+        let free =
+            LOOKS_AT_ONE.iter().fold(pattern.to_owned(), |text, look| text.replace(look, ""));
         let differs = ["--", "~~", "[:", "{,"].iter().any(|syntax| free.contains(syntax))
             || (free.contains("(?i") && !free.is_ascii()) // folds one character into two
             || !groups_are_plain(&free)
@@ -92,15 +93,14 @@ impl Reach {
             }
             HirKind::Capture(capture) => of(&capture.sub),
             HirKind::Concat(parts) => parts.iter().map(of).fold(Self::NOTHING, Self::then),
-            HirKind::Alternation(parts) => parts.iter().map(of).fold(
-                Self { empty: false, ..Self::NOTHING },
-                |a, b| Self {
+            HirKind::Alternation(parts) => {
+                parts.iter().map(of).fold(Self { empty: false, ..Self::NOTHING }, |a, b| Self {
                     empty: a.empty || b.empty,
                     begins: a.begins || b.begins,
                     ends: a.ends || b.ends,
                     joins: a.joins || b.joins,
-                },
-            ),
+                })
+            }
         }
     }
 
@@ -158,8 +158,25 @@ mod tests {
     #[test]
     fn of_a_pattern_that_looks_back_or_far_ahead_nothing_is_known() {
         for pattern in [
-            r"^a", r"\Aa", r"\ba", r"(?<=a)b", r"(?<!a)b", r"a(?=.*z)", r"(?m:.)", r"(?>a)", r"(a)\1", r"\h",
-            r"\X", r"\R", r"\Ga", r"[[:alpha:]]", r"\p{Punct}", r"[a--b]", r"(?i:straße)", r"a{,3}", r"\p{^L}",
+            r"^a",
+            r"\Aa",
+            r"\ba",
+            r"(?<=a)b",
+            r"(?<!a)b",
+            r"a(?=.*z)",
+            r"(?m:.)",
+            r"(?>a)",
+            r"(a)\1",
+            r"\h",
+            r"\X",
+            r"\R",
+            r"\Ga",
+            r"[[:alpha:]]",
+            r"\p{Punct}",
+            r"[a--b]",
+            r"(?i:straße)",
+            r"a{,3}",
+            r"\p{^L}",
         ] {
             assert!(Pattern::read(pattern).is_none(), "{pattern}");
         }

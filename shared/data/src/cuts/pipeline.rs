@@ -3,7 +3,7 @@
 
 use super::Pattern;
 use serde_json::Value;
-use tokenizers::{Normalizer, NormalizedString};
+use tokenizers::{NormalizedString, Normalizer};
 
 /// What ByteLevel splits with where it is asked to.
 const GPT2: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -84,7 +84,8 @@ impl Pipeline {
                     self.replaced.push(('\n', ' '));
                 }
                 "Replace" => {
-                    let (from, to) = (part["pattern"]["String"].as_str()?, part["content"].as_str()?);
+                    let (from, to) =
+                        (part["pattern"]["String"].as_str()?, part["content"].as_str()?);
                     self.replaced.push((only(from)?, only(to)?));
                 }
                 _ => return None,
@@ -96,7 +97,8 @@ impl Pipeline {
     fn stage(&mut self, stage: &Value, is_last: bool) -> Option<()> {
         match stage["type"].as_str()? {
             // Each of these looks at one character at a time.
-            "Digits" | "Punctuation" | "BertPreTokenizer" | "WhitespaceSplit" | "CharDelimiterSplit" => {}
+            "Digits" | "Punctuation" | "BertPreTokenizer" | "WhitespaceSplit"
+            | "CharDelimiterSplit" => {}
             "Whitespace" => self.patterns.push(Pattern::read(r"\w+|[^\w\s]+")?),
             "ByteLevel" if is_last => {
                 self.keeps_characters = false;
@@ -134,9 +136,10 @@ impl Pipeline {
     /// them.
     pub fn open(&self, x: char, y: char) -> Option<(char, char)> {
         let (from_x, from_y) = (self.normalized(x), self.normalized(y));
-        let apart = self.added.iter().all(|added| {
-            [(x, y), (from_x, from_y)].into_iter().all(|(x, y)| added.is_apart(x, y))
-        });
+        let apart = self
+            .added
+            .iter()
+            .all(|added| [(x, y), (from_x, from_y)].into_iter().all(|(x, y)| added.is_apart(x, y)));
         // Patterns see what is replaced either before or after them: neither may join the two.
         let joined = self.patterns.iter().any(|pattern| {
             [(x, y), (from_x, from_y)].into_iter().any(|(x, y)| pattern.joins(x, y))

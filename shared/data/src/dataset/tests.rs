@@ -1,10 +1,13 @@
 use super::*;
 
+/// Beside the text, without a word.
+const QUIET: TokenCache = TokenCache { dir: None, say: &|_| {} };
+
 fn open(name: &str, bytes: &[u8], vocab_size: usize, seq_len: usize) -> Result<Dataset> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     std::fs::write(&path, bytes).unwrap();
-    Dataset::open(&path, &Tokenizer::Bytes, vocab_size, seq_len)
+    Dataset::open(&path, &Tokenizer::Bytes, QUIET, vocab_size, seq_len)
 }
 
 fn le(tokens: &[u16]) -> Vec<u8> {
@@ -107,7 +110,7 @@ fn refusals_name_what_is_wrong() {
         let error = format!("{:#}", open(name, &bytes, 190, 3).err().unwrap());
         assert!(error.starts_with("data file /") && error.ends_with(expected), "{error}");
     }
-    let missing = Dataset::open(Path::new("/no/x.bin"), &Tokenizer::Bytes, 190, 3);
+    let missing = Dataset::open(Path::new("/no/x.bin"), &Tokenizer::Bytes, QUIET, 190, 3);
     let error = format!("{:#}", missing.err().unwrap());
     assert_eq!(
         error,

@@ -21,7 +21,12 @@ fn families() -> Vec<String> {
 }
 
 /// The tokens of `text` in windows of so many bytes, and how many times some were taken.
-fn in_pieces(tokenizer: &Tokenizer, cuts: Option<&Cuts>, text: &str, window: usize) -> (Vec<u32>, usize) {
+fn in_pieces(
+    tokenizer: &Tokenizer,
+    cuts: Option<&Cuts>,
+    text: &str,
+    window: usize,
+) -> (Vec<u32>, usize) {
     let (mut ids, mut times, mut done) = (vec![], 0, 0);
     encode(tokenizer, cuts, text, window, |some, bytes| {
         assert!(bytes > done, "no step forward");
@@ -36,22 +41,83 @@ fn in_pieces(tokenizer: &Tokenizer, cuts: Option<&Cuts>, text: &str, window: usi
 
 /// What a pattern, a normalizer, an added token or a merge may run across.
 const FRAGMENTS: [&str; 62] = [
-    "a", "b", "the", "cat", "Once", "upon", " a", " the", " cat", " time", "s", "t", "'s", "'ll", "'", "\n", "\n", "\n\n",
-    "\r\n", "\r", "\t", " ", " ", "  ", "    ", "1", "20", "2024", "999", ".", ",", "!", "\"", "(", "...", "==", "_", "<s>",
-    "</s>", "<|endoftext|>", "<mask>", "<pad>", "wordy", "▁", "é", "e\u{301}", "\u{301}", "Ö", "你好", "世界", "。", "안녕",
-    "\u{1112}\u{1161}\u{11ab}", "か", "\u{3099}", "мир", "й", "नम", "😀", "👩\u{200d}👩", "\u{a0}", "\u{3000}",
+    "a",
+    "b",
+    "the",
+    "cat",
+    "Once",
+    "upon",
+    " a",
+    " the",
+    " cat",
+    " time",
+    "s",
+    "t",
+    "'s",
+    "'ll",
+    "'",
+    "\n",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\r",
+    "\t",
+    " ",
+    " ",
+    "  ",
+    "    ",
+    "1",
+    "20",
+    "2024",
+    "999",
+    ".",
+    ",",
+    "!",
+    "\"",
+    "(",
+    "...",
+    "==",
+    "_",
+    "<s>",
+    "</s>",
+    "<|endoftext|>",
+    "<mask>",
+    "<pad>",
+    "wordy",
+    "▁",
+    "é",
+    "e\u{301}",
+    "\u{301}",
+    "Ö",
+    "你好",
+    "世界",
+    "。",
+    "안녕",
+    "\u{1112}\u{1161}\u{11ab}",
+    "か",
+    "\u{3099}",
+    "мир",
+    "й",
+    "नम",
+    "😀",
+    "👩\u{200d}👩",
+    "\u{a0}",
+    "\u{3000}",
 ];
 
 fn texts() -> impl Strategy<Value = String> {
-    let random = prop::collection::vec(select(&FRAGMENTS[..]), 0..120).prop_map(|parts| parts.concat());
-    let plain = prop::collection::vec(select(&FRAGMENTS[..16]), 0..120).prop_map(|parts| parts.concat());
+    let random =
+        prop::collection::vec(select(&FRAGMENTS[..]), 0..120).prop_map(|parts| parts.concat());
+    let plain =
+        prop::collection::vec(select(&FRAGMENTS[..16]), 0..120).prop_map(|parts| parts.concat());
     prop_oneof![random, plain]
 }
 
 /// Random texts in random windows, on `cases` of them, against the whole.
 fn check(name: &str, tokenizer: &Tokenizer, cases: u32) {
     let Some(cuts) = Cuts::of(tokenizer) else { return };
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let checked = runner.run(&(texts(), 1usize..200), |(text, window)| {
         let whole = tokenizer.encode(text.as_str(), false).unwrap();
         let (pieces, _) = in_pieces(tokenizer, Some(&cuts), &text, window);
