@@ -26,6 +26,7 @@ S3 = "steps/step03-tensor-parallel/src"
 S4 = "steps/step04-pipeline-parallel/src"
 S5 = "steps/step05-context-parallel/src"
 S6 = "steps/step06-four-d/src"
+CLI, REPORT = "shared/cli/src", "shared/report/src"
 
 # (name, test file of the parity suite or else a crate with tests of its own, source file, what stands there, what the
 # bug makes of it)
@@ -170,9 +171,34 @@ BUGS = [
     ("an exported matrix put together in the wrong order", "step06", f"{S6}/hugging_face.rs",
      "        shards.push(shard);", "        shards.insert(0, shard);"),
     ("the validation loss of the training text", "step06", f"{S6}/train.rs",
-     "shards.extend(batches.step(batch)?", "shards.extend(self.batches.step(batch)?"),
+     "let micro_batches = batches.once(samples)?;", "let micro_batches = self.batches.once(samples)?;"),
     ("a validation loss summed over its batches", "step06", f"{S6}/train.rs",
-     "train.eval_batches * self.config.tokens_per_step()", "self.config.tokens_per_step()"),
+     "samples * self.config.data.seq_len", "self.config.tokens_per_step()"),
+    ("held-out samples that count twice where there are few", "validation", f"{S6}/train.rs",
+     "let micro_batches = batches.once(samples)?;",
+     "let samples = self.config.train.eval_batches * self.config.train.global_batch;\n"
+     "        let target_tokens = samples * self.config.data.seq_len;\n"
+     "        let micro_batches: Vec<MicroBatch> = (0..self.config.train.eval_batches)\n"
+     "            .map(|batch| batches.step(batch)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();"),
+    ("a last micro-batch that is received as if it were full", "validation", f"{S6}/pipeline_parallel.rs",
+     "let shape = [micro_batch.inputs.size()[0], self.shape[1], self.shape[2]];", "let shape = self.shape;"),
+    ("held-out samples that an uneven share leaves out", "validation", "shared/data/src/batches/once.rs",
+     "samples * dp_rank / dp..samples * (dp_rank + 1) / dp", "samples / dp * dp_rank..samples / dp * (dp_rank + 1)"),
+    ("held-out samples in the order of the training text", "validation", f"{CLI}/config.rs",
+     "self.batches_of(dataset, dp_rank, dp, None)",
+     "self.batches_of(dataset, dp_rank, dp, self.data.shuffle.then_some(self.train.seed))"),
+    ("an evaluation that reads on", "validation", f"{S6}/train.rs",
+     "let micro_batches = batches.once(samples)?;",
+     "let mut micro_batches = vec![];\n"
+     "        for batch in 0..self.config.train.eval_batches {\n"
+     "            micro_batches.extend(batches.step(self.step + batch)?);\n"
+     "        }"),
+    ("the validation loss on the line of the next step", "validation", f"{S6}/train.rs",
+     "        reporter.step(&stats)?;\n", ""),
+    ("the validation loss of the weights before the step", "validation", f"{S6}/train.rs",
+     "        let stats = trainer.step()?;\n", ""),
+    ("no validation where no step is due", "validation", f"{S6}/train.rs",
+     "|n| step % n == 0 || step == train.steps", "|n| step % n == 0"),
     ("scores of the next token that one cp rank has", "step06", f"{S6}/train.rs",
      "        self.mesh.cp.all_reduce(&logits)?; // zeros,", "        // zeros,"),
     ("an export's rope scaling without its type", "step06", "shared/checkpoint/src/export.rs",
@@ -187,6 +213,14 @@ BUGS = [
      "(dir.join(partial_of(step)), dir.join(name_of(step)))", "(dir.join(name_of(step)), dir.join(name_of(step)))"),
     ("a checkpoint deleted as soon as it is written", "step06", "shared/checkpoint/src/saved/names.rs",
      "filter(|(of, _)| *of < step)", "filter(|(of, _)| *of <= step)"),
+    ("the speed of a run from all its tokens over half its seconds", "report", f"{REPORT}/reporter.rs",
+     "let tokens = (late.len() * self", "let tokens = (self.durations.len() * self"),
+    ("the speed of a run with its slow first half", "report", f"{REPORT}/reporter.rs",
+     "&self.durations[self.durations.len() / 2..]", "&self.durations[..]"),
+    ("a step's time from the start of the run", "report", f"{REPORT}/reporter.rs",
+     "        self.last += duration;\n", ""),
+    ("a validation loss on every line from its own on", "report", f"{REPORT}/reporter.rs",
+     "let validation = self.validation.take();", "let validation = self.validation;"),
     ("an evaluation that computes gradients", "step06", f"{S6}/loss.rs",
      "let is_evaluation = !x.requires_grad();", "let is_evaluation = false;"),
     ("positions of the piece next door", "step05", f"{S5}/context_parallel.rs",
@@ -307,6 +341,12 @@ for step, source in STEPS.items():
 
 # The bugs that need a second change.
 ALSO = {
+    "the validation loss on the line of the next step": (
+        f"{S6}/train.rs", "        if is_due(train.eval_every) {\n",
+        "        reporter.step(&stats)?;\n        if is_due(train.eval_every) {\n"),
+    "the validation loss of the weights before the step": (
+        f"{S6}/train.rs", "        reporter.step(&stats)?;\n",
+        "        let stats = trainer.step()?;\n        reporter.step(&stats)?;\n"),
     "clipping by the local norm": (f"{S2}/train.rs", "clip_grads(&grads, &norm,", "clip_grads(&grads, &local,"),
     **{f"outputs of blocks merged in bf16, step {step}": (
         f"{STEPS[step]}/context_parallel.rs", "sigmoid().unsqueeze(-1);", "sigmoid().unsqueeze(-1).to_kind(all.kind());")

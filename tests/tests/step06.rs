@@ -446,7 +446,10 @@ fn a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text() {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", name, "--nocapture"]).env(CHILD, run.join(" "));
     let text = String::from_utf8(child.output().unwrap().stdout).unwrap();
-    let told = format!("goes on after step 4 of 4\nno steps  val_loss {:.4}\n", losses.unwrap()[0]);
+    let report::Validation { loss, samples } = losses.unwrap()[0];
+    assert_eq!(samples, 8);
+    let told = "goes on after step 4 of 4\nno steps  val_loss";
+    let told = format!("{told} {loss:.4} over 8 samples\n");
     assert!(text.contains(&told), "{text} has no {told}");
 }
 
@@ -578,7 +581,7 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
         let config = parse(6, &Model::default().flags(&run)).unwrap();
         let all = comm::launch(&config.launch(), move |mesh| {
             let mut trainer = Trainer::new(&config, mesh)?;
-            let before = trainer.evaluate()?;
+            let before = trainer.evaluate()?.loss;
             let losses = (0..2).map(|_| Ok(trainer.step()?.loss)).collect::<anyhow::Result<_>>()?;
             Ok((before, losses))
         });

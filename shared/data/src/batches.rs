@@ -1,5 +1,7 @@
 //! Which samples an optimiser step reads, and which of them this rank does.
 
+mod once;
+
 use crate::Dataset;
 use crate::random::Random;
 use anyhow::{Result, ensure};

@@ -1,6 +1,7 @@
 //! What a person sees while a run goes on.
 
-use crate::{StepStats, Summary};
+use crate::validation::suffix;
+use crate::{Options, StepStats, Summary, Validation};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt;
@@ -16,22 +17,26 @@ pub(crate) enum Display {
 }
 
 impl Display {
-    pub fn new(leader: bool, steps: usize, start: usize) -> Result<Self> {
+    pub fn new(options: &Options) -> Result<Self> {
+        let Options { leader, steps, start, notices, .. } = options;
         if !leader {
             return Ok(Self::Nothing);
         }
-        if start > 0 {
+        for notice in notices {
+            print_line(notice)?;
+        }
+        if *start > 0 {
             print_line(&format!("goes on after step {start} of {steps}"))?;
         }
         let target = ProgressDrawTarget::stdout();
         if target.is_hidden() {
             return Ok(Self::Lines);
         }
-        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+        let bar = ProgressBar::with_draw_target(Some(*steps as u64), target);
         // The time left is known only when a step is done.
         bar.set_style(ProgressStyle::with_template("{bar:24.cyan/blue} step {pos}/{len}")?);
         // The steps before a resumed run must not count towards its speed.
-        bar.set_position(start as u64);
+        bar.set_position(*start as u64);
         bar.reset_eta();
         Ok(Self::Bar(bar))
     }
@@ -39,11 +44,11 @@ impl Display {
     pub fn step(
         &self,
         stats: &StepStats,
-        val_loss: Option<f64>,
+        validation: Option<Validation>,
         steps: usize,
         tokens_per_second: f64,
     ) -> Result<()> {
-        let validation = val_loss.map_or(String::new(), |loss| format!("  val_loss {loss:.4}"));
+        let validation = suffix(validation);
         match self {
             Self::Bar(bar) => {
                 let speed = thousands(tokens_per_second);

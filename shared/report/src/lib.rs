@@ -12,6 +12,7 @@ mod metrics;
 mod reporter;
 mod summary;
 mod trace;
+mod validation;
 mod whole;
 
 pub use chart::{Bubble, Chart};
@@ -24,4 +25,5 @@ pub use metrics::{CommBytes, StepStats, metrics_up_to};
 pub use reporter::{Options, Reporter};
 pub use summary::Summary;
 pub use trace::{Span, Trace};
+pub use validation::Validation;
 pub use whole::is_special;

@@ -65,6 +65,9 @@ pub(crate) struct Line {
     /// On the steps after which it was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
+    /// How many samples that is the mean over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_samples: Option<usize>,
 }
 
 pub(crate) struct MetricsFile {
@@ -148,6 +151,7 @@ mod tests {
             peak_memory_bytes: Some(1 << 33),
             mfu_strict: None,
             val_loss: None,
+            val_samples: None,
         }
     }
 
@@ -162,11 +166,13 @@ mod tests {
              \"peak_memory_bytes\":8589934592}"
         );
         // What only some lines have stands behind what all have.
-        let (mfu, mfu_strict, val_loss) = (Some(0.5), Some(0.25), Some(1.5));
-        let all = Line { mfu, mfu_strict, val_loss, ..line(1, 2.0) };
+        let (mfu, mfu_strict) = (Some(0.5), Some(0.25));
+        let (val_loss, val_samples) = (Some(1.5), Some(8));
+        let all = Line { mfu, mfu_strict, val_loss, val_samples, ..line(1, 2.0) };
         let text = serde_json::to_string(&all).unwrap();
         assert!(text.contains(",\"mfu\":0.5,\"comm_bytes\":{"), "{text}");
-        let end = "\"peak_memory_bytes\":8589934592,\"mfu_strict\":0.25,\"val_loss\":1.5}";
+        let end = "\"peak_memory_bytes\":8589934592,\"mfu_strict\":0.25,\"val_loss\":1.5,\
+                   \"val_samples\":8}";
         assert!(text.ends_with(end), "{text}");
     }
 

@@ -2,7 +2,7 @@
 
 use crate::display::Display;
 use crate::metrics::{Line, MetricsFile};
-use crate::{StepStats, Summary, divergence, mfu, peak_memory_bytes};
+use crate::{StepStats, Summary, Validation, divergence, mfu, peak_memory_bytes};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -27,6 +27,8 @@ pub struct Options {
     pub peak_memory: fn() -> Option<u64>,
     /// Where to write one JSON object per step.
     pub metrics: Option<PathBuf>,
+    /// What the reader should know before the first step, a line each.
+    pub notices: Vec<String>,
 }
 
 impl Default for Options {
@@ -42,6 +44,7 @@ impl Default for Options {
             peak_flops: None,
             peak_memory: peak_memory_bytes,
             metrics: None,
+            notices: Vec::new(),
         }
     }
 }
@@ -54,7 +57,7 @@ pub struct Reporter {
     last: Instant,
     durations: Vec<Duration>,
     losses: Option<(f64, f64)>,
-    val_loss: Option<f64>,
+    validation: Option<Validation>,
 }
 
 impl Reporter {
@@ -66,20 +69,20 @@ impl Reporter {
             _ => None,
         };
         Ok(Self {
-            display: Display::new(options.leader, options.steps, options.start)?,
+            display: Display::new(&options)?,
             metrics,
             last: Instant::now(),
             durations: Vec::new(),
             losses: None,
-            val_loss: None,
+            validation: None,
             options,
         })
     }
 
     /// Computes the validation loss, which is shown with the next [`Reporter::step`], or at the end
     /// if there is none.
-    pub fn validate(&mut self, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
-        self.val_loss = Some(self.untimed(loss)?);
+    pub fn validate(&mut self, compute: impl FnOnce() -> Result<Validation>) -> Result<()> {
+        self.validation = Some(self.untimed(compute)?);
         Ok(())
     }
 
@@ -104,8 +107,8 @@ impl Reporter {
         self.losses = Some((self.losses.map_or(stats.loss, |(first, _)| first), stats.loss));
 
         let tokens_per_second = self.options.tokens_per_step as f64 / duration.as_secs_f64();
-        let val_loss = self.val_loss.take();
-        self.display.step(stats, val_loss, self.options.steps, tokens_per_second)?;
+        let validation = self.validation.take();
+        self.display.step(stats, validation, self.options.steps, tokens_per_second)?;
         let (mfu, mfu_strict) = utilisation(&self.options, tokens_per_second).unzip();
         if let Some(file) = &mut self.metrics {
             file.write(&Line {
@@ -119,7 +122,8 @@ impl Reporter {
                 comm_bytes: stats.comm_bytes,
                 peak_memory_bytes: (self.options.peak_memory)(),
                 mfu_strict,
-                val_loss,
+                val_loss: validation.map(|of| of.loss),
+                val_samples: validation.map(|of| of.samples),
             })?;
         }
         Ok(())
@@ -136,7 +140,7 @@ impl Reporter {
             steps: self.durations.len(),
             seconds: self.durations.iter().map(Duration::as_secs_f64).sum(),
             losses: self.losses,
-            val_loss: self.val_loss,
+            validation: self.validation,
             tokens_per_second,
             mfu,
             mfu_strict,
@@ -156,83 +160,4 @@ fn utilisation(options: &Options, tokens_per_second: f64) -> Option<(f64, f64)> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::CommBytes;
-
-    fn stats(step: usize, loss: f64) -> StepStats {
-        let comm_bytes = CommBytes { dp: 7, ..Default::default() };
-        StepStats { step, loss, grad_norm: 1.5, lr: 1e-3, comm_bytes }
-    }
-
-    #[test]
-    fn the_leader_alone_writes_metrics() {
-        let dir = tempfile::tempdir().unwrap();
-        for leader in [false, true] {
-            let path = dir.path().join(format!("{leader}.jsonl"));
-            let metrics = Some(path.clone());
-            let peak_flops = Some(1e12);
-            let options = Options {
-                leader,
-                steps: 2,
-                tokens_per_step: 64,
-                flops_per_token: 1e3,
-                strict_flops_per_token: 750.0,
-                peak_flops,
-                peak_memory: || Some(12_345),
-                metrics,
-                ..Options::default()
-            };
-            let mut reporter = Reporter::new(options).unwrap();
-            reporter.step(&stats(1, 2.0)).unwrap();
-            reporter.step(&stats(2, 1.0)).unwrap();
-            let summary = reporter.finish().unwrap();
-            assert_eq!((summary.steps, summary.losses), (2, Some((2.0, 1.0))));
-            assert_eq!(summary.mfu, Some(mfu(summary.tokens_per_second, 1e3, 1e12)));
-            assert_eq!(summary.mfu_strict, Some(mfu(summary.tokens_per_second, 750.0, 1e12)));
-            assert_eq!(summary.peak_memory_bytes, Some(12_345));
-            assert_eq!(path.exists(), leader);
-            if leader {
-                let text = std::fs::read_to_string(path).unwrap();
-                let line: serde_json::Value =
-                    serde_json::from_str(text.lines().last().unwrap()).unwrap();
-                assert_eq!((&line["step"], &line["tokens"]), (&2.into(), &128.into()));
-                let speed = line["tokens_per_second"].as_f64().unwrap();
-                assert_eq!(line["mfu"].as_f64().unwrap(), mfu(speed, 1e3, 1e12));
-                assert_eq!(line["mfu_strict"].as_f64().unwrap(), mfu(speed, 750.0, 1e12));
-                assert_eq!(line["peak_memory_bytes"], 12_345);
-                assert_eq!(text.lines().count(), 2);
-            }
-        }
-    }
-
-    #[test]
-    fn the_time_of_a_validation_and_of_a_checkpoint_is_no_step_s() {
-        let (start, pause) = (Instant::now(), Duration::from_millis(50));
-        let mut reporter = Reporter::new(Options { steps: 1, ..Options::default() }).unwrap();
-        let work = || {
-            std::thread::sleep(pause);
-            Ok(2.0)
-        };
-        reporter.validate(work).unwrap();
-        reporter.untimed(work).unwrap();
-        reporter.step(&stats(1, 2.0)).unwrap();
-        let seconds = reporter.finish().unwrap().seconds;
-        assert!(start.elapsed().as_secs_f64() - seconds >= 2.0 * pause.as_secs_f64());
-    }
-
-    #[test]
-    fn a_validation_that_no_step_follows_is_shown_at_the_end() {
-        let mut reporter = Reporter::new(Options::default()).unwrap();
-        reporter.validate(|| Ok(2.5)).unwrap();
-        assert_eq!(reporter.finish().unwrap().to_string(), "no steps  val_loss 2.5000");
-    }
-
-    #[test]
-    fn a_metrics_path_that_cannot_be_made_is_named_at_once() {
-        let metrics = Some("/nowhere/m.jsonl".into());
-        let refused = Reporter::new(Options { leader: true, metrics, ..Options::default() });
-        let error = format!("{:#}", refused.err().unwrap());
-        assert!(error.starts_with("cannot write the metrics file /nowhere/m.jsonl: "), "{error}");
-    }
-}
+mod tests;

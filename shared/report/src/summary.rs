@@ -1,6 +1,8 @@
 //! A finished run in one line.
 
+use crate::Validation;
 use crate::display::thousands;
+use crate::validation::suffix;
 use std::fmt;
 
 /// A run in one line.
@@ -12,7 +14,7 @@ pub struct Summary {
     /// Loss of the first step and of the last; `None` if there was no step.
     pub losses: Option<(f64, f64)>,
     /// The loss on held-out text that was computed after the last step.
-    pub val_loss: Option<f64>,
+    pub validation: Option<Validation>,
     /// Mean over the last half of the steps, which leaves out the warm-up of caches and allocators.
     pub tokens_per_second: f64,
     /// From `tokens_per_second`, in the usual count ([`crate::flops_per_token`]).
@@ -24,8 +26,7 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let validation =
-            self.val_loss.map_or(String::new(), |loss| format!("  val_loss {loss:.4}"));
+        let validation = suffix(self.validation);
         let Some((first, last)) = self.losses else {
             return write!(f, "no steps{validation}");
         };
@@ -56,7 +57,7 @@ mod tests {
             steps: 100,
             seconds: 23.44,
             losses: Some((5.5432, 2.3456)),
-            val_loss: None,
+            validation: None,
             tokens_per_second: 12345.0,
             mfu: Some(0.4567),
             mfu_strict: Some(0.4312),

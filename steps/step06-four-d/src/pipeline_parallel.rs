@@ -165,8 +165,8 @@ impl Pipeline {
         let mut loss = Tensor::zeros([], (self.loss_kind, self.device));
         let (stage, mut sent) = (self.group.rank(), None);
         for (i, micro_batch) in micro_batches.iter().enumerate() {
-            let received =
-                self.receive(Pass::Forward(i), self.shape).map(Work::wait).transpose()?;
+            let shape = [micro_batch.inputs.size()[0], self.shape[1], self.shape[2]]; // the last is smaller
+            let received = self.receive(Pass::Forward(i), shape).map(Work::wait).transpose()?;
             let output = self.forward(model, micro_batch, received.as_ref(), target_tokens)?;
             if self.is_last() {
                 loss += output;

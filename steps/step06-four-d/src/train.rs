@@ -5,7 +5,7 @@ use checkpoint::Weights;
 use cli::Config;
 use comm::Mesh;
 use data::{Batches, MicroBatch};
-use report::{Reporter, StepStats, Track};
+use report::{Reporter, StepStats, Track, Validation};
 use std::path::Path;
 use tch::Tensor;
 
@@ -115,19 +115,18 @@ impl<'a> Trainer<'a> {
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
 
-    /// The loss on held-out text, as a mean over its tokens.
-    pub fn evaluate(&self) -> Result<f64> {
+    /// The loss on held-out text, as a mean over its tokens. Each sample counts once, also where there are
+    /// fewer than `eval_batches` take.
+    pub fn evaluate(&self) -> Result<Validation> {
         let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
-        let train = &self.config.train;
-        let target_tokens = train.eval_batches * self.config.tokens_per_step();
-        let mut shards = vec![];
-        for batch in 0..train.eval_batches {
-            shards.extend(batches.step(batch)?.iter().map(|m| self.cp.shard(m)));
-        }
+        let samples = batches.samples_in(self.config.train.eval_batches);
+        let target_tokens = samples * self.config.data.seq_len;
+        let micro_batches = batches.once(samples)?; // perhaps none
+        let shards: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.shard(m)).collect();
         let loss = self.pipeline.evaluate(&self.model, &shards, target_tokens as f64)?;
         self.mesh.pp.all_reduce(&loss)?;
         self.mesh.data.all_reduce(&loss)?;
-        Ok(loss.double_value(&[]))
+        Ok(Validation { loss: loss.double_value(&[]), samples })
     }
 
     /// Writes a checkpoint of the updates made so far.
@@ -152,7 +151,8 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     let (train, save, start) = (&config.train, &config.run.save, trainer.step);
     let mut reporter = Reporter::new(report::Options { start, ..config.report(mesh.is_leader()) })?;
     for step in start + 1..=train.steps {
-        let is_due = |every: Option<usize>| every.is_some_and(|n| step % n == 0);
+        let is_due =
+            |every: Option<usize>| every.is_some_and(|n| step % n == 0 || step == train.steps);
         let stats = trainer.step()?;
         if is_due(train.eval_every) {
             reporter.validate(|| trainer.evaluate())?;
