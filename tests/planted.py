@@ -204,6 +204,11 @@ BUGS = [
     ("an export's rope scaling without its type", "step06", "shared/checkpoint/src/export.rs",
      'rope.insert("rope_type".into(), "llama3".into());', "let _ = rope;"),
     ("an export by every cp rank", "step06", f"{S6}/hugging_face.rs", " && mesh.coords.cp == 0", ""),
+    ("the learning rate of a longer run changed in silence", "step06", f"{S6}/sharded_checkpoint.rs",
+     "        config.tell_changes(saved.progress(), |train| learning_rate(train, step))?;\n",
+     "        let _ = learning_rate;\n"),
+    ("the learning rate of the update before, told of a run that goes on", "step06", f"{S6}/sharded_checkpoint.rs",
+     "learning_rate(train, step))?", "learning_rate(train, step - 1))?"),
     ("a checkpoint by every cp rank", "step06", f"{S6}/sharded_checkpoint.rs",
      "skip(mesh.data.rank()).step_by(mesh.data.size())", "skip(mesh.dp.rank()).step_by(mesh.dp.size())"),
     ("a checkpoint by the first replica alone", "step06", f"{S6}/sharded_checkpoint.rs",
@@ -274,6 +279,23 @@ for step, source in STEPS.items():
         f"a head that learns from the last chunk of the loss alone, step {step}", "every_step", f"{source}/loss.rs",
         "        autograd::add_product(&grad_weight, &grad.tr(), x)?;",
         "        grad_weight.shallow_clone().copy_(&grad.tr().matmul(x));"))
+    # Whole numbers are exact up to 256 only in bf16.
+    BUGS.append((
+        f"rotary tables from rounded positions, step {step}", "every_step", f"{source}/rotary.rs",
+        "let angles = positions.outer(&frequencies);",
+        "let angles = positions.to_kind(kind).to_kind(Kind::Double).outer(&frequencies);"))
+    BUGS += [
+        (f"rotary angles that are rounded, step {step}", "every_step", f"{source}/rotary.rs",
+         "let angles = positions.outer(&frequencies);",
+         "let angles = positions.outer(&frequencies).to_kind(kind).to_kind(Kind::Double);"),
+        (f"a warm-up from min_lr, step {step}", "every_step", f"{source}/optimizer.rs",
+         "return train.lr * (step + 1) as f64 / train.warmup as f64;",
+         "return train.min_lr + (train.lr - train.min_lr) * (step + 1) as f64 / train.warmup as f64;"),
+        (f"a warm-up that begins with 0, step {step}", "every_step", f"{source}/optimizer.rs",
+         "return train.lr * (step + 1) as f64", "return train.lr * step as f64"),
+        (f"a learning rate that falls from the first step on, step {step}", "every_step", f"{source}/optimizer.rs",
+         "(step - train.warmup) as f64 / (train.steps - train.warmup) as f64", "step as f64 / train.steps as f64"),
+    ]
     if step >= 2:
         BUGS.append((
             f"buckets with gradients from all over the model, step {step}", "overlap", f"{source}/data_parallel.rs",

@@ -218,3 +218,111 @@ fn a_rank_has_the_positions_that_the_layout_of_the_sequence_gives_it() {
         }
     }
 }
+
+/// A rotation of (1, 0) and of the gradient (1, 0), each `[positions, head_dim]`, by a step's tables.
+macro_rules! rotated {
+    ($rotary:expr, $half:expr, $kind:expr) => {{
+        let table = |value| Tensor::full([1, POSITIONS, 1, $half], value, ($kind, Device::Cpu));
+        let one = Tensor::cat(&[table(1.0), table(0.0)], -1); // [1, positions, 1, head_dim]
+        let x = one.copy().set_requires_grad(true);
+        let rotated = $rotary.apply(&x).unwrap();
+        autograd::backward_with(&rotated, &one).unwrap();
+        [rotated.detach(), x.grad()].map(|t| t.view([POSITIONS, -1]))
+    }};
+}
+
+const POSITIONS: i64 = 8192;
+
+#[test]
+fn rotary_tables_are_computed_in_f64_and_rounded_once() {
+    // bf16 counts to 256 and f32 to 2²⁴; from there on not every position has a number of its own, and an
+    // angle, position × frequency, that is rounded errs by whole radians.
+    let mut model = parse(1, &Model::default().flags("")).unwrap().model;
+    let (head_dim, half) = (16, 8);
+    (model.max_position_embeddings, model.head_dim) = (POSITIONS, Some(head_dim));
+    model.rope_scaling = None;
+    let frequency = |i: i64| model.rope_theta.powf(-2.0 * i as f64 / head_dim as f64);
+    let angles: Vec<f64> = (0..POSITIONS)
+        .flat_map(|position| (0..half).map(move |i| (position, i)))
+        .map(|(position, i)| position as f64 * frequency(i))
+        .collect();
+    let angles = Tensor::from_slice(&angles).view([POSITIONS, half]);
+    let positions = Tensor::arange(POSITIONS, (Kind::Int64, Device::Cpu));
+    for kind in [Kind::BFloat16, Kind::Float, Kind::Double] {
+        let expected = [angles.sin(), -angles.sin()]
+            .map(|sin| Tensor::cat(&[angles.cos(), sin], 1).to_kind(kind));
+        let first = |step| match step {
+            1 => rotated!(step01::rotary::Rotary::new(&model, kind, Device::Cpu), half, kind),
+            2 => rotated!(step02::rotary::Rotary::new(&model, kind, Device::Cpu), half, kind),
+            3 => rotated!(step03::rotary::Rotary::new(&model, kind, Device::Cpu), half, kind),
+            4 => rotated!(step04::rotary::Rotary::new(&model, kind, Device::Cpu), half, kind),
+            5 => {
+                let rotary = step05::rotary::Rotary::new(&model, &positions, kind, Device::Cpu);
+                rotated!(rotary, half, kind)
+            }
+            _ => {
+                let rotary = step06::rotary::Rotary::new(&model, &positions, kind, Device::Cpu);
+                rotated!(rotary, half, kind)
+            }
+        };
+        for step in 1..=6 {
+            for (what, (ours, theirs)) in
+                ["vector", "gradient"].into_iter().zip(first(step).into_iter().zip(&expected))
+            {
+                let wrong = ours.ne_tensor(theirs).sum(Kind::Int64).int64_value(&[]);
+                assert_eq!(wrong, 0, "step {step}, {kind:?}: numbers of a {what} that differ");
+            }
+        }
+    }
+}
+
+#[test]
+fn all_steps_have_the_learning_rates_of_the_formula() {
+    let plain = |train: &cli::TrainConfig, step: usize| {
+        let (lr, min_lr) = (train.lr, train.min_lr);
+        let [t, warmup, steps] = [step, train.warmup, train.steps].map(|n| n as f64);
+        if t < warmup {
+            lr * ((t + 1.0) / warmup)
+        } else if t < steps {
+            let part = (t - warmup) / (steps - warmup);
+            (lr + min_lr) / 2.0 + (lr - min_lr) / 2.0 * (std::f64::consts::PI * part).cos()
+        } else {
+            min_lr
+        }
+    };
+    let mut train = parse(1, &Model::default().flags("")).unwrap().train;
+    for steps in [0, 1, 2, 3, 10, 101] {
+        // (No steps with a warm-up are those of a model that is only used.)
+        for warmup in [0, 1, 2, 5, 9, 10, 60, 101].into_iter().filter(|n| *n <= steps || steps == 0)
+        {
+            for (lr, min_lr) in [(1.0, 0.0), (3e-3, 3e-4), (1e-4, 1e-4), (2.0, 1.9)] {
+                (train.steps, train.warmup, train.lr, train.min_lr) = (steps, warmup, lr, min_lr);
+                for step in (0..steps + 5).chain([1 << 40]) {
+                    let rates = [
+                        step01::optimizer::learning_rate(&train, step),
+                        step02::optimizer::learning_rate(&train, step),
+                        step03::optimizer::learning_rate(&train, step),
+                        step04::optimizer::learning_rate(&train, step),
+                        step05::optimizer::learning_rate(&train, step),
+                        step06::optimizer::learning_rate(&train, step),
+                    ];
+                    let what =
+                        format!("update {step} of {steps}, warm-up {warmup}, {lr} to {min_lr}");
+                    assert!(rates.iter().all(|rate| *rate == rates[0]), "{what}: {rates:?}");
+                    let error = (rates[0] - plain(&train, step)).abs();
+                    assert!(
+                        error <= 1e-14 * lr,
+                        "{what}: {} is not {}",
+                        rates[0],
+                        plain(&train, step)
+                    );
+                }
+            }
+        }
+    }
+    // And by hand: up in steps of a quarter, from the first; half of the way down in the middle; at the end.
+    (train.steps, train.warmup, train.lr, train.min_lr) = (12, 4, 1.0, 0.2);
+    for (step, rate) in [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (8, 0.6), (12, 0.2), (13, 0.2)] {
+        approx::assert_relative_eq!(plain(&train, step), rate, max_relative = 1e-14);
+    }
+}

@@ -454,6 +454,40 @@ fn a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text() {
 }
 
 #[test]
+fn a_run_that_goes_on_tells_what_becomes_of_its_learning_rate() {
+    let dir = tempfile::tempdir().unwrap();
+    small_checkpoint(dir.path()); // of four steps, all made
+    let told = |more: &str| {
+        let run =
+            format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 {more} --resume {}", dir.path().display());
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let name = "a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text";
+        child.args(["--exact", name, "--nocapture"]).env(CHILD, flags(false, &run).join(" "));
+        let text = String::from_utf8(child.output().unwrap().stdout).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let at = lines.iter().position(|line| line.starts_with("goes on after step 4")).unwrap();
+        (lines[at - 1].to_owned(), lines[at + 1].to_owned())
+    };
+    let (told_before, first_step) = told("--steps 6");
+    // Then min-lr was reached; now two of five steps after the warm-up are left.
+    let rate = |part: f64| 1e-3 + 9e-3 * 0.5 * (1.0 + (std::f64::consts::PI * part).cos());
+    assert_eq!(
+        told_before,
+        format!(
+            "goes on otherwise than before: steps was 4 and becomes 6; the learning rate of step 5 was 1.00e-3 \
+             and becomes {:.2e}",
+            rate(3.0 / 5.0)
+        )
+    );
+    assert!(first_step.contains(&format!("  lr {:.1e}  ", rate(3.0 / 5.0))), "{first_step}");
+    let (told_before, _) = told("--steps 6 --clip 0");
+    assert!(
+        told_before
+            .starts_with("goes on otherwise than before: clip was 0.5 and becomes 0.0, steps")
+    );
+}
+
+#[test]
 fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
     for tied in [false, true] {
         // Into an empty directory, and over exports with more files and with fewer.

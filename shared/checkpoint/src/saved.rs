@@ -41,6 +41,10 @@ pub struct Progress {
     pub samples: usize,
     /// A fingerprint that distinguishes the data from others with as many samples.
     pub data: u64,
+    /// Settings that may become others where a run goes on, by name: it tells what they were. Empty
+    /// in a checkpoint from before they were kept.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// What one rank wrote.

@@ -9,8 +9,15 @@ fn commit(draft: Draft, step: usize, parts: Vec<RankFile>) {
     let text = r#"{"vocab_size": 40, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 8,
         "num_attention_heads": 4}"#;
     let model = LlamaConfig::from_hf_json(text).unwrap().0;
-    let progress =
-        Progress { step, global_batch: 1, seq_len: 1, shuffle: None, samples: 1, data: 1 };
+    let progress = Progress {
+        step,
+        global_batch: 1,
+        seq_len: 1,
+        shuffle: None,
+        samples: 1,
+        data: 1,
+        settings: Default::default(),
+    };
     draft.commit(&model, progress, parts).unwrap();
 }
 

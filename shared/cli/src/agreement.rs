@@ -2,6 +2,8 @@
 
 use crate::config::{Config, DataConfig, ParallelConfig, RunConfig, TrainConfig};
 use checkpoint::LlamaConfig;
+use data::Dataset;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 /// Enough to tell two prompts apart, and little enough for a rendezvous message.
@@ -10,7 +12,8 @@ const PROMPT_CHARS: usize = 100;
 impl Config {
     /// Every setting that decides what is computed or what ranks say to each other, as a phrase
     /// such as `lr 0.001`; the layout is compared without it. A file may have another path on
-    /// another host, so only whether it is given is compared, and for data the number of samples.
+    /// another host, so only whether it is given is compared, and for data the number of samples and
+    /// what some of them say.
     /// What concerns one rank alone is left out.
     #[rustfmt::skip] // lists
     pub(crate) fn agreement(&self) -> Vec<String> {
@@ -33,7 +36,7 @@ impl Config {
             num_key_value_heads: _, head_dim: _, rms_norm_eps, rope_theta, rope_scaling,
             tie_word_embeddings, max_position_embeddings, token_ids: _,
         } = model;
-        let samples = [dataset, eval_dataset].map(|set| set.as_ref().map(|set| set.samples()));
+        let samples = [dataset, eval_dataset].map(|set| set.as_deref().map_or("none".into(), samples));
         vec![
             format!("vocab_size {vocab_size}"),
             format!("hidden_size {hidden_size}"),
@@ -73,13 +76,13 @@ impl Config {
             format!("dtype {dtype}"),
             given("trace", trace),
             format!("sample {sample}"),
-            format!("prompt {:?}", prompt.chars().take(PROMPT_CHARS).collect::<String>()),
+            shortened("prompt", prompt),
             given("save", save),
             every("save-every", *save_every),
             given("resume", resume),
             given("export-hf", export_hf),
-            format!("{} samples of data", samples[0].unwrap_or(0)),
-            format!("{} samples of eval-data", samples[1].unwrap_or(0)),
+            format!("samples of data: {}", samples[0]),
+            format!("samples of eval-data: {}", samples[1]),
         ]
     }
 }
@@ -92,57 +95,20 @@ fn every(name: &str, steps: Option<usize>) -> String {
     steps.map_or_else(|| format!("no {name}"), |n| format!("{name} {n}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::Program;
-    use comm::Layout;
-
-    /// How a rank with these settings differs from one with none: the first phrases that do.
-    fn difference(args: &str) -> Option<(String, String)> {
-        let program = Program { step: 6, about: "", layout: Layout::default() };
-        let agreement = |args: &str| {
-            let config = crate::parse(&program, args.split_whitespace(), |_| None).unwrap();
-            config.launch().agreement
-        };
-        let (theirs, ours) = (agreement(args), agreement(""));
-        assert_eq!(theirs.len(), ours.len());
-        theirs.into_iter().zip(ours).find(|(theirs, ours)| theirs != ours)
-    }
-
-    #[test]
-    fn what_is_computed_and_said_must_be_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        std::fs::write(path("x.txt"), "a".repeat(1 + 3 * 128)).unwrap();
-        std::fs::write(path("x.toml"), "[model]\nnum_hidden_layers = 2").unwrap();
-        for (args, theirs, ours) in [
-            ("--lr 3e-2 --min-lr 3e-4".into(), "lr 0.03", "lr 0.003"),
-            ("--seed 77".into(), "seed 77", "seed 1234"),
-            ("--dtype f64".into(), "dtype f64", "dtype f32"),
-            ("--dp-sync naive".into(), "dp-sync naive", "dp-sync bucketed"),
-            ("--eval-every 5".into(), "eval-every 5", "no eval-every"),
-            (format!("--data {}", path("x.txt")), "data", "no data"),
-            (format!("--config {}", path("x.toml")), "num_hidden_layers 2", "num_hidden_layers 4"),
-            (format!("--save {}", path("s")), "save", "no save"),
-            ("--prompt And".into(), "prompt \"And\"", "prompt \"Once \""),
-        ] {
-            assert_eq!(difference(&args), Some((theirs.into(), ours.into())), "{args}");
-        }
-    }
-
-    #[test]
-    fn a_rank_may_have_its_own_files_and_threads() {
-        let dir = tempfile::tempdir().unwrap();
-        let metrics = dir.path().join("m.jsonl");
-        let args = format!("--threads-per-rank 1 --timeout 5 --metrics {}", metrics.display());
-        assert_eq!(difference(&args), None);
-        let program = Program { step: 6, about: "", layout: Layout::default() };
-        let agreement = |file: &str| {
-            let path = dir.path().join(file);
-            std::fs::write(&path, "a".repeat(1000)).unwrap();
-            let args = ["--data".to_owned(), path.display().to_string()];
-            crate::parse(&program, args, |_| None).unwrap().launch().agreement
-        };
-        assert_eq!(agreement("here.txt"), agreement("there.txt"));
-    }
+fn samples(dataset: &Dataset) -> String {
+    format!("{}, with fingerprint {:016x}", dataset.samples(), dataset.fingerprint())
 }
+
+/// The text, or its beginning and a hash of all of it.
+fn shortened(name: &str, text: &str) -> String {
+    let start: String = text.chars().take(PROMPT_CHARS).collect();
+    if start.len() == text.len() {
+        return format!("{name} {text:?}");
+    }
+    let mut hash = DefaultHasher::new();
+    text.hash(&mut hash);
+    format!("{name} {start:?}…, with hash {:016x}", hash.finish())
+}
+
+#[cfg(test)]
+mod tests;

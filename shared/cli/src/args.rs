@@ -1,5 +1,7 @@
 //! The command line.
 
+mod hyphens;
+
 use crate::keys::{KEYS, Key, Kind};
 use crate::layers::{DEFAULTS, Values, defaults, nearest};
 use crate::{Program, Refusal};
@@ -20,7 +22,7 @@ pub(crate) fn parse(
     program: &Program,
     args: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<Flags, Refusal> {
-    let args = args.into_iter().map(Into::into);
+    let args = hyphens::joined(args.into_iter().map(Into::into))?;
     let matches = command(program)?
         .try_get_matches_from(std::iter::once(OsString::from(program.name())).chain(args))
         .map_err(|error| refusal(program, &error))?;
@@ -82,8 +84,7 @@ fn flag(program: &Program, defaults: &Values, key: &Key) -> Arg {
         .help(help)
         .help_heading(heading(key.table))
         // Known to every step, so that one that comes later can be told from a typo.
-        .hide(key.since > program.step)
-        .allow_negative_numbers(true);
+        .hide(key.since > program.step);
     match key.kind {
         // `--shuffle` is enough, but `--shuffle=false` can overrule a file.
         Kind::Switch => arg

@@ -30,6 +30,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
         eval_dataset: None,
         notes,
     };
+    shorten_warmup(&mut config, &v);
     if let (Some(batches), None) = (values.get("eval-batches"), config.train.eval_every) {
         bail!("eval-batches is {batches}, but needs eval-every, which says when to use them");
     }
@@ -58,21 +59,36 @@ fn data(v: &Reader) -> Result<DataConfig> {
 }
 
 fn train(v: &Reader) -> Result<TrainConfig> {
-    let (steps, lr, warmup) = (v.count("steps")?, v.number("lr")?, v.count("warmup")?);
+    let lr = v.number("lr")?;
     Ok(TrainConfig {
-        steps,
+        steps: v.count("steps")?,
         micro_batch: v.count("micro-batch")?,
         global_batch: v.count("global-batch")?,
         seed: v.count("seed")? as u64,
         lr,
-        // These two defaults belong to the defaults of lr and steps, and follow them.
+        // This default belongs to the default of lr, and follows it.
         min_lr: if v.follows("min-lr", "lr") { lr / 10.0 } else { v.number("min-lr")? },
-        warmup: if v.follows("warmup", "steps") { warmup.min(steps) } else { warmup },
+        warmup: v.count("warmup")?,
         weight_decay: v.number("weight-decay")?,
         clip: v.number("clip")?,
         eval_every: v.optional_count("eval-every")?,
         eval_batches: v.optional_count("eval-batches")?.unwrap_or(4),
     })
+}
+
+/// A warm-up goes with the number of steps that it was chosen for. Where another number is laid over
+/// both (a flag over a file, or either over the defaults), as for a short trial of a long run, it is
+/// shortened.
+fn shorten_warmup(config: &mut Config, v: &Reader) {
+    let (steps, warmup) = (config.train.steps, config.train.warmup);
+    if warmup <= steps || !v.0.is_above("steps", "warmup") {
+        return;
+    }
+    config.train.warmup = steps;
+    if v.0.is_given("warmup") && steps > 0 {
+        let line = format!("warmup is {warmup}, but steps is {steps}: it is shortened to {steps}");
+        config.notes.push(line);
+    }
 }
 
 fn parallel(v: &Reader) -> Result<ParallelConfig> {

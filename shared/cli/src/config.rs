@@ -58,9 +58,10 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Highest norm of the gradient; 0 for no clipping.
     pub clip: f64,
-    /// Steps between two computations of the validation loss; `None`: never.
+    /// Steps between two computations of the validation loss, which is also computed after the last;
+    /// `None`: never.
     pub eval_every: Option<usize>,
-    /// Global batches that it is computed on.
+    /// Global batches that it is computed on, if there are so many.
     pub eval_batches: usize,
 }
 
@@ -243,6 +244,7 @@ impl Config {
             shuffle: self.data.shuffle.then_some(self.train.seed),
             samples: self.dataset.as_ref().map_or(0, |dataset| dataset.samples()),
             data: self.dataset.as_ref().map_or(0, |dataset| dataset.fingerprint()),
+            settings: self.settings(),
         }
     }
 }

@@ -13,8 +13,10 @@ use toml::{Table, Value};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Values {
     of: BTreeMap<&'static str, Value>,
-    /// What the run was given, as opposed to its defaults.
-    given: Vec<&'static str>,
+    /// What the run was given, as opposed to its defaults, and by which of the layers that were laid
+    /// over them: the highest counts.
+    given: BTreeMap<&'static str, usize>,
+    layers: usize,
 }
 
 impl Values {
@@ -27,7 +29,12 @@ impl Values {
     }
 
     pub fn is_given(&self, name: &str) -> bool {
-        self.given.contains(&name)
+        self.given.contains_key(name)
+    }
+
+    /// Whether `name` was given by a layer above the one that gave `other`, or only `name` was given.
+    pub fn is_above(&self, name: &str, other: &str) -> bool {
+        self.given.get(name) > self.given.get(other)
     }
 
     /// The settings of one table, as a table.
@@ -37,7 +44,8 @@ impl Values {
     }
 
     fn lay_over(&mut self, upper: Values) {
-        self.given.extend(upper.of.keys());
+        self.layers += 1;
+        self.given.extend(upper.of.keys().map(|name| (*name, self.layers)));
         self.of.extend(upper.of);
     }
 
@@ -79,7 +87,7 @@ pub(crate) fn merge(program: &Program, flags: Flags) -> Result<Values> {
             .with_context(|| format!("config {}", path.display()))?;
         values.lay_over(file);
         if told(&values)
-            && let Some(name) = values.given.iter().find(|name| is_architecture(name))
+            && let Some(name) = values.given.keys().find(|name| is_architecture(name))
         {
             bail!(
                 "config {}: [model] has both hf-model and {name}; hf-model gives the whole architecture",

@@ -12,6 +12,7 @@ mod figures;
 mod gpu;
 mod keys;
 mod layers;
+mod resumed;
 mod sample;
 mod validate;
 

@@ -80,6 +80,45 @@ fn nothing_is_written_over_the_one_that_is_read() {
 }
 
 #[test]
+fn what_becomes_other_where_a_run_goes_on_is_told() {
+    let dir = checkpoints(&[4], |_| ()); // by a run with the defaults
+    let saved = checkpoint::saved::Saved::open(&dir.path().join("ck")).unwrap();
+    // Not a learning rate that anybody would want, but one that tells its settings.
+    let rate = |of: &cli::TrainConfig| of.lr * of.min_lr * of.warmup as f64 / of.steps as f64;
+    let changes = |progress: &checkpoint::saved::Progress, args: &str| {
+        let config = parse(dir.path(), &format!("--resume DIR/ck {args}")).unwrap();
+        config.changes(progress, rate).unwrap_or("nothing".into())
+    };
+    let told = |args: &str| changes(saved.progress(), args);
+    assert_snapshot!(told(""), @"nothing");
+    assert_snapshot!(told("--steps 4"), @"nothing");
+    assert_snapshot!(told("--steps 900"), @"goes on otherwise than before: steps was 300 and becomes 900; the learning rate of step 5 was 3.00e-8 and becomes 1.00e-8");
+    assert_snapshot!(told("--lr 0.001 --min-lr 0.0003"), @"goes on otherwise than before: lr was 0.003 and becomes 0.001; the learning rate of step 5 was 3.00e-8 and becomes 1.00e-8");
+    assert_snapshot!(told("--min-lr 0"), @"goes on otherwise than before: min-lr was 0.0003 and becomes 0.0; the learning rate of step 5 was 3.00e-8 and becomes 0.00e0");
+    assert_snapshot!(told("--warmup 20"), @"goes on otherwise than before: warmup was 10 and becomes 20; the learning rate of step 5 was 3.00e-8 and becomes 6.00e-8");
+    assert_snapshot!(told("--weight-decay 0 --clip 0"), @"goes on otherwise than before: clip was 1.0 and becomes 0.0, weight-decay was 0.1 and becomes 0.0");
+    assert_snapshot!(told("--dtype bf16"), @"goes on otherwise than before: dtype was f32 and becomes bf16");
+    // What changes no result, or only the order of sums.
+    assert_snapshot!(told("--micro-batch 1 --tp 2 --cp 2 --seed 5 --sample 3 --schedule afab --eval-every 2"), @"nothing");
+    let mut old = saved.progress().clone();
+    old.settings.clear();
+    assert_snapshot!(changes(&old, "--steps 900"), @"nothing");
+}
+
+#[test]
+fn a_checkpoint_from_before_settings_were_kept_still_opens() {
+    let dir = checkpoints(&[4], |_| ());
+    let path = dir.path().join("ck/step-000004/checkpoint.json");
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let progress = manifest["progress"].as_object_mut().unwrap();
+    assert_eq!(progress["settings"]["lr"], "0.003");
+    progress.remove("settings").unwrap();
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    parse(dir.path(), "--steps 900 --resume DIR/ck").unwrap();
+}
+
+#[test]
 fn metrics_go_on_in_a_file_of_metrics() {
     let dir = checkpoints(&[4], |_| ());
     std::fs::write(dir.path().join("notes.txt"), "remember the milk").unwrap();

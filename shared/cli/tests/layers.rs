@@ -112,6 +112,49 @@ fn a_default_follows_the_setting_that_it_goes_with() {
 }
 
 #[test]
+fn a_warm_up_chosen_for_other_steps_is_shortened_and_says_so() {
+    let told = |config: &Config| config.notes.clone();
+    let file = "[train]\nsteps = 100\nwarmup = 40";
+    let trial = with_file(1, file, &["--steps", "1"]);
+    assert_eq!((trial.train.steps, trial.train.warmup), (1, 1));
+    assert_snapshot!(told(&trial).join("\n"), @"warmup is 40, but steps is 1: it is shortened to 1");
+    // Nothing is shortened that fits, and where only a default is, nobody has been promised more.
+    assert_eq!(with_file(1, file, &["--steps", "40"]).train.warmup, 40);
+    for config in [
+        with_file(1, file, &["--steps", "40"]),
+        with_file(1, file, &[]),
+        with_file(1, file, &["--steps", "0"]),
+        with_file(1, "[train]\nsteps = 3", &[]),
+        parse(1, &["--steps", "3"]),
+    ] {
+        assert!(told(&config).is_empty(), "{:?}", told(&config));
+    }
+    // But both together must go together.
+    for flags in [&["--warmup", "101"][..], &["--steps", "1", "--warmup", "2"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.toml");
+        std::fs::write(&path, file).unwrap();
+        let args = [&["--config", path.to_str().unwrap()], flags].concat();
+        let Err(Refusal::Invalid(text)) = try_parse(1, &args) else { panic!("{flags:?}") };
+        assert!(text.contains("but must not exceed steps"), "{text}");
+    }
+}
+
+#[test]
+fn a_value_may_begin_with_a_hyphen() {
+    let prompt = |args: &[&str]| parse(6, args).run.prompt;
+    for text in ["- x", "-x", "--", "-", "-h x", "--Why", "-- once", "--so it is", "-1", "--a=b c"]
+    {
+        assert_eq!(prompt(&["--steps", "3", "--prompt", text, "--lr", "1"]), text);
+    }
+    assert_eq!(prompt(&["--prompt=--steps"]), "--steps");
+    let run =
+        parse(6, &["--dry-run", "--save", "-s", "--trace", "-t.json", "--metrics", "--m.jsonl"]);
+    let paths = [run.run.save, run.run.trace, run.run.metrics].map(|path| path.unwrap());
+    assert_eq!(paths, ["-s", "-t.json", "--m.jsonl"].map(std::path::PathBuf::from));
+}
+
+#[test]
 fn settings_reach_their_places() {
     let config = parse(
         6,

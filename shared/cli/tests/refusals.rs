@@ -17,6 +17,27 @@ fn a_flag_that_is_not_one() {
 }
 
 #[test]
+fn a_value_that_begins_with_a_hyphen() {
+    assert_snapshot!(refused(1, "--prompt --steps 3"), @"--prompt needs a value");
+    assert_snapshot!(refused(1, "--prompt -h"), @"--prompt needs a value");
+    assert_snapshot!(refused(1, "--prompt --stepz"), @"unknown flag --stepz: if it is the value of --prompt, write --prompt=--stepz");
+    assert_snapshot!(refused(1, "--data --stepz=4"), @"unknown flag --stepz=4: if it is the value of --data, write --data=--stepz=4");
+    assert_snapshot!(refused(1, "--config -x.toml"), @"config -x.toml: cannot be read: No such file or directory (os error 2)");
+    assert_snapshot!(refused(1, "--data -x.txt"), @"data -x.txt cannot be read: No such file or directory (os error 2)");
+    assert_snapshot!(refused(1, "--lr --stepz 3"), @"unknown flag --stepz: did you mean --steps?");
+    assert_snapshot!(refused(1, "--lr -inf"), @"lr is -inf, but must be finite");
+    assert_snapshot!(refused(1, "--lr -.5"), @"lr is -0.5, but must be above 0");
+    assert_snapshot!(refused(1, "--clip -1e-3"), @"clip is -0.001, but must not be negative");
+    assert_snapshot!(refused(1, "--seed -1"), @"--seed is -1, but must not be negative");
+    assert_snapshot!(refused(1, "--warmup -0.5"), @"--warmup is -0.5, but must be a whole number");
+    assert_snapshot!(refused(1, "--dtype -f32"), @"--dtype is -f32, but must be f32, f64 or bf16");
+    assert_snapshot!(refused(1, "--steps -many"), @"--steps is -many, but must be a whole number");
+    assert_snapshot!(refused(1, "--threads-per-rank -2"), @"--threads-per-rank is -2, but must not be negative");
+    assert_snapshot!(refused(1, "-3"), @r#"unexpected argument "-3": settings are flags, such as --steps 10"#);
+    assert_snapshot!(refused(1, "--shuffle -1"), @r#"unexpected argument "-1": settings are flags, such as --steps 10"#);
+}
+
+#[test]
 fn a_flag_that_comes_with_a_later_step() {
     assert_snapshot!(refused(1, "--dp 2"), @"--dp comes with step02: step01 has no such flag");
     assert_snapshot!(refused(1, "--dp-sync naive"), @"--dp-sync comes with step02: step01 has no such flag");

@@ -18,12 +18,9 @@ pub(crate) enum Display {
 
 impl Display {
     pub fn new(options: &Options) -> Result<Self> {
-        let Options { leader, steps, start, notices, .. } = options;
+        let Options { leader, steps, start, .. } = options;
         if !leader {
             return Ok(Self::Nothing);
-        }
-        for notice in notices {
-            print_line(notice)?;
         }
         if *start > 0 {
             print_line(&format!("goes on after step {start} of {steps}"))?;

@@ -27,8 +27,6 @@ pub struct Options {
     pub peak_memory: fn() -> Option<u64>,
     /// Where to write one JSON object per step.
     pub metrics: Option<PathBuf>,
-    /// What the reader should know before the first step, a line each.
-    pub notices: Vec<String>,
 }
 
 impl Default for Options {
@@ -44,7 +42,6 @@ impl Default for Options {
             peak_flops: None,
             peak_memory: peak_memory_bytes,
             metrics: None,
-            notices: Vec::new(),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use tch::Tensor;
 
 use crate::layers::Parameter;
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, learning_rate};
 
 /// Writes the checkpoint of `step` updates to `dir`. A collective. When it returns, the checkpoint is
 /// complete; until then the previous one counts as the newest.
@@ -75,6 +75,9 @@ pub fn resume(
         }
     }
     optimizer.set_step(step);
+    if mesh.is_leader() {
+        config.tell_changes(saved.progress(), |train| learning_rate(train, step))?;
+    }
     mesh.untimed.barrier()?; // a rank that trained on would time out on one that still reads
     Ok(step)
 }

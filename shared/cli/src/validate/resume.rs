@@ -21,7 +21,8 @@ fn resume(config: &Config, path: &Path) -> Result<Saved> {
     if let Some((field, theirs, ours)) = difference(saved.model(), &config.model)? {
         bail!("{shown} is of a model with {field} {theirs}, but this one has {ours}");
     }
-    let Progress { step, global_batch, seq_len, shuffle, samples, data } = *saved.progress();
+    let &Progress { step, global_batch, seq_len, shuffle, samples, data, settings: _ } =
+        saved.progress();
     let here = config.progress(step);
     let same = |field: &str, theirs: usize, ours: usize| {
         ensure!(
