@@ -179,7 +179,29 @@ mod tests {
     }
 
     #[test]
-    fn every_epoch_and_every_seed_has_its_own_order() {
+    fn an_epoch_ends_with_its_last_sample_and_not_with_a_step() {
+        for (samples, global_batch, dp) in [(10, 6, 1), (10, 6, 2), (10, 6, 3), (5, 12, 3)] {
+            let dataset = counting(samples, 2);
+            let options = BatchOptions {
+                global_batch,
+                micro_batch: 1,
+                dp_rank: 0,
+                dp,
+                shuffle_seed: Some(7),
+                device: Device::Cpu,
+            };
+            let read: Vec<_> = (0..10).flat_map(|t| union(&dataset, options, t)).collect();
+            for (epoch, order) in read.chunks_exact(samples).enumerate() {
+                let mut sorted = order.to_vec();
+                sorted.sort();
+                let each: Vec<_> = (0..samples).collect();
+                assert_eq!(sorted, each, "epoch {epoch} in steps of {global_batch}, dp {dp}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_epoch_of_every_seed_has_its_own_order() {
         let dataset = counting(50, 1);
         let epoch = |seed, t| {
             let options = BatchOptions {
@@ -192,8 +214,11 @@ mod tests {
             };
             union(&dataset, options, t)
         };
-        assert_ne!(epoch(1, 0), epoch(1, 1));
-        assert_ne!(epoch(1, 0), epoch(2, 0));
+        // Not even the next epoch of one seed and the first of the next.
+        let orders: Vec<_> = (0..16).map(|i| epoch(i / 4, i as usize % 4)).collect();
+        for (i, order) in orders.iter().enumerate() {
+            assert!(!orders[..i].contains(order), "seed {}, epoch {}", i / 4, i % 4);
+        }
         assert_eq!(epoch(1, 1), epoch(1, 1));
     }
 

@@ -67,10 +67,20 @@ fn vocabulary(config: &Config) -> Result<()> {
         sample == 0 || !prompt.is_empty(),
         "prompt is empty, but a sample of {sample} tokens has to begin with something"
     );
+    if sample == 0 {
+        return Ok(());
+    }
+    let tokens = tokenizer.encode(prompt)?;
     ensure!(
-        sample == 0 || !tokenizer.encode(prompt)?.is_empty(),
+        !tokens.is_empty(),
         "prompt is {prompt:?}, but the tokenizer makes no token of it, and a sample of {sample} tokens has \
          to begin with something"
+    );
+    let unknown = tokens.into_iter().find(|&token| i64::from(token) >= vocab_size);
+    ensure!(
+        unknown.is_none(),
+        "prompt is {prompt:?}, but its token {} is outside the vocabulary of {vocab_size}: use another prompt",
+        unknown.unwrap_or_default()
     );
     Ok(())
 }

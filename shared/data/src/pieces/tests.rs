@@ -150,6 +150,27 @@ fn a_hostile_pattern_is_cut_where_it_can_be_or_nowhere() {
 }
 
 #[test]
+fn a_split_that_only_the_end_of_a_window_makes_is_no_cut() {
+    let mut file = read("gpt2.json");
+    let stages = file["pre_tokenizer"].take();
+    let pattern = serde_json::json!({"type": "Split", "behavior": "Isolated", "invert": false,
+        "pattern": {"Regex": r"t\s+(?!\S)"}});
+    let bytes = serde_json::json!({"type": "ByteLevel", "use_regex": false, "trim_offsets": true,
+        "add_prefix_space": false});
+    assert_eq!(stages["type"], "ByteLevel");
+    file["pre_tokenizer"] =
+        serde_json::json!({"type": "Sequence", "pretokenizers": [pattern, bytes]});
+    let tokenizer = load(&file);
+    let cuts = Cuts::of(&tokenizer).unwrap();
+    let text = "the cat sat on the mat and the cat  ran after the rat  at last ".repeat(3);
+    let whole = tokenizer.encode(text.as_str(), false).unwrap();
+    for window in 1..100 {
+        let (ids, _) = in_pieces(&tokenizer, Some(&cuts), &text, window);
+        assert_eq!(ids, whole.get_ids(), "windows of {window}");
+    }
+}
+
+#[test]
 fn a_long_text_is_encoded_a_window_at_a_time() {
     let text = crate::corpus::text(60_000);
     for name in families() {
