@@ -27,6 +27,7 @@ S4 = "steps/step04-pipeline-parallel/src"
 S5 = "steps/step05-context-parallel/src"
 S6 = "steps/step06-four-d/src"
 CLI, REPORT = "shared/cli/src", "shared/report/src"
+DATA = "shared/data/src"
 
 # (name, test file of the parity suite or else a crate with tests of its own, source file, what stands there, what the
 # bug makes of it)
@@ -217,6 +218,41 @@ BUGS = [
     ("a checkpoint by the first replica alone", "step06", f"{S6}/sharded_checkpoint.rs",
      "skip(mesh.data.rank()).step_by(mesh.data.size())",
      "take(if mesh.data.rank() == 0 { usize::MAX } else { 0 })"),
+    ("an epoch of the step instead of the sample", "data", f"{DATA}/batches.rs",
+     "let (epoch, index) = (position / samples, position % samples);",
+     "let step = position / self.options.global_batch * self.options.global_batch;\n"
+     "        let (epoch, index) = (step / samples, position % samples);"),
+    ("the order of an epoch drawn from seed + epoch", "data", f"{DATA}/batches.rs",
+     "Random::new(seed, epoch)", "Random::new(seed.wrapping_add(epoch), 0)"),
+    ("validation text shuffled with the training seed", "cli", "shared/cli/src/config.rs",
+     "self.batches_of(dataset, dp_rank, dp, None)",
+     "self.batches_of(dataset, dp_rank, dp, self.data.shuffle.then_some(self.train.seed))"),
+    ("text with what a template adds to a sentence", "data", f"{DATA}/tokenizer.rs",
+     "let encode = || pieces::encode(&self.tokenizer, self.cuts.as_ref(), text, WINDOW, take);",
+     "let mut take = take;\n"
+     "        let encode = || match self.tokenizer.encode(text, true) {\n"
+     "            Ok(all) if !text.is_empty() => take(all.get_ids(), text.len()),\n"
+     "            _ => pieces::encode(&self.tokenizer, self.cuts.as_ref(), text, WINDOW, take),\n"
+     "        };"),
+    ("a window of text that begins at the cut", "data", f"{DATA}/pieces.rs",
+     "let start = text.floor_char_boundary(done.saturating_sub(back));",
+     "let start = text.floor_char_boundary(done.saturating_sub(back - 1));"),
+    ("a cut at the last open place of a window", "data", f"{DATA}/pieces.rs",
+     "filter(is_open).skip(1)", "filter(is_open).skip(0)"),
+    ("a cut inside a run of one class", "data", f"{DATA}/cuts/pattern.rs",
+     "joins: once.joins || again", "joins: once.joins || again && false"),
+    ("a cut inside an added token", "data", f"{DATA}/cuts/pipeline.rs", "(apart && !joined", "((apart || true) && !joined"),
+    ("a cut inside a merge", "data", f"{DATA}/cuts/vocabulary.rs", "!self.pairs.contains(&(x, y))", "true"),
+    ("tokens kept under the name of the text alone", "data", f"{DATA}/cache.rs",
+     "&Sha256::digest(self.text)[..]", "&Sha256::digest(\"\")[..]"),
+    ("tokens kept whatever the tokenizer", "data", f"{DATA}/cache.rs", "&self.tokenizer.digest,", "&[0; 32],"),
+    ("a draft of tokens that keeps what a killed run has left", "data", f"{DATA}/cache.rs",
+     "        draft.set_len(0)?;\n", ""),
+    ("tokens that two processes encode at once", "data", f"{DATA}/cache.rs",
+     "                    draft.lock()?;\n", ""),
+    ("a text whose tokens are not all looked at", "data", f"{DATA}/cache.rs",
+     "let highest = rest.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));",
+     "let highest = rest.first_chunk().map(|bytes| 0 & u32::from_le_bytes(*bytes));"),
     ("a checkpoint that is visible before it is whole", "step06", "shared/checkpoint/src/saved/draft.rs",
      "(dir.join(partial_of(step)), dir.join(name_of(step)))", "(dir.join(name_of(step)), dir.join(name_of(step)))"),
     ("a checkpoint deleted as soon as it is written", "step06", "shared/checkpoint/src/saved/names.rs",

@@ -1,7 +1,7 @@
 //! Encoding a long text piece by piece, in little memory, to just the tokens of the whole.
 
 use crate::cuts::{Cuts, Openness};
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
 
 /// Bytes of text that are encoded at once: while it works, the tokenizer needs a hundred times as
@@ -33,8 +33,10 @@ pub(crate) fn encode(
         let place = |at: usize| cuts.and_then(|cuts| found.tokens_before(cuts, text, start, at));
         let first = if start == 0 && done == 0 { Some(0) } else { place(done) };
         let Some(first) = first else {
-            // It is none in this window: begin further to the left.
-            back *= 2;
+            // The window shows too little of what begins or ends there.
+            let is_whole = start == 0 && end == text.len();
+            ensure!(!is_whole, "the tokenizer splits the same text in two ways");
+            (back, ahead) = (back.saturating_mul(2), ahead.saturating_mul(2));
             continue;
         };
         if end == text.len() {
@@ -51,7 +53,7 @@ pub(crate) fn encode(
                 take(&found.ids[first..last], cut)?;
                 (done, back, ahead) = (cut, 1, window);
             }
-            None => ahead *= 2,
+            None => ahead = ahead.saturating_mul(2),
         }
     }
     Ok(())

@@ -6,7 +6,8 @@
 tokenizers/NAME.json is the pipeline of a family of models as it was published: normalizer, pre-tokenizer with its very
 pattern, model, post-processor, added tokens. The vocabulary is small, and trained on a few lines.
 tokenizers/expected.json holds the texts, each family's tokens of each, and hostile pipelines: a pre-tokenizer or a
-normalizer in place of gpt2's.
+normalizer in place of gpt2's. The trainers break ties by chance: another run writes other vocabularies, and the tokens
+that go with them.
 """
 
 import io

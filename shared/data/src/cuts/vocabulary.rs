@@ -33,9 +33,9 @@ impl Vocabulary {
         Some(Self { pairs, single })
     }
 
-    /// Whether no token runs across the place between `x` and `y`. (Two characters that are not in
-    /// the vocabulary may become one unknown token.)
+    /// Whether no token runs across the place between `x` and `y`. (A character that is not in the
+    /// vocabulary becomes bytes, or an unknown token that takes in its neighbours.)
     pub fn parts(&self, x: char, y: char) -> bool {
-        !self.pairs.contains(&(x, y)) && (self.single.contains(&x) || self.single.contains(&y))
+        !self.pairs.contains(&(x, y)) && self.single.contains(&x) && self.single.contains(&y)
     }
 }

@@ -116,8 +116,12 @@ fn texts() -> impl Strategy<Value = String> {
 /// Random texts in random windows, on `cases` of them, against the whole.
 fn check(name: &str, tokenizer: &Tokenizer, cases: u32) {
     let Some(cuts) = Cuts::of(tokenizer) else { return };
-    let mut runner =
-        TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 50,
+        ..Config::default()
+    });
     let checked = runner.run(&(texts(), 1usize..200), |(text, window)| {
         let whole = tokenizer.encode(text.as_str(), false).unwrap();
         let (pieces, _) = in_pieces(tokenizer, Some(&cuts), &text, window);
