@@ -197,6 +197,8 @@ BUGS = [
      "        for batch in 0..self.config.train.eval_batches {\n"
      "            micro_batches.extend(batches.step(self.step + batch)?);\n"
      "        }"),
+    ("a validation loss added up in bf16", "validation", f"{S6}/pipeline_parallel.rs",
+     "loss_kind: config.weights_kind(),", "loss_kind: config.kind(),"),
     ("the validation loss on the line of the next step", "validation", f"{S6}/train.rs",
      "        reporter.step(&stats)?;\n", ""),
     ("the validation loss of the weights before the step", "validation", f"{S6}/train.rs",
@@ -257,6 +259,24 @@ BUGS = [
      "(dir.join(partial_of(step)), dir.join(name_of(step)))", "(dir.join(name_of(step)), dir.join(name_of(step)))"),
     ("a checkpoint deleted as soon as it is written", "step06", "shared/checkpoint/src/saved/names.rs",
      "filter(|(of, _)| *of < step)", "filter(|(of, _)| *of <= step)"),
+    ("ranks that clip at different norms", "cli", f"{CLI}/agreement.rs",
+     "format!(\"clip {clip:?}\"),", "{ let _ = clip; \"clip\".into() },"),
+    ("ranks that train in different dtypes", "cli", f"{CLI}/agreement.rs",
+     "format!(\"dtype {dtype}\"),", "{ let _ = dtype; \"dtype\".into() },"),
+    ("data of the same size taken for the same data", "cli", f"{CLI}/agreement.rs",
+     "dataset.samples(), dataset.fingerprint())", "dataset.samples(), 0)"),
+    ("a prompt's hyphen taken for a flag", "cli", f"{CLI}/args.rs",
+     "hyphens::joined(args.into_iter().map(Into::into))?",
+     "args.into_iter().map(Into::into).collect::<Vec<OsString>>()"),
+    ("a trial that a file's warm-up forbids", "cli", f"{CLI}/assemble.rs",
+     "!v.0.is_above(\"steps\", \"warmup\")", "v.0.is_given(\"warmup\") || !v.0.is_above(\"steps\", \"warmup\")"),
+    ("a warm-up shortened in silence", "cli", f"{CLI}/assemble.rs", "config.notices.push(line);", "let _ = line;"),
+    ("a weight decay that becomes another in silence", "cli", f"{CLI}/resumed.rs",
+     "            (\"weight-decay\", format!(\"{weight_decay:?}\")),\n", ""),
+    ("notices that nobody reads", "report", f"{REPORT}/display.rs", "print_line(notice)?;", "let _ = notice;"),
+    ("bytes counted for another dimension", "report", f"{REPORT}/metrics.rs",
+     "pp: self.pp - before.pp,\n            cp: self.cp - before.cp,",
+     "pp: self.cp - before.cp,\n            cp: self.pp - before.pp,"),
     ("the speed of a run from all its tokens over half its seconds", "report", f"{REPORT}/reporter.rs",
      "let tokens = (late.len() * self", "let tokens = (self.durations.len() * self"),
     ("the speed of a run with its slow first half", "report", f"{REPORT}/reporter.rs",
@@ -389,6 +409,14 @@ for step, source in STEPS.items():
          "return train.lr * (step + 1) as f64", "return train.lr * step as f64"),
         (f"a learning rate that falls from the first step on, step {step}", "every_step", f"{source}/optimizer.rs",
          "(step - train.warmup) as f64 / (train.steps - train.warmup) as f64", "step as f64 / train.steps as f64"),
+    ]
+    BUGS += [
+        (f"the loss of a micro-batch added up in bf16, step {step}", "every_step", f"{source}/loss.rs",
+         "Tensor::zeros([], (acc_kind, x.device()))", "Tensor::zeros([], (x.kind(), x.device()))"),
+        (f"losses of micro-batches added up in bf16, step {step}", "every_step",
+         f"{source}/{'train' if step < 4 else 'pipeline_parallel'}.rs",
+         "(self.config.weights_kind(), self.config.device())" if step < 4 else "loss_kind: config.weights_kind(),",
+         "(self.config.kind(), self.config.device())" if step < 4 else "loss_kind: config.kind(),"),
     ]
     if step >= 2:
         BUGS.append((

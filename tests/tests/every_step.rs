@@ -326,3 +326,17 @@ fn all_steps_have_the_learning_rates_of_the_formula() {
         approx::assert_relative_eq!(plain(&train, step), rate, max_relative = 1e-14);
     }
 }
+
+#[test]
+fn losses_and_norms_are_kept_in_f32_where_bf16_is_computed_in() {
+    let is_bf16 = |number: f64| (number as f32).to_bits() & 0xffff == 0;
+    for step in 1..=6 {
+        // One micro-batch of 64 tokens: to divide a sum by 64 rounds nothing.
+        let batch = "--global-batch 4 --micro-batch 4 --steps 2 --dtype bf16";
+        let run = format!("{batch} {}", flags_of(step, layout((1, 1, 1, 1))));
+        for stats in &record(step, &Model::default().flags(&run)).unwrap()[0].stats {
+            let (loss, norm) = (stats.loss, stats.grad_norm);
+            assert!(!is_bf16(loss) && !is_bf16(norm), "step {step}: {loss} and {norm}");
+        }
+    }
+}

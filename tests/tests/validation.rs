@@ -163,3 +163,18 @@ fn a_loss_stands_on_the_line_of_its_step_and_of_the_last_one() {
         assert_eq!(written(&metrics), expected, "every {every}");
     }
 }
+
+#[test]
+fn the_sum_over_samples_is_kept_in_f32_where_bf16_is_computed_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = held_out(dir.path(), 16);
+    for layout in [ONE, "--dp 1 --pp 2 --cp 1 --tp 2"] {
+        let run = format!("--global-batch 4 --micro-batch 4 {layout} --eval-every 1 --dtype bf16");
+        let config = parse(6, &flags(&path, &run)).unwrap();
+        let ours =
+            comm::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
+        for Validation { loss, .. } in ours.unwrap() {
+            assert_ne!((loss as f32).to_bits() & 0xffff, 0, "{layout}: {loss} is in bf16");
+        }
+    }
+}

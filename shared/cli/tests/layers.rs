@@ -129,29 +129,6 @@ fn a_warm_up_chosen_for_other_steps_is_shortened_and_says_so() {
     ] {
         assert!(told(&config).is_empty(), "{:?}", told(&config));
     }
-    // But both together must go together.
-    for flags in [&["--warmup", "101"][..], &["--steps", "1", "--warmup", "2"]] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run.toml");
-        std::fs::write(&path, file).unwrap();
-        let args = [&["--config", path.to_str().unwrap()], flags].concat();
-        let Err(Refusal::Invalid(text)) = try_parse(1, &args) else { panic!("{flags:?}") };
-        assert!(text.contains("but must not exceed steps"), "{text}");
-    }
-}
-
-#[test]
-fn a_value_may_begin_with_a_hyphen() {
-    let prompt = |args: &[&str]| parse(6, args).run.prompt;
-    for text in ["- x", "-x", "--", "-", "-h x", "--Why", "-- once", "--so it is", "-1", "--a=b c"]
-    {
-        assert_eq!(prompt(&["--steps", "3", "--prompt", text, "--lr", "1"]), text);
-    }
-    assert_eq!(prompt(&["--prompt=--steps"]), "--steps");
-    let run =
-        parse(6, &["--dry-run", "--save", "-s", "--trace", "-t.json", "--metrics", "--m.jsonl"]);
-    let paths = [run.run.save, run.run.trace, run.run.metrics].map(|path| path.unwrap());
-    assert_eq!(paths, ["-s", "-t.json", "--m.jsonl"].map(std::path::PathBuf::from));
 }
 
 #[test]

@@ -82,6 +82,8 @@ fn numbers_out_of_range() {
     assert_snapshot!(refused(1, "--min-lr 1"), @"min-lr is 1.0, but must not exceed lr 0.003");
     assert_snapshot!(refused(1, "--min-lr -1"), @"min-lr is -1.0, but must not be negative");
     assert_snapshot!(refused(1, "--steps 5 --warmup 7"), @"warmup is 7, but must not exceed steps 5");
+    assert_snapshot!(file_refused("[train]\nsteps = 5\nwarmup = 7"), @"warmup is 7, but must not exceed steps 5");
+    assert_snapshot!(refused(1, "--config DIR/fast.toml --warmup 301"), @"warmup is 301, but must not exceed steps 300");
     assert_snapshot!(refused(1, "--weight-decay -0.1"), @"weight-decay is -0.1, but must not be negative");
     assert_snapshot!(refused(1, "--clip -1"), @"clip is -1.0, but must not be negative");
     assert_snapshot!(refused(1, "--clip NaN"), @"clip is NaN, but must be finite");

@@ -75,3 +75,33 @@ fn is_known(name: &str) -> bool {
     let mut flags = KEYS.iter().filter(|key| key.is_flag()).map(|key| key.name);
     ["config", "help"].contains(&name) || flags.any(|flag| flag == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Program, RunConfig};
+    use comm::Layout;
+    use std::path::PathBuf;
+
+    fn parse(args: &[&str]) -> RunConfig {
+        let program = Program { step: 6, about: "", layout: Layout::default() };
+        crate::parse(&program, args, |_| None).unwrap().run
+    }
+
+    #[test]
+    fn a_text_may_begin_with_a_hyphen() {
+        let texts =
+            ["- x", "-x", "--", "-", "-h x", "--Why", "-- once", "--so it is", "-1", "--a=b c"];
+        for text in texts {
+            assert_eq!(parse(&["--steps", "3", "--prompt", text, "--lr", "1"]).prompt, text);
+        }
+        assert_eq!(parse(&["--prompt=--steps"]).prompt, "--steps");
+    }
+
+    #[test]
+    fn a_path_may_begin_with_a_hyphen() {
+        let args = ["--dry-run", "--save", "-s", "--trace", "-t.json", "--metrics", "--m.jsonl"];
+        let RunConfig { save, trace, metrics, .. } = parse(&args);
+        let paths = [save, trace, metrics].map(|path| path.unwrap());
+        assert_eq!(paths, ["-s", "-t.json", "--m.jsonl"].map(PathBuf::from));
+    }
+}

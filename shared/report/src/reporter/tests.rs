@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::CommBytes;
+use std::process::Command;
 
 fn stats(step: usize, loss: f64) -> StepStats {
     let comm_bytes = CommBytes { dp: 7, ..Default::default() };
@@ -155,4 +156,33 @@ fn a_validation_is_written_on_the_line_of_the_next_step_alone() {
     let of = |key: &str| lines.iter().map(|line| line[key].as_f64()).collect::<Vec<_>>();
     assert_eq!(of("val_loss"), [None, Some(2.5), None]);
     assert_eq!(of("val_samples"), [None, Some(3.0), None]);
+}
+
+/// Where it is set, the test below is the rank of this number.
+const CHILD: &str = "FERROTRON_TEST_NOTICES";
+
+#[test]
+fn notices_come_before_the_first_step_and_from_the_leader() {
+    if let Ok(rank) = std::env::var(CHILD) {
+        let notices = vec!["mind the gap".to_owned(), "and the step".to_owned()];
+        let leader = rank == "0";
+        let options = Options { leader, steps: 4, start: 3, notices, ..Options::default() };
+        Reporter::new(options).unwrap().step(&stats(4, 2.0)).unwrap();
+        return;
+    }
+    let printed = |rank| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let name = "reporter::tests::notices_come_before_the_first_step_and_from_the_leader";
+        child.args(["--exact", name, "--nocapture"]).env(CHILD, rank);
+        String::from_utf8(child.output().unwrap().stdout).unwrap()
+    };
+    let told = "mind the gap\nand the step\ngoes on after step 3 of 4\nstep 4/4  loss 2.0000";
+    assert!(printed("0").contains(told), "{}", printed("0"));
+    assert!(!printed("1").contains("the gap"), "{}", printed("1"));
+}
+
+#[test]
+fn what_was_sent_is_counted_by_its_own_dimension() {
+    let [before, now] = [1, 10].map(|n| CommBytes { dp: n, tp: 2 * n, pp: 3 * n, cp: 4 * n });
+    assert_eq!(now - before, CommBytes { dp: 9, tp: 18, pp: 27, cp: 36 });
 }
