@@ -37,7 +37,8 @@ fn losses(path: &Path) -> Vec<f64> {
     let config = parse(1, &Model { layers: 4, ..Model::default() }.flags("")).unwrap();
     let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
     let LlamaConfig { vocab_size, .. } = config.model;
-    let data = Dataset::open(path, &Tokenizer::Bytes, vocab_size as usize, SEQ).unwrap();
+    let cache = data::TokenCache { dir: None, say: &|_| {} }; // bytes need none
+    let data = Dataset::open(path, &Tokenizer::Bytes, cache, vocab_size as usize, SEQ).unwrap();
     let loss = |sample: usize| {
         let tokens = Tensor::from_slice(&data.sample(sample).unwrap()).unsqueeze(0);
         let [inputs, targets] =

@@ -159,26 +159,25 @@ fn a_validation_is_written_on_the_line_of_the_next_step_alone() {
 }
 
 /// Where it is set, the test below is the rank of this number.
-const CHILD: &str = "FERROTRON_TEST_NOTICES";
+const CHILD: &str = "FERROTRON_TEST_LEADER";
 
 #[test]
-fn notices_come_before_the_first_step_and_from_the_leader() {
+fn a_resumed_run_says_so_before_its_first_step_on_the_leader() {
     if let Ok(rank) = std::env::var(CHILD) {
-        let notices = vec!["mind the gap".to_owned(), "and the step".to_owned()];
         let leader = rank == "0";
-        let options = Options { leader, steps: 4, start: 3, notices, ..Options::default() };
+        let options = Options { leader, steps: 4, start: 3, ..Options::default() };
         Reporter::new(options).unwrap().step(&stats(4, 2.0)).unwrap();
         return;
     }
     let printed = |rank| {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        let name = "reporter::tests::notices_come_before_the_first_step_and_from_the_leader";
+        let name = "reporter::tests::a_resumed_run_says_so_before_its_first_step_on_the_leader";
         child.args(["--exact", name, "--nocapture"]).env(CHILD, rank);
         String::from_utf8(child.output().unwrap().stdout).unwrap()
     };
-    let told = "mind the gap\nand the step\ngoes on after step 3 of 4\nstep 4/4  loss 2.0000";
+    let told = "goes on after step 3 of 4\nstep 4/4  loss 2.0000";
     assert!(printed("0").contains(told), "{}", printed("0"));
-    assert!(!printed("1").contains("the gap"), "{}", printed("1"));
+    assert!(!printed("1").contains("goes on"), "{}", printed("1"));
 }
 
 #[test]
