@@ -35,7 +35,10 @@ pub(crate) fn encode(
         let Some(first) = first else {
             // The window shows too little of what begins or ends there.
             let is_whole = start == 0 && end == text.len();
-            ensure!(!is_whole, "the tokenizer splits the same text in two ways");
+            ensure!(
+                !is_whole,
+                "the tokenizer splits the same text in two ways: encode it elsewhere, to a .u32 file"
+            );
             (back, ahead) = (back.saturating_mul(2), ahead.saturating_mul(2));
             continue;
         };
