@@ -237,8 +237,8 @@ BUGS = [
      "            _ => pieces::encode(&self.tokenizer, self.cuts.as_ref(), text, WINDOW, take),\n"
      "        };"),
     ("a window of text that begins at the cut", "data", f"{DATA}/pieces.rs",
-     "let start = text.floor_char_boundary(done.saturating_sub(back));",
-     "let start = text.floor_char_boundary(done.saturating_sub(back - 1));"),
+     "let start = whole_before(text, done.saturating_sub(back));",
+     "let start = whole_before(text, done.saturating_sub(back - 1));"),
     ("a cut at the last open place of a window", "data", f"{DATA}/pieces.rs",
      "filter(is_open).skip(1)", "filter(is_open).skip(0)"),
     ("a cut inside a run of one class", "data", f"{DATA}/cuts/pattern.rs",

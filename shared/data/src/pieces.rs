@@ -24,9 +24,9 @@ pub(crate) fn encode(
     let mut done = 0; // a cut; all before it has been taken
     let (mut back, mut ahead) = (1, window);
     while done < text.len() {
-        let start = text.floor_char_boundary(done.saturating_sub(back));
+        let start = whole_before(text, done.saturating_sub(back));
         let end = match cuts {
-            Some(_) => text.ceil_char_boundary(done.saturating_add(ahead).min(text.len())),
+            Some(_) => whole_from(text, done.saturating_add(ahead)),
             None => text.len(),
         };
         let found = Window::encode(tokenizer, &text[start..end])?;
@@ -60,6 +60,16 @@ pub(crate) fn encode(
         }
     }
     Ok(())
+}
+
+/// The last place up to byte `at` where a character begins.
+fn whole_before(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
+/// The first place from byte `at` on where a character begins, or the end of the text.
+fn whole_from(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
 }
 
 /// The tokens of part of a text.

@@ -158,10 +158,9 @@ impl Added {
     /// touch, neither runs across the place between `x` and `y` nor begins or ends there.
     fn is_apart(&self, x: char, y: char) -> bool {
         let Self { content, strips } = self;
-        !content.ends_with(x)
-            && !content.starts_with(y)
-            && !content.chars().zip(content.chars().skip(1)).any(|pair| pair == (x, y))
-            && !(*strips && x.is_whitespace())
+        let has = content.chars().zip(content.chars().skip(1)).any(|pair| pair == (x, y));
+        let touches = content.ends_with(x) || content.starts_with(y);
+        !(has || touches || (*strips && x.is_whitespace()))
     }
 }
 
