@@ -57,7 +57,10 @@ impl Threads {
     fn claim(&self, slot: &Slot, from: u8, to: u8, call: &Call, peer: usize) -> Result<()> {
         let turn = || slot.state.compare_exchange(from, to, SeqCst, SeqCst).is_ok();
         let waited = Waited::from_now();
-        slot.wait_until(turn, || call.patience(&self.abort, &waited, peer))
+        slot.wait_until(turn, || match slot.state.load(SeqCst) {
+            READING => self.abort.check(), // the peer is here, and may have much to combine
+            _ => call.patience(&self.abort, &waited, peer),
+        })
     }
 }
 
