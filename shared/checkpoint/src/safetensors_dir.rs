@@ -58,7 +58,12 @@ impl View for Unwritten<'_> {
 }
 
 /// Writes tensors to one file, marked as PyTorch's, which transformers requires.
+/// Half a file is left to nobody.
 pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    write_all(path, tensors).inspect_err(|_| drop(std::fs::remove_file(path)))
+}
+
+fn write_all(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let mut views = vec![];
     for (name, tensor) in tensors {
         let dtype = match tensor.kind() {
