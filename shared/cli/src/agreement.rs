@@ -18,7 +18,7 @@ impl Config {
     #[rustfmt::skip] // lists
     pub(crate) fn agreement(&self) -> Vec<String> {
         // Destructured in full: whoever adds a setting decides here whether ranks must agree on it.
-        let Self { model, hf_model, data, train, parallel, run, dataset, eval_dataset, notes: _ } = self;
+        let Self { model, hf_model, data, train, parallel, run, dataset, eval_dataset, notes: _, signals: _ } = self;
         let DataConfig { data, eval_data, tokenizer, data_cache: _, seq_len, shuffle } = data;
         let TrainConfig {
             steps, micro_batch, global_batch, seed, lr, min_lr, warmup, weight_decay, clip, eval_every,

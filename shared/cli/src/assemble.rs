@@ -29,6 +29,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
         dataset: None,
         eval_dataset: None,
         notes,
+        signals: comm::Signals::default(),
     };
     shorten_warmup(&mut config, &v);
     if let (Some(batches), None) = (values.get("eval-batches"), config.train.eval_every) {

@@ -4,7 +4,7 @@ pub use crate::choices::{CpLayout, DeviceName, DpSync, Dtype, Gpu, Schedule, TpS
 use anyhow::{Context, Result};
 use checkpoint::LlamaConfig;
 use checkpoint::saved::Progress;
-use comm::{Launch, Launcher, Layout};
+use comm::{Launch, Launcher, Layout, Signals};
 use data::{BatchOptions, Batches, Dataset, TokenCache, Tokenizer};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub struct Config {
     pub(crate) eval_dataset: Option<Arc<Dataset>>,
     /// What the user should know before the run starts, a sentence each.
     pub notes: Vec<String>,
+    /// What tells the run to end; heeded in [`crate::main`].
+    pub(crate) signals: Signals,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +125,7 @@ impl Config {
             timeout: self.run.timeout,
             trace: self.run.trace.is_some(),
             gpu: self.run.gpu_of_rank,
+            signals: self.signals.clone(),
             ..Launch::default()
         }
     }

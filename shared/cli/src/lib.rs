@@ -22,9 +22,10 @@ pub use config::{
     Schedule, TpSync, TrainConfig,
 };
 
-use comm::{Launcher, Layout};
+use comm::{Launcher, Layout, Signals, Stopped};
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -85,10 +86,19 @@ pub fn parse(
 }
 
 /// A step's `main`: settings, then the run. Exit code 0, 2 for settings that cannot work, 1 for a
-/// run that fails, with one line: `error: what: why: why`.
+/// run that fails, with one line: `error: what: why: why`. A run that a signal has ended early, and
+/// that has saved, ends as shells say it of that signal: with 128 and its number, 143 for SIGTERM.
 pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
     let args = std::env::args_os().skip(1);
-    let config = match parse(&program, args, |name| std::env::var(name).ok()) {
+    let settings = parse(&program, args, |name| std::env::var(name).ok()).and_then(|mut config| {
+        config.signals = Signals::heed(config.run.save.is_some());
+        // A rank that the processes launcher has started tells that launcher, and not everybody.
+        if !Launcher::has_started(|name| std::env::var(name).ok()) {
+            config.signals.check()?;
+        }
+        Ok(config)
+    });
+    let config = match settings {
         Ok(config) => config,
         Err(Refusal::Help(text)) => {
             // A reader that closes the pipe early has read enough.
@@ -108,9 +118,13 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
     if is_first_process(|name| std::env::var(name).ok()) {
         config.notes.iter().for_each(|note| eprintln!("warning: {}", in_one_line(note)));
     }
+    let save = config.run.save.clone();
     match comm::in_one_sentence(|| run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(stopped) = error.downcast_ref::<Stopped>() {
+                return early(stopped, &save.unwrap_or_default());
+            }
             eprintln!("error: {}", in_one_line(&format!("{error:#}")));
             comm::end_process()
         }
@@ -120,6 +134,16 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
 /// Whether this process is the one that speaks for the run: all ranks read the same settings.
 fn is_first_process(env: impl Fn(&str) -> Option<String>) -> bool {
     !Launcher::has_started(&env) && env("RANK").is_none_or(|rank| rank == "0")
+}
+
+/// A run that a signal has ended, after it has saved to `save`.
+fn early(stopped: &Stopped, save: &Path) -> ExitCode {
+    if stopped.leader {
+        let dir = save.display();
+        let sentence = format!("{stopped}, and saved: --resume {dir} goes on from there");
+        eprintln!("{}", in_one_line(&sentence));
+    }
+    ExitCode::from(u8::try_from(128 + stopped.signal).unwrap_or(1))
 }
 
 /// A file's name may have line breaks in it, or what a terminal takes for a command.

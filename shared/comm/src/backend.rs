@@ -19,6 +19,7 @@ pub(crate) trait Backend: Send + Sync {
     fn send(&self, tensor: &Tensor, to: usize) -> Result<()>;
     fn recv(&self, tensor: &Tensor, from: usize) -> Result<()>;
     fn barrier(&self) -> Result<()>;
+    fn highest(&self, mine: u64) -> Result<u64>;
     /// Bytes of tensors sent so far.
     fn bytes_sent(&self) -> u64;
 }

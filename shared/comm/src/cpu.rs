@@ -243,6 +243,10 @@ impl Backend for Cpu {
         self.with_ring(Header::BARRIER, COLLECTIVES, "barrier", |ring| ring.barrier())
     }
 
+    fn highest(&self, mine: u64) -> Result<u64> {
+        self.with_ring(Header::HIGHEST, COLLECTIVES, "highest", |ring| ring.highest(mine))
+    }
+
     fn bytes_sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }

@@ -214,6 +214,12 @@ impl Group {
         self.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
+    /// The highest of the numbers that the ranks bring, on all of them: for what they must agree on. Like
+    /// [`barrier`](Self::barrier), it takes log2(n) short messages one after the other.
+    pub fn highest(&self, mine: u64) -> Result<u64> {
+        self.run_on_cpu(Queue::Collectives, "highest", move |b| b.highest(mine))
+    }
+
     fn check_peer(&self, op: &str, peer: usize) -> Result<()> {
         if peer < self.size() && peer != self.rank() {
             return Ok(());

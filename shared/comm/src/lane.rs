@@ -2,6 +2,7 @@
 
 use crate::error::{CommError, Result};
 use crate::sync::{lock, wait};
+use crate::threads::LIMIT;
 use report::{Trace, Track};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -69,7 +70,7 @@ impl Lane {
         self.queue.changed.notify_all();
         if let Err(source) = self.ensure_worker() {
             self.queue.lock().jobs.clear(); // breaks their promises
-            let what = format!("cannot start the thread for '{}'", self.name);
+            let what = format!("cannot start the thread for '{}' ({LIMIT})", self.name);
             return Err(CommError::Setup { what, source });
         }
         Ok(Work { stage: Stage::Running(outcome), name, trace })

@@ -1,6 +1,7 @@
 //! Starting a world and ending it: `rank_main` runs once for every rank of the layout.
 
-mod env;
+pub(crate) mod env;
+mod gpus;
 mod line;
 mod outcome;
 mod processes;
@@ -8,13 +9,14 @@ mod single;
 mod threads;
 
 pub use env::EnvWorld;
+pub use gpus::settle_for_gpus;
 pub(crate) use outcome::caught;
 pub use outcome::in_one_sentence;
-pub use processes::settle_for_gpus;
 pub use single::end_process;
 
 use crate::layout::Layout;
 use crate::mesh::Mesh;
+use crate::signals::Signals;
 use anyhow::ensure;
 use std::fmt;
 use std::str::FromStr;
@@ -57,6 +59,8 @@ pub struct Launch {
     pub trace: bool,
     /// Where tensors are on GPUs.
     pub gpu: Option<Gpu>,
+    /// What tells the run to end.
+    pub signals: Signals,
 }
 
 /// The GPU of a rank.
@@ -79,6 +83,7 @@ impl Default for Launch {
             silence: Duration::from_secs(10),
             trace: false,
             gpu: None,
+            signals: Signals::default(),
         }
     }
 }
@@ -93,7 +98,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// One sentence that names the rank which failed first, by coordinates, and why. By then every
 /// other rank has ended, or (a thread deep in a computation, which cannot be stopped) has been
 /// abandoned after three seconds: the caller should leave through [`end_process`] rather than go
-/// on.
+/// on. Or [`Stopped`](crate::Stopped), if a signal has ended the run between two steps: then all
+/// ranks have ended well.
 pub fn launch<T: Send + 'static>(
     launch: &Launch,
     rank_main: impl Fn(&Mesh) -> anyhow::Result<T> + Send + Sync + 'static,

@@ -12,7 +12,7 @@
 //! * A [`transport::Transport`] is one exchange: through shared memory, or through sockets.
 //! * [`Abort`] says why the run is over. Every wait checks it, so none outlives a failure.
 //!
-//! Threads besides the ranks' own: one for each lane that ever had work queued; with sockets, one
+//! Threads besides the ranks' own: one that waits for signals; one for each lane that ever had work queued; with sockets, one
 //! that accepts connections and one for each connection that is being authenticated; for the
 //! rendezvous, one that sends heartbeats, one that reads each control line and, on rank 0, one that
 //! admits ranks; with a GPU, one that checks its work and one that checks for timeouts. The only
@@ -33,8 +33,10 @@ mod nccl;
 mod reduce;
 mod rendezvous;
 mod ring;
+mod signals;
 mod spec;
 mod sync;
+mod threads;
 pub mod transport;
 
 pub use abort::Abort;
@@ -48,4 +50,5 @@ pub use launch::{
 pub use layout::{Coords, Layout, Members};
 pub use mesh::Mesh;
 pub use reduce::Op;
+pub use signals::{Signals, Stopped};
 pub use spec::GroupSpec;

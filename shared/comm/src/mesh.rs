@@ -8,6 +8,7 @@ use crate::cpu::Cpu;
 use crate::error::CommError;
 use crate::layout::{Coords, Layout};
 use crate::nccl::{Connect, Cuda, Driver, Nccl, Watch};
+use crate::signals::Signals;
 use crate::spec::id;
 use crate::transport::Transport;
 use crate::{Group, GroupSpec};
@@ -43,6 +44,7 @@ pub struct Mesh {
     /// This rank's recording. It starts at once if the launch asked for it, and otherwise when
     /// the trainer calls [`Trace::start`], which all ranks should do at the same step.
     pub trace: Trace,
+    signals: Signals,
 }
 
 /// What the groups of one rank have in common.
@@ -53,10 +55,15 @@ pub(crate) struct Wiring {
     pub trace: bool,
     /// This rank's GPU, where it has one.
     pub gpu: Option<usize>,
+    pub signals: Signals,
 }
 
 impl Wiring {
-    pub(crate) fn watch<D: Driver>(&self, driver: D, rank: String) -> Arc<Watch<D>> {
+    pub(crate) fn watch<D: Driver>(
+        &self,
+        driver: D,
+        rank: String,
+    ) -> anyhow::Result<Arc<Watch<D>>> {
         Watch::start(driver, rank, self.abort.clone(), self.timeout)
     }
 }
@@ -70,7 +77,7 @@ impl Mesh {
             None => None,
             Some(ordinal) => {
                 let cuda = Cuda::new(ordinal).with_context(|| format!("GPU {ordinal}"))?;
-                let watch = wiring.watch(cuda, layout.coords(rank).to_string());
+                let watch = wiring.watch(cuda, layout.coords(rank).to_string())?;
                 trace.set_clock(watch.driver.clock());
                 Some(watch)
             }
@@ -137,12 +144,28 @@ impl Mesh {
             tp: group(id::TP, "tp", members.tp, Connect::Collectives)?,
             data,
             trace,
+            signals: wiring.signals.clone(),
         })
     }
 
     /// True on rank 0, which shows progress and writes files.
     pub fn is_leader(&self) -> bool {
         self.rank == 0
+    }
+
+    /// Whether the run is to end here, between two steps, because a signal has told one of its ranks to: the
+    /// same answer on all of them, so that they save the same step. A collective. False in a run that
+    /// does not save, which a signal ends at once.
+    pub fn ends_early(&self) -> Result<bool, CommError> {
+        if !self.signals.saves() {
+            return Ok(false);
+        }
+        let told = self.signals.told().unwrap_or(0);
+        let signal = self.world.highest(told as u64)? as i32; // 0 if none has come
+        if signal != 0 {
+            self.signals.agree(signal);
+        }
+        Ok(signal != 0)
     }
 
     /// Bytes this rank has sent so far along each dimension. What went over `data` counts as dp,

@@ -15,6 +15,7 @@ pub(crate) use wire::nonce;
 use crate::abort::Abort;
 use crate::layout::Layout;
 use anyhow::{Context, bail};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -82,4 +83,10 @@ impl Join {
         }
         Ok(found)
     }
+}
+
+/// Whether this process may open no more files, which no other attempt will change.
+fn lacks_files(error: &anyhow::Error) -> bool {
+    let system = error.chain().filter_map(|e| e.downcast_ref::<io::Error>());
+    system.filter_map(io::Error::raw_os_error).any(|e| [libc::EMFILE, libc::ENFILE].contains(&e))
 }

@@ -158,6 +158,9 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
             reporter.validate(|| trainer.evaluate())?;
         }
         reporter.step(&stats)?;
+        if step < train.steps && mesh.ends_early()? {
+            break; // a signal said so; what has been learnt is saved below
+        }
         if let Some(dir) = save
             && is_due(config.run.save_every)
             && step < train.steps
@@ -172,13 +175,16 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
         trainer.save(dir)?; // also after no steps: saving under another layout reshards a checkpoint
     }
     reporter.finish()?;
-    if let Some(dir) = &config.run.export_hf {
+    let is_whole = trainer.step == train.steps; // else: who sent a signal may not wait for more
+    if let Some(dir) = &config.run.export_hf
+        && is_whole
+    {
         hugging_face::export(dir, trainer.model.parameters(), config, mesh)?;
     }
     if let Some(path) = &config.run.trace {
         mesh.write_trace(path)?;
     }
-    if mesh.coords.dp == 0 {
+    if mesh.coords.dp == 0 && is_whole {
         config.sample(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;
     }
     Ok(())

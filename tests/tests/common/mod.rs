@@ -108,6 +108,14 @@ impl Model {
     }
 }
 
+/// Takes from the environment what a launcher of these tests may have left there.
+pub fn without_launcher(command: &mut Command) {
+    command.env_remove("RUST_BACKTRACE");
+    for name in ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"] {
+        command.env_remove(name);
+    }
+}
+
 pub fn flags(tied: bool, run: &str) -> Vec<String> {
     Model::tied(tied).flags(run)
 }

@@ -15,7 +15,7 @@ use std::str::FromStr;
 /// | `MASTER_ADDR`, `MASTER_PORT` | where rank 0 listens |
 /// | `FERROTRON_SECRET` | any text, the same on every rank; only ranks that know it are let in |
 ///
-/// Without `FERROTRON_SECRET` rank 0 listens on loopback only. Under torchrun `MASTER_PORT` belongs
+/// A world of one needs no more than the first two. Without `FERROTRON_SECRET` rank 0 listens on loopback only. Under torchrun `MASTER_PORT` belongs
 /// to torchrun itself, so rank 0 listens at the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvWorld {
@@ -28,6 +28,8 @@ pub struct EnvWorld {
     /// Started by the processes launcher, which holds the other end of standard input.
     pub(super) watched: bool,
 }
+
+const LOOPBACK: &str = "127.0.0.1";
 
 /// Set by the processes launcher for the ranks it starts.
 pub(super) const WATCHED: &str = "FERROTRON_WATCHED";
@@ -44,11 +46,16 @@ impl EnvWorld {
             Some(_) => Some(number(&lookup, "LOCAL_RANK")?),
             None => None,
         };
+        let watched = lookup(WATCHED).is_some();
+        ensure!(rank < size, "RANK is {rank}, but WORLD_SIZE is {size}; ranks count from 0");
+        if size == 1 {
+            // It meets nobody, wherever that would be.
+            let (host, port) = (LOOPBACK.to_owned(), 0);
+            return Ok(Self { rank, size, local_rank, host, port, secret: None, watched });
+        }
         let host = required(&lookup, "MASTER_ADDR")?;
         let mut port: u16 = number(&lookup, "MASTER_PORT")?;
         let secret = lookup("FERROTRON_SECRET").filter(|secret| !secret.is_empty());
-        let watched = lookup(WATCHED).is_some();
-        ensure!(rank < size, "RANK is {rank}, but WORLD_SIZE is {size}; ranks count from 0");
         ensure!(
             port > 0 || watched,
             "MASTER_PORT is 0, but all ranks must know the port; name one"
@@ -57,9 +64,8 @@ impl EnvWorld {
             let next = port.checked_add(1);
             port = next.context("MASTER_PORT is 65535, but under torchrun the next one is used")?;
         }
-        let loopback = |host: &str| host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         ensure!(
-            secret.is_some() || host == "localhost" || loopback(&host),
+            secret.is_some() || is_loopback(&host),
             "MASTER_ADDR is {host}, which others can reach: set FERROTRON_SECRET to the same text on every rank"
         );
         Ok(Self { rank, size, local_rank, host, port, secret, watched })
@@ -71,6 +77,11 @@ impl EnvWorld {
         ensure!(size == world, "WORLD_SIZE is {size}, but {layout} takes {world} ranks");
         Ok(())
     }
+}
+
+/// Whether ranks on other hosts cannot reach `host`.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 fn required(lookup: &impl Fn(&str) -> Option<String>, name: &str) -> anyhow::Result<String> {
@@ -131,6 +142,21 @@ mod tests {
             let error = read(&[("MASTER_ADDR", host)]).unwrap_err();
             assert!(error.contains(host) && error.contains("set FERROTRON_SECRET"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_world_of_one_meets_nobody() {
+        let one = [("RANK", "0"), ("WORLD_SIZE", "1")];
+        for about in [
+            &[("MASTER_ADDR", ""), ("MASTER_PORT", "")][..],
+            &[("MASTER_ADDR", "node1"), ("MASTER_PORT", "0")],
+            &[("MASTER_ADDR", "10.0.0.1"), ("TORCHELASTIC_RUN_ID", "none")],
+        ] {
+            let world = read(&[&one[..], about].concat()).unwrap();
+            assert_eq!((world.host.as_str(), world.port), (LOOPBACK, 0), "{about:?}");
+        }
+        let error = read(&[("RANK", "1"), ("WORLD_SIZE", "1")]).unwrap_err();
+        assert!(error.contains("RANK is 1, but WORLD_SIZE is 1"), "{error}");
     }
 
     #[test]

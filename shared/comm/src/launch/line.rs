@@ -4,20 +4,25 @@
 
 use super::outcome::Failure;
 use super::single::end_process;
+use crate::signals::Signals;
 use crate::sync::lock;
+use crate::threads::start;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     /// Where rank 0 listens: from rank 0 to the parent, from the parent to all.
     Port(u16),
+    /// From the parent, which a signal has told to end, to all.
+    Stop(i32),
+    /// From a rank to the parent: all ranks have agreed to end because of a signal.
+    Stopped(i32),
     /// From a rank to the parent.
     Failed(Failure),
 }
@@ -42,23 +47,32 @@ pub(super) struct ParentLine {
 }
 
 impl ParentLine {
-    /// Takes over standard input. From now on this process ends when its parent does.
+    /// Takes over standard input.
     pub fn from_stdin() -> anyhow::Result<Self> {
         let descriptor = io::stdin().as_fd().try_clone_to_owned();
         let stream = UnixStream::from(descriptor.context("standard input is closed")?);
-        let reader = stream.try_clone().context("standard input is not the launcher's")?;
-        let line = Self { stream: Arc::new(stream), port: Arc::default() };
-        let port = line.port.clone();
-        thread::spawn(move || {
+        Ok(Self { stream: Arc::new(stream), port: Arc::default() })
+    }
+
+    /// Listens to the parent. From now on this process ends when its parent does, and is told of the
+    /// parent's signals.
+    pub fn listen(&self, signals: Signals) -> anyhow::Result<()> {
+        let reader = self.stream.try_clone().context("standard input is not the launcher's")?;
+        let port = self.port.clone();
+        start("hear the launcher", move || {
             for word in words(reader) {
-                if let Word::Port(number) = word {
-                    *lock(&port.0) = Some(number);
-                    port.1.notify_all();
+                match word {
+                    Word::Port(number) => {
+                        *lock(&port.0) = Some(number);
+                        port.1.notify_all();
+                    }
+                    Word::Stop(signal) => signals.tell(signal),
+                    Word::Stopped(_) | Word::Failed(_) => {}
                 }
             }
             end_process()
-        });
-        Ok(line)
+        })?;
+        Ok(())
     }
 
     /// Rank 0: where it listens.
@@ -72,6 +86,11 @@ impl ParentLine {
         let port = lock(&self.port.0);
         let waited = self.port.1.wait_timeout_while(port, limit, |port| port.is_none());
         *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// All ranks have ended early.
+    pub fn stopped(&self, signal: i32) {
+        let _ = say(&self.stream, &Word::Stopped(signal));
     }
 
     /// Why this rank's part of the run failed.

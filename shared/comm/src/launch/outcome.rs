@@ -2,6 +2,7 @@
 
 use crate::abort::Abort;
 use crate::error::{ABORTED, CommError};
+use crate::signals::Stopped;
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -73,10 +74,11 @@ pub(super) fn attempt<T>(
 /// [`launch`](super::launch) does for a rank.
 ///
 /// # Errors
-/// What went wrong in `run`, or where it panicked and why.
+/// What went wrong in `run`, or where it panicked and why; [`Stopped`] as it is.
 pub fn in_one_sentence<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     match catch(run) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) if error.is::<Stopped>() => Err(error),
         Ok(Err(error)) => Err(anyhow!(without_cpp_trace(&format!("{error:#}")).to_owned())),
         Err(Panic { text, backtrace }) => {
             if let Some(backtrace) = backtrace {

@@ -1,17 +1,19 @@
 //! One process for each rank, started and watched by this one.
 
 use super::env::WATCHED;
+use super::gpus::for_nccl;
 use super::line::{Word, say, words};
 use super::outcome::{Failure, Fault};
 use super::{GRACE, Launch};
 use crate::rendezvous;
+use crate::signals::{announce, ended};
+use crate::threads::start as start_thread;
 use anyhow::{Context, anyhow};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Between two looks at the processes.
@@ -42,13 +44,36 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
     let ranks = &mut all.0;
     for rank in 0..launch.layout.world() {
         let started = start(launch, rank, &secret, &events);
-        ranks.push(started.with_context(|| format!("cannot start a process for rank {rank}"))?);
+        ranks.push(started.with_context(|| {
+            format!(
+                "cannot start a process for rank {rank} (`ulimit -u` and `ulimit -n` set limits)"
+            )
+        })?);
     }
+
+    // Passed on below. (A signal may also come to the ranks directly; it counts once.)
+    launch.signals.listen({
+        let saves = launch.signals.saves();
+        move |signal| {
+            if saves {
+                announce(signal)
+            }
+        }
+    });
+    let mut passed_on = false;
 
     // Ranks in the order in which they failed, and when the rest must have ended.
     let mut failed: Vec<usize> = Vec::new();
     let mut end = None;
     loop {
+        if let Some(signal) = launch.signals.told() {
+            if !launch.signals.saves() {
+                return Err(anyhow!(ended("the run", signal)));
+            }
+            if !std::mem::replace(&mut passed_on, true) {
+                ranks.iter().for_each(|rank| drop(say(&rank.line, &Word::Stop(signal))));
+            }
+        }
         match inbox.recv_timeout(LOOK) {
             Ok((_, Some(word @ Word::Port(_)))) => {
                 for rank in &*ranks {
@@ -60,6 +85,8 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
                 failed.push(rank);
                 ranks[rank].failure = Some(failure);
             }
+            Ok((_, Some(Word::Stopped(signal)))) => launch.signals.agree(signal),
+            Ok((_, Some(Word::Stop(_)))) => {} // only said from here
             Ok((rank, None)) => ranks[rank].silent = true,
             Err(_) => {}
         }
@@ -69,7 +96,7 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
                 failed.push(number);
             }
         }
-        let told = ranks.iter().all(|r| r.status.is_some_and(|s| s.success() || r.silent));
+        let told = ranks.iter().all(|r| r.status.is_some() && r.silent);
         if !failed.is_empty() && end.is_none() {
             end = Some(Instant::now() + GRACE);
         }
@@ -78,7 +105,7 @@ pub(super) fn launch(launch: &Launch) -> anyhow::Result<()> {
         }
     }
     match verdict(ranks, &failed) {
-        None => Ok(()),
+        None => launch.signals.verdict((), true),
         // Ranks that still run, or are stopped, are killed as `all` is dropped.
         Some(sentence) => Err(anyhow!(sentence)),
     }
@@ -117,67 +144,13 @@ fn start(
         failure: None,
     };
     let (reader, events) = (rank_line.line.try_clone()?, events.clone());
-    thread::spawn(move || {
+    start_thread("hear a rank", move || {
         for word in words(reader) {
             let _ = events.send((rank, Some(word)));
         }
         let _ = events.send((rank, None));
-    });
+    })?;
     Ok(rank_line)
-}
-
-/// Variables for CUDA and NCCL in every rank, read when the library is loaded.
-const FOR_GPUS: [(&str, &str); 3] = [
-    // As many hardware queues as there are: a stream that shares another's queue waits for what
-    // that one waits for.
-    ("CUDA_DEVICE_MAX_CONNECTIONS", "32"),
-    // Ranks meet when a communicator is made, which all do in one order, and not at its first use.
-    ("NCCL_RUNTIME_CONNECT", "0"),
-    // A call returns when its work is queued; otherwise an event recorded after the call might come
-    // before the work.
-    ("NCCL_COMM_BLOCKING", "1"),
-];
-
-/// Sets them in a rank whose launcher (torchrun, srun, mpirun) does not know them: if the
-/// environment lacks one, the program re-executes itself with all of them. To be called before
-/// anything is opened or started.
-///
-/// # Errors
-/// If the program cannot be re-executed.
-pub fn settle_for_gpus() -> anyhow::Result<()> {
-    let missing = FOR_GPUS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
-    let missing: Vec<_> = missing.collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let mut again = Command::new(std::env::current_exe()?);
-    let error = again.args(std::env::args_os().skip(1)).envs(missing).exec(); // returns only if it fails
-    Err(anyhow!(error).context("cannot re-execute the program with the variables that GPUs need"))
-}
-
-/// Variables for CUDA and NCCL in a rank that is started here.
-///
-/// NCCL refuses two ranks on one GPU unless they seem to be on two hosts, and then they must
-/// communicate as hosts do, over sockets. That is slow, but it is the real NCCL, and needs no
-/// second card.
-fn for_nccl(
-    launch: &Launch,
-    rank: usize,
-    is_set: impl Fn(&str) -> bool,
-) -> Vec<(&'static str, String)> {
-    let Some(gpu) = launch.gpu else { return vec![] };
-    let mut variables = FOR_GPUS.map(|(name, value)| (name, value.to_owned())).to_vec();
-    if launch.layout.world() > gpu.count {
-        variables.extend([
-            ("NCCL_HOSTID", format!("rank-{rank}")),
-            ("NCCL_P2P_DISABLE", "1".to_owned()),
-            ("NCCL_SHM_DISABLE", "1".to_owned()),
-            ("NCCL_NET", "Socket".to_owned()),
-            ("NCCL_SOCKET_IFNAME", "lo".to_owned()),
-        ]);
-    }
-    variables.retain(|(name, _)| !is_set(name)); // the user knows better
-    variables
 }
 
 /// Why the run failed: whichever of those in `failed` is the likeliest to be the first cause.
@@ -215,35 +188,11 @@ impl Drop for Ranks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Layout;
-    use crate::{Gpu, Launcher};
+    use crate::Launcher;
 
     #[test]
     fn a_rank_that_we_started_is_known_by_its_environment() {
         assert!(Launcher::has_started(|name| (name == WATCHED).then(|| "1".into())));
         assert!(!Launcher::has_started(|name| (name == "RANK").then(|| "1".into())));
-    }
-
-    #[test]
-    fn ranks_that_share_a_gpu_seem_to_be_on_hosts_of_their_own() {
-        let names = |count: Option<usize>, rank: usize| {
-            let gpu = count.map(|count| Gpu { ordinal: 0, count });
-            let layout = Layout { dp: 4, ..Layout::default() };
-            for_nccl(&Launch { gpu, layout, ..Launch::default() }, rank, |name| name == "NCCL_NET")
-        };
-        assert_eq!(names(None, 1), []);
-        let queues = ("CUDA_DEVICE_MAX_CONNECTIONS", "32".to_owned());
-        let early = ("NCCL_RUNTIME_CONNECT", "0".to_owned());
-        let blocking = ("NCCL_COMM_BLOCKING", "1".to_owned());
-        assert_eq!(names(Some(4), 1), [queues, early, blocking], "a card for each");
-        for count in [1, 3] {
-            let hosts = [0, 1].map(|rank| names(Some(count), rank)[3].clone());
-            assert_eq!(hosts[0], ("NCCL_HOSTID", "rank-0".to_owned()));
-            assert_eq!(hosts[1], ("NCCL_HOSTID", "rank-1".to_owned()));
-            assert!(
-                names(Some(count), 0).iter().all(|(name, _)| *name != "NCCL_NET"),
-                "set already"
-            );
-        }
     }
 }

@@ -7,11 +7,12 @@ use super::{GRACE, Launch};
 use crate::abort::Abort;
 use crate::mesh::{Mesh, Wiring};
 use crate::rendezvous::{Control, Join, WORD, World};
+use crate::signals::{announce, ended};
+use crate::threads::start;
 use crate::transport::TcpTransport;
 use anyhow::{anyhow, bail};
 use std::io::Write;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 
 pub(super) fn launch<T>(
     launch: &Launch,
@@ -19,34 +20,67 @@ pub(super) fn launch<T>(
     rank_main: impl Fn(&Mesh) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     world.check(&launch.layout)?;
+    let abort = Abort::new();
+    launch.signals.listen({
+        let (abort, rank) = (abort.clone(), rank_of(launch, world));
+        move |signal| abort.raise(ended(&rank, signal)) // there is nothing to save yet
+    });
     if !world.watched {
-        return run(launch, world, None, rank_main).map_err(|failure| anyhow!(failure.sentence));
+        let result = run(launch, world, None, abort, rank_main);
+        let value = result.map_err(|failure| anyhow!(failure.sentence))?;
+        return launch.signals.verdict(value, world.rank == 0);
     }
+    // The parent prints once for all ranks how they ended.
     let line = ParentLine::from_stdin()?;
-    run(launch, world, Some(&line), rank_main).map_err(|failure| {
-        // The parent prints it once for all ranks.
+    let heard = launch.signals.check().and_then(|()| line.listen(launch.signals.clone()));
+    let result = match heard {
+        Ok(()) => run(launch, world, Some(&line), abort, rank_main),
+        Err(error) => {
+            let sentence = format!("{} failed: {error:#}", rank_of(launch, world));
+            Err(Failure { fault: Fault::Own, sentence })
+        }
+    };
+    let value = result.unwrap_or_else(|failure| {
         line.fail(&failure);
         end_process()
-    })
+    });
+    if let Some(signal) = launch.signals.agreed() {
+        line.stopped(signal);
+    }
+    Ok(value)
+}
+
+fn rank_of(launch: &Launch, world: &EnvWorld) -> String {
+    format!("rank {}", launch.layout.coords(world.rank))
 }
 
 fn run<T>(
     launch: &Launch,
     world: &EnvWorld,
     line: Option<&ParentLine>,
+    abort: Abort,
     rank_main: impl Fn(&Mesh) -> anyhow::Result<T>,
 ) -> Result<T, Failure> {
-    let abort = Abort::new();
     let name = launch.layout.coords(world.rank).to_string();
     let met = attempt(&name, &abort, || meet(launch, world, line, &abort));
     let World { listener, peers, key, control } = met?;
+    launch.signals.listen({
+        let (control, rank) = (control.clone(), rank_of(launch, world));
+        let (saves, speaks) = (launch.signals.saves(), world.rank == 0 && line.is_none());
+        move |signal| match saves {
+            true if speaks => announce(signal),
+            true => {}
+            false => control.fail(&ended(&rank, signal)),
+        }
+    });
 
     // Dropped when this rank's own code has returned.
     let (running, out) = mpsc::channel::<()>();
     abort.on_raise({
         let (abort, control, line) = (abort.clone(), control.clone(), line.cloned());
         move || {
-            thread::spawn(move || {
+            // Without it a rank that computes just goes on to its next operation.
+            let _ = start("end what is stuck", move || {
                 if out.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
                     end_stuck(&abort, &control, line.as_ref());
                 }
@@ -59,7 +93,8 @@ fn run<T>(
         let transport = TcpTransport::new(world.rank, listener, peers, key, abort.clone())?;
         let (timeout, trace) = (launch.timeout, launch.trace);
         let gpu = launch.gpu.map(|gpu| gpu.ordinal);
-        let wiring = Wiring { transport, abort: abort.clone(), timeout, trace, gpu };
+        let signals = launch.signals.clone();
+        let wiring = Wiring { transport, abort: abort.clone(), timeout, trace, gpu, signals };
         Mesh::new(launch.layout, world.rank, &wiring)
     });
     let result = match mesh {

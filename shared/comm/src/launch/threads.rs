@@ -4,6 +4,8 @@ use super::outcome::{Failure, Fault, attempt};
 use super::{GRACE, Launch};
 use crate::abort::Abort;
 use crate::mesh::{Mesh, Wiring};
+use crate::signals::{announce, ended};
+use crate::threads::LIMIT;
 use crate::transport;
 use anyhow::{Context, anyhow};
 use std::sync::Arc;
@@ -30,6 +32,13 @@ pub(super) fn launch<T: Send + 'static>(
         let events = events.clone();
         move || drop(events.send(Event::Raised))
     });
+    launch.signals.listen({
+        let (abort, saves) = (abort.clone(), launch.signals.saves());
+        move |signal| match saves {
+            true => announce(signal),
+            false => abort.raise(ended("the run", signal)),
+        }
+    });
     let rank_main = Arc::new(rank_main);
     let mut threads = Vec::new();
     let transports = transport::threads(launch.layout.world(), abort.clone());
@@ -38,12 +47,13 @@ pub(super) fn launch<T: Send + 'static>(
         let (launch, events, rank_main) = (launch.clone(), events.clone(), rank_main.clone());
         let (timeout, trace) = (launch.timeout, launch.trace);
         let gpu = launch.gpu.map(|gpu| gpu.ordinal);
-        let wiring = Wiring { transport, abort: abort.clone(), timeout, trace, gpu };
+        let signals = launch.signals.clone();
+        let wiring = Wiring { transport, abort: abort.clone(), timeout, trace, gpu, signals };
         let started = thread::Builder::new()
             .name(name.clone())
             .stack_size(STACK)
             .spawn(move || rank_thread(rank, &name, &launch, &wiring, &events, &*rank_main))
-            .with_context(|| format!("cannot start a thread for rank {rank}"));
+            .with_context(|| format!("cannot start a thread for rank {rank} ({LIMIT})"));
         match started {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -56,7 +66,7 @@ pub(super) fn launch<T: Send + 'static>(
     let (values, failures) = collect(&inbox, threads);
     match abort.cause() {
         Some(cause) => Err(anyhow!(fullest(cause, &failures))),
-        None => Ok(values),
+        None => launch.signals.verdict(values, true),
     }
 }
 

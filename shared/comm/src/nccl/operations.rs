@@ -144,6 +144,10 @@ impl<D: Driver> Backend for Nccl<D> {
         self.cpu.barrier()
     }
 
+    fn highest(&self, mine: u64) -> Result<u64> {
+        self.cpu.highest(mine)
+    }
+
     fn bytes_sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }

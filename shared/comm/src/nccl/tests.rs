@@ -4,6 +4,7 @@ mod fake;
 mod refusals;
 
 use super::{Connect, Nccl, Watch};
+use crate::GroupSpec;
 use crate::abort::Abort;
 use crate::backend::{Backend, OnGpu, Queue};
 use crate::cpu::Cpu;
@@ -11,8 +12,8 @@ use crate::error::CommError;
 use crate::layout::Layout;
 use crate::mesh::{Mesh, Wiring};
 use crate::reduce::Op;
+use crate::signals::Signals;
 use crate::transport;
-use crate::{GroupSpec, Result};
 use fake::{Asked, Fake, Hall};
 use report::Trace;
 use std::collections::BTreeSet;
@@ -39,7 +40,8 @@ fn ranks(n: usize, timeout: Duration, rank_main: impl Fn(usize, &Nccl<Fake>, &Wa
                 let cpu = Arc::new(Cpu::new(spec, rank, transport, TIMEOUT, Trace::off()));
                 // Each its own, so that one rank's trouble is told by that rank.
                 let (name, abort) = (layout.coords(rank).to_string(), Abort::new());
-                let watch = Watch::start(Fake { hall, ..Fake::default() }, name, abort, timeout);
+                let watch =
+                    Watch::start(Fake { hall, ..Fake::default() }, name, abort, timeout).unwrap();
                 let nccl = Nccl::new(cpu, watch.clone(), Trace::off());
                 nccl.connect(Connect::AndBoth).unwrap();
                 let driver = &watch.driver;
@@ -243,13 +245,13 @@ fn every_layout_connects() {
             {
                 let (hall, abort) = (hall.clone(), abort.clone());
                 scope.spawn(move || {
-                    let (timeout, trace) = (TIMEOUT, false);
-                    let wiring = Wiring { transport, abort, timeout, trace, gpu: None };
+                    let (timeout, trace, gpu) = (TIMEOUT, false, None);
+                    let signals = Signals::default();
+                    let wiring = Wiring { transport, abort, timeout, trace, gpu, signals };
                     let driver = Fake { hall, ..Fake::default() };
-                    let watch = wiring.watch(driver, layout.coords(rank).to_string());
-                    let mesh: Result<Mesh> =
-                        Mesh::over(layout, rank, &wiring, Some(&watch), Trace::off());
-                    mesh.map(drop).unwrap();
+                    let watch = wiring.watch(driver, layout.coords(rank).to_string()).unwrap();
+                    let off = Trace::off();
+                    Mesh::over(layout, rank, &wiring, Some(&watch), off).map(drop).unwrap();
                     assert_eq!(watch.driver.inits.load(SeqCst), comms, "{layout}");
                 });
             }

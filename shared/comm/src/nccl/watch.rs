@@ -5,6 +5,7 @@ use super::pending::{Label, Operation};
 use crate::abort::Abort;
 use crate::error::CommError;
 use crate::sync::lock;
+use crate::threads::start;
 use crate::transport::Waited;
 use std::collections::HashSet;
 use std::ops::Deref;
@@ -41,16 +42,25 @@ struct State<D: Driver> {
 }
 
 impl<D: Driver> Watch<D> {
-    pub fn start(driver: D, rank: String, abort: Abort, timeout: Duration) -> Arc<Self> {
+    /// # Errors
+    /// If there are no threads for it.
+    pub fn start(
+        driver: D,
+        rank: String,
+        abort: Abort,
+        timeout: Duration,
+    ) -> anyhow::Result<Arc<Self>> {
         let state = Mutex::new(State { under_way: vec![], comms: vec![] });
         let (driver, closed) = (Arc::new(driver), AtomicBool::new(false));
         let ran = AtomicU64::new(0);
         let watched = Arc::new(Watched { driver, abort, rank, timeout, ran, state, closed });
-        let threads = [Watched::tend, Watched::time].map(|job: fn(&Watched<D>)| {
-            let watched = watched.clone();
-            thread::spawn(move || job(&watched))
-        });
-        Arc::new(Self { watched, threads: threads.into() })
+        let mut watch = Self { watched, threads: vec![] };
+        let jobs: [fn(&Watched<D>); 2] = [Watched::tend, Watched::time];
+        for job in jobs {
+            let watched = watch.watched.clone();
+            watch.threads.push(start("watch a GPU", move || job(&watched))?);
+        }
+        Ok(Arc::new(watch))
     }
 }
 

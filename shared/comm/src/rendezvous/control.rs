@@ -7,6 +7,7 @@
 use super::wire::{self, Frame};
 use crate::abort::Abort;
 use crate::sync::{lock, wait_timeout};
+use crate::threads::start;
 use anyhow::anyhow;
 use std::io::{self, BufReader, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -62,7 +63,9 @@ pub(super) struct Line {
 }
 
 impl Control {
-    pub(super) fn new(join: &super::Join) -> Self {
+    /// # Errors
+    /// If there is no thread for the heartbeat.
+    pub(super) fn new(join: &super::Join) -> anyhow::Result<Self> {
         let world = join.layout.world();
         let lines = (0..world).map(|_| None).collect();
         let control = Control(Arc::new(Shared {
@@ -75,8 +78,8 @@ impl Control {
             changed: Condvar::new(),
         }));
         let beating = control.clone();
-        thread::spawn(move || beating.beat());
-        control
+        start("send heartbeats", move || beating.beat())?;
+        Ok(control)
     }
 
     /// The cause that rank 0 has settled on; waits for it at most `limit`.

@@ -2,8 +2,11 @@
 
 use super::control::{Control, Line};
 use super::wire::{self, Claim, Frame, Prover};
-use super::{Join, World};
+use super::{Join, World, lacks_files};
+use crate::launch::env::is_loopback;
 use crate::sync::wait_timeout;
+use crate::threads::start;
+use crate::transport::LASTING;
 use anyhow::{Context, anyhow};
 use std::io::{BufReader, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -40,7 +43,7 @@ pub(super) fn host(join: Join, listening: impl FnOnce(u16)) -> anyhow::Result<Wo
     })?;
     let here = door_listener.local_addr()?;
     let listener = TcpListener::bind((here.ip(), 0)).context("cannot listen for data")?;
-    let control = Control::new(&join);
+    let control = Control::new(&join)?;
     let door = Arc::new(Door {
         settings: join.settings(),
         prover: Prover::new(&join.secret),
@@ -52,7 +55,7 @@ pub(super) fn host(join: Join, listening: impl FnOnce(u16)) -> anyhow::Result<Wo
     let most = join.layout.world() + STRANGERS;
     let keeper = door.clone();
     // Open until the world ends, so that latecomers learn why they cannot come in.
-    thread::spawn(move || keeper.keep(&door_listener, most));
+    start("admit ranks", move || keeper.keep(&door_listener, most))?;
     listening(here.port());
 
     let mut addresses = match wait_for_all(&join, &control, &door) {
@@ -93,6 +96,9 @@ fn wait_for_all(join: &Join, control: &Control, door: &Door) -> anyhow::Result<V
     let mut text = format!("{} never came", missing.join(", "));
     text +=
         &format!(": rank 0 waited {} s at {}:{}", join.timeout.as_secs_f64(), join.host, join.port);
+    if is_loopback(&join.host) {
+        text += ", which only ranks on its own host can reach: others need its address as MASTER_ADDR, on all ranks alike";
+    }
     match door.turned_away.load(Ordering::Relaxed) {
         0 => {}
         n => {
@@ -104,25 +110,56 @@ fn wait_for_all(join: &Join, control: &Control, door: &Door) -> anyhow::Result<V
 
 impl Door {
     fn keep(self: Arc<Self>, listener: &TcpListener, most: usize) {
+        let mut trouble = None;
         while !self.control.is_closed() {
-            let Ok((stream, from)) = listener.accept() else {
-                // No connection is waiting, or it was closed at once.
-                thread::sleep(LOOK);
-                continue;
+            let (stream, from) = match listener.accept() {
+                Ok(visitor) => visitor,
+                Err(error) => {
+                    // No connection is waiting, or it was closed at once, or too many files are open.
+                    let since = trouble.get_or_insert_with(Instant::now);
+                    if [ErrorKind::WouldBlock, ErrorKind::ConnectionAborted].contains(&error.kind())
+                    {
+                        trouble = None;
+                    } else if since.elapsed() > LASTING {
+                        self.give_up(&error.into());
+                    }
+                    thread::sleep(LOOK);
+                    continue;
+                }
             };
             if self.busy.fetch_add(1, Ordering::Relaxed) >= most {
                 self.busy.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
             let door = self.clone();
-            thread::spawn(move || {
+            let admit = start("hear a rank", move || {
                 let admitted = door.admit(stream, from);
                 door.busy.fetch_sub(1, Ordering::Relaxed);
-                if let Ok((rank, reader)) = admitted {
-                    door.control.listen(rank, reader);
+                match admitted {
+                    Ok((rank, reader)) => door.control.listen(rank, reader),
+                    Err(error) if lacks_files(&error) => door.give_up(&error),
+                    Err(_) => {}
                 }
             });
+            if let Err(error) = admit {
+                return self
+                    .control
+                    .fail(&format!("{} failed: {error:#}", self.control.0.names[0]));
+            }
         }
+    }
+
+    /// No rank can be admitted any more: an error while one is waited for.
+    fn give_up(&self, error: &anyhow::Error) {
+        if self.is_waiting() {
+            let rank = &self.control.0.names[0];
+            self.control.fail(&format!("{rank} cannot admit ranks (`ulimit -n`?): {error:#}"));
+        }
+    }
+
+    /// Whether a rank has still to come.
+    fn is_waiting(&self) -> bool {
+        self.control.0.lock().lines[1..].iter().any(Option::is_none)
     }
 
     /// A connection that fails here is dropped, and the run goes on.
@@ -153,7 +190,7 @@ impl Door {
         if let Some((theirs, ours)) = wire::difference(&settings, &self.settings) {
             let cause = format!("process {rank} was started with {theirs} and rank 0 with {ours}");
             // A complete world goes on without the latecomer.
-            if self.control.0.lock().lines[1..].iter().any(Option::is_none) {
+            if self.is_waiting() {
                 self.control.end(&cause);
             }
             return refuse(cause);

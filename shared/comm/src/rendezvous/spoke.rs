@@ -2,8 +2,10 @@
 
 use super::control::{Control, Line};
 use super::wire::{self, Claim, Frame, Prover};
-use super::{Join, World};
+use super::{Join, World, lacks_files};
+use crate::launch::env::is_loopback;
 use crate::sync::wait_timeout;
+use crate::threads::start;
 use anyhow::{Context, anyhow, bail};
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -28,6 +30,8 @@ enum Denied {
     NotYet(String),
     /// Rank 0 refused, and would refuse again.
     Refused(String),
+    /// It is this rank that cannot.
+    Unable(String),
 }
 
 pub(super) fn connect(join: Join) -> anyhow::Result<World> {
@@ -39,6 +43,7 @@ pub(super) fn connect(join: Join) -> anyhow::Result<World> {
         let why = match knock(&join, &prover) {
             Ok(entry) => break entry,
             Err(Denied::Refused(why)) => bail!("rank 0 at {host}:{port} refused {name}: {why}"),
+            Err(Denied::Unable(why)) => bail!("{name} cannot join (`ulimit -n`?): {why}"),
             Err(Denied::NotYet(why)) => why,
         };
         if let Some(cause) = join.abort.cause() {
@@ -46,16 +51,22 @@ pub(super) fn connect(join: Join) -> anyhow::Result<World> {
         }
         if since.elapsed() > join.timeout {
             let seconds = join.timeout.as_secs_f64();
-            bail!("{name} found no rank 0 at {host}:{port} within {seconds} s: {why}");
+            let advice = match is_loopback(host) {
+                true => "",
+                false => {
+                    " (rank 0 must have the same MASTER_ADDR: told localhost, it is not found from elsewhere)"
+                }
+            };
+            bail!("{name} found no rank 0 at {host}:{port} within {seconds} s: {why}{advice}");
         }
         thread::sleep(AGAIN);
     };
 
     let hub = stream.peer_addr()?;
-    let control = Control::new(&join);
+    let control = Control::new(&join)?;
     control.0.lock().lines[0] = Some(Line { stream, data: hub, bye: false });
     let listening = control.clone();
-    thread::spawn(move || listening.listen(0, reader));
+    start("hear rank 0", move || listening.listen(0, reader)).inspect_err(|_| control.close())?;
     let met = wait_for_peers(&join, &control, since);
     let (mut peers, run) = met.inspect_err(|_| control.close())?;
     // As this host sees rank 0, which may know itself by another address.
@@ -64,7 +75,10 @@ pub(super) fn connect(join: Join) -> anyhow::Result<World> {
 }
 
 fn knock(join: &Join, prover: &Prover) -> Result<Entry, Denied> {
-    let not_yet = |e: anyhow::Error| Denied::NotYet(format!("{e:#}"));
+    let not_yet = |e: anyhow::Error| match lacks_files(&e) {
+        true => Denied::Unable(format!("{:#}", e.root_cause())),
+        false => Denied::NotYet(format!("{e:#}")),
+    };
     let stream = reach(join).map_err(not_yet)?;
     let greet = || -> anyhow::Result<(Entry, Frame, [u8; 32], [u8; 32])> {
         stream.set_nodelay(true)?;

@@ -5,7 +5,7 @@
 //! connection that answers wrongly, or not at all, is dropped, and no other is affected.
 
 use super::{Channel, LOOK_UP};
-use crate::error::Result;
+use crate::error::{CommError, Result};
 use crate::sync::{lock, wait_timeout};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -24,6 +24,10 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// of time.
 const GREETED: usize = 64;
 
+/// For how long the system may refuse a connection (too many files are open) before that is an error: a
+/// file may be closed again.
+pub(crate) const LASTING: Duration = Duration::from_secs(2);
+
 const NONCE: usize = 32;
 const HELLO: usize = 16;
 const CODE: usize = 32;
@@ -37,6 +41,8 @@ pub(super) struct Inbox {
     more: Condvar,
     /// Connections that are being greeted.
     greeted: AtomicUsize,
+    /// Since when none could be accepted, and the system's error.
+    trouble: Mutex<Option<(Instant, i32)>>,
     pub closed: AtomicBool,
 }
 
@@ -49,6 +55,7 @@ impl Inbox {
             arrived: Mutex::default(),
             more: Condvar::new(),
             greeted: AtomicUsize::new(0),
+            trouble: Mutex::default(),
             closed: AtomicBool::new(false),
         });
         listener.set_nonblocking(true)?;
@@ -73,7 +80,19 @@ impl Inbox {
                 return Ok(stream);
             }
             patience()?;
+            self.check()?;
             arrived = wait_timeout(&self.more, arrived, LOOK_UP);
+        }
+    }
+
+    /// That no connection can be accepted is an error once it lasts.
+    fn check(&self) -> Result<()> {
+        match *lock(&self.trouble) {
+            Some((since, code)) if since.elapsed() > LASTING => Err(CommError::Setup {
+                what: format!("rank {} cannot accept connections (`ulimit -n`?)", self.rank),
+                source: io::Error::from_raw_os_error(code),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -85,6 +104,7 @@ impl Inbox {
             }
             match listener.accept() {
                 Ok((stream, _)) => {
+                    *lock(&self.trouble) = None;
                     // On a thread of its own, so that a silent connection holds up no other.
                     let inbox = self.clone();
                     let place = Place::take(&self);
@@ -103,7 +123,11 @@ impl Inbox {
                 }
                 // Too many files are open, for instance. The connection waits in the system's queue
                 // meanwhile.
-                Err(_) => thread::sleep(LOOK_UP),
+                Err(e) => {
+                    let trouble = (Instant::now(), e.raw_os_error().unwrap_or(0));
+                    lock(&self.trouble).get_or_insert(trouble);
+                    thread::sleep(LOOK_UP);
+                }
             }
         }
     }
@@ -206,42 +230,4 @@ fn code_of(secret: &[u8; 32], nonce: &[u8], hello: &[u8]) -> Hmac<Sha256> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strangers_who_say_nothing_take_up_only_so_many_threads() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let inbox = Inbox::open(0, listener, [1; 32]).unwrap();
-        let visit = || TcpStream::connect(address).unwrap();
-        let challenged = |mut stream: &TcpStream, limit| {
-            stream.set_read_timeout(Some(limit)).unwrap();
-            stream.read_exact(&mut [0; NONCE]).is_ok()
-        };
-        let mute: Vec<_> = (0..GREETED).map(|_| visit()).collect();
-        assert!(mute.iter().all(|stream| challenged(stream, HELLO_TIMEOUT)));
-        let one_more = visit();
-        assert!(!challenged(&one_more, 4 * LOOK_UP), "a thread for each stranger");
-        drop(mute);
-        assert!(challenged(&one_more, HELLO_TIMEOUT), "it waits in the queue");
-        inbox.closed.store(true, Relaxed);
-    }
-
-    #[test]
-    fn who_speaks_a_byte_at_a_time_has_no_more_time_than_others() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut slow = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut stream, _) = listener.accept().unwrap();
-        let speaker = thread::spawn(move || {
-            while slow.write_all(&[0]).is_ok() {
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let limit = Duration::from_millis(100);
-        let read = read_within(&mut stream, &mut [0; 1000], limit).unwrap_err();
-        assert!([ErrorKind::TimedOut, ErrorKind::WouldBlock].contains(&read.kind()), "{read}");
-        drop(stream);
-        speaker.join().unwrap();
-    }
-}
+mod tests;

@@ -26,10 +26,11 @@ pub enum OpCode {
     Broadcast,
     SendRecv,
     Barrier,
+    Highest,
 }
 
 impl OpCode {
-    const ALL: [OpCode; 7] = [
+    const ALL: [OpCode; 8] = [
         OpCode::AllReduceSum,
         OpCode::AllReduceMax,
         OpCode::ReduceScatter,
@@ -37,6 +38,7 @@ impl OpCode {
         OpCode::Broadcast,
         OpCode::SendRecv,
         OpCode::Barrier,
+        OpCode::Highest,
     ];
 
     /// Its name in errors and traces.
@@ -49,6 +51,7 @@ impl OpCode {
             OpCode::Broadcast => "broadcast",
             OpCode::SendRecv => "send/recv",
             OpCode::Barrier => "barrier",
+            OpCode::Highest => "highest",
         }
     }
 }
@@ -61,8 +64,8 @@ impl fmt::Display for OpCode {
 
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        if self.op == OpCode::Barrier {
-            return write!(f, "barrier");
+        if [OpCode::Barrier, OpCode::Highest].contains(&self.op) {
+            return write!(f, "{}", self.op);
         }
         let dtype = crate::reduce::name(self.dtype);
         write!(f, "{} of {} {dtype} elements", self.op, self.elements)?;
@@ -77,6 +80,9 @@ impl Header {
     /// The header of a barrier, which moves no tensor.
     pub(crate) const BARRIER: Header =
         Header { op: OpCode::Barrier, dtype: 0, root: 0, elements: 0 };
+
+    /// That of ranks that agree on a number.
+    pub(crate) const HIGHEST: Header = Header { op: OpCode::Highest, ..Self::BARRIER };
 
     /// Length on the wire.
     pub(crate) const BYTES: usize = 16;
@@ -99,5 +105,21 @@ impl Header {
             root: u32::from_le_bytes([r0, r1, r2, r3]),
             elements: u64::from_le_bytes(elements),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_comes_out_as_it_went_in() {
+        for op in OpCode::ALL {
+            for elements in [0, 1, (1 << 32) - 1, (1 << 32) + 5, u64::MAX] {
+                let header = Header { op, dtype: 9, root: 70_000, elements };
+                assert_eq!(Header::decode(&header.encode()), Some(header));
+            }
+        }
+        assert_eq!(Header::decode(&[0xff; Header::BYTES]), None);
     }
 }

@@ -11,6 +11,7 @@ mod poll;
 mod tcp;
 mod threads;
 
+pub(crate) use accept::LASTING;
 pub use header::{Header, OpCode};
 pub use tcp::TcpTransport;
 pub use threads::threads;
