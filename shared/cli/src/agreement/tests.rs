@@ -85,6 +85,7 @@ fn answer(name: &str) -> (Answer, &'static str) {
         "max_position_embeddings" => alone(MustAgree("max_position_embeddings = 4096")),
         "hf-model" => alone(MustAgree("--hf-model DIR")),
         "data" => alone(MustAgree("--data x.txt")),
+        "data-cache" => (MayDiffer("--data-cache c"), "--data x.txt"),
         "tokenizer" => alone(MustAgree("--tokenizer x.json")),
         "seq-len" => alone(MustAgree("--seq-len 64")),
         "shuffle" => alone(MustAgree("--shuffle")),
