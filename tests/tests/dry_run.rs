@@ -57,7 +57,8 @@ fn the_bytes_foretold_are_the_bytes_sent() {
 /// Parameters that a bucket has room for are not sent alone: each message has its latency.
 #[test]
 fn the_sums_of_gradients_foretold_are_those_that_travel() {
-    let runs: [(u8, &str, fn(&Config, &Mesh) -> anyhow::Result<()>); 6] = [
+    type Run = fn(&Config, &Mesh) -> anyhow::Result<()>;
+    let runs: [(u8, &str, Run); 6] = [
         (2, "--dp 2", step02::train::run),
         (2, "--dp 2 --dp-sync naive", step02::train::run),
         (3, "--dp 2 --tp 2", step03::train::run),
