@@ -631,7 +631,7 @@ def main() -> None:
             )
             red = []
             for line in run.stdout:
-                if failed := re.match(r"test (\S+) \.\.\. FAILED", line):
+                if failed := re.match(r"test (\S+) +\.\.\. FAILED", line):
                     red.append(failed[1])
                     if first:
                         os.killpg(run.pid, signal.SIGKILL)
