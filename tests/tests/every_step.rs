@@ -252,16 +252,16 @@ fn rotary_tables_are_computed_in_f64_and_rounded_once() {
         let expected = [angles.sin(), -angles.sin()]
             .map(|sin| Tensor::cat(&[angles.cos(), sin], 1).to_kind(kind));
         let first = |step| match step {
-            1 => rotated!(step01::rotary::Rotary::new(&model, kind, Device::Cpu), half, kind),
-            2 => rotated!(step02::rotary::Rotary::new(&model, kind, Device::Cpu), half, kind),
-            3 => rotated!(step03::rotary::Rotary::new(&model, kind, Device::Cpu), half, kind),
-            4 => rotated!(step04::rotary::Rotary::new(&model, kind, Device::Cpu), half, kind),
+            1 => rotated!(step01::rotary::rotary(&model, kind, Device::Cpu), half, kind),
+            2 => rotated!(step02::rotary::rotary(&model, kind, Device::Cpu), half, kind),
+            3 => rotated!(step03::rotary::rotary(&model, kind, Device::Cpu), half, kind),
+            4 => rotated!(step04::rotary::rotary(&model, kind, Device::Cpu), half, kind),
             5 => {
-                let rotary = step05::rotary::Rotary::new(&model, &positions, kind, Device::Cpu);
+                let rotary = step05::rotary::rotary(&model, &positions, kind, Device::Cpu);
                 rotated!(rotary, half, kind)
             }
             _ => {
-                let rotary = step06::rotary::Rotary::new(&model, &positions, kind, Device::Cpu);
+                let rotary = step06::rotary::rotary(&model, &positions, kind, Device::Cpu);
                 rotated!(rotary, half, kind)
             }
         };

@@ -137,26 +137,58 @@ fn keys_and_values_travel_while_a_rank_attends() {
 
 type Column = fn(&Config, &Mesh, [&Tensor; 2]) -> Result<Tensor>;
 
-/// Whether a rank computes the gradient of a column-parallel weight before it waits for the sum of the gradient
-/// of what the weight was multiplied with.
-fn multiplies_before_it_waits(step: u8, sync: &str, column: Column) -> bool {
+/// On rank 0 of two tp ranks, what `watch` says of a column-parallel product of `x` with a weight.
+fn column_parallel(
+    (step, column): (u8, Column),
+    sync: &str,
+    watch: impl Fn(&Mesh, [&Tensor; 2], Tensor) -> Result<bool> + Send + Sync + 'static,
+) -> bool {
     let only = if step == 3 { "" } else { "--pp 1" };
     let config = format!("--dp 1 {only} --tp 2 --tp-sync {sync}");
     let config = if step > 4 { format!("{config} --cp 1") } else { config };
     let config = parse(step, &Model::default().flags(&config)).unwrap();
-    let line = Line::new();
     let outcomes = comm::launch(&config.launch(), move |mesh| {
         let [x, weight] = [[6, 8], [4, 8]].map(|size| numbers(&size).set_requires_grad(true));
         let out = column(&config, mesh, [&x, &weight])?;
+        watch(mesh, [&x, &weight], out)
+    });
+    outcomes.unwrap()[0]
+}
+
+/// Whether a rank computes the gradient of a column-parallel weight before it waits for the sum of the gradient
+/// of what the weight was multiplied with.
+fn multiplies_before_it_waits(column: (u8, Column), sync: &str) -> bool {
+    let line = Line::new();
+    column_parallel(column, sync, move |mesh, [x, weight], out| {
         match mesh.tp.rank() {
-            0 => spoil_when_waiting(mesh, &x, &Arc::new(AtomicUsize::new(1)), &line),
+            0 => spoil_when_waiting(mesh, x, &Arc::new(AtomicUsize::new(1)), &line),
             _ => line.hear(1)?,
         }
         autograd::backward_with(&out, &numbers(&out.size()))?;
-        ensure!(mesh.tp.rank() == 1 || !is_whole(&x), "it never waited");
+        ensure!(mesh.tp.rank() == 1 || !is_whole(x), "it never waited");
         Ok(is_whole(&weight.grad()))
-    });
-    outcomes.unwrap()[0]
+    })
+}
+
+/// Whether that sum is on its way before the gradient of the weight is there. What never sets out is waited for
+/// as long as `patience`.
+fn sums_before_it_multiplies(column: (u8, Column), sync: &str, patience: Duration) -> bool {
+    column_parallel(column, sync, move |mesh, [_, weight], out| {
+        let (group, before) = (mesh.tp.clone(), mesh.tp.bytes_sent());
+        let (summed, when_ready) = (Arc::new(Mutex::new(None)), Instant::now());
+        let seen = summed.clone();
+        let _hook = autograd::on_grad_ready(weight, move || {
+            while group.bytes_sent() == before && when_ready.elapsed() < patience {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            *seen.lock().unwrap() = Some(group.bytes_sent() > before);
+            Ok(())
+        })?;
+        autograd::backward_with(&out, &numbers(&out.size()))?;
+        ensure!(mesh.tp.bytes_sent() > before, "nothing is summed");
+        let summed = summed.lock().unwrap().take();
+        Ok(summed.expect("the weight has a gradient"))
+    })
 }
 
 macro_rules! column {
@@ -164,7 +196,7 @@ macro_rules! column {
         |config, mesh, [x, weight]| {
             let tp = $step::tensor_parallel::TensorParallel::new(config, mesh);
             let weights = autograd::Stacked::new(vec![weight.shallow_clone()]);
-            tp.column(x, &weights, autograd::linear)
+            weights.linear(tp.before_product(x)?)
         }
     };
 }
@@ -173,9 +205,12 @@ macro_rules! column {
 fn a_sum_over_tp_travels_while_the_weights_gradient_is_computed() {
     let steps: [(u8, Column); 4] =
         [(3, column!(step03)), (4, column!(step04)), (5, column!(step05)), (6, column!(step06))];
-    for (step, column) in steps {
-        let overlaps = |sync| multiplies_before_it_waits(step, sync, column);
-        assert_eq!([overlaps("overlapped"), overlaps("blocking")], [true, false], "step {step}");
+    for of in steps {
+        let step = of.0;
+        assert!(sums_before_it_multiplies(of, "overlapped", NEVER), "step {step} sums too late");
+        assert!(multiplies_before_it_waits(of, "overlapped"), "step {step} waits too early");
+        let briefly = Duration::from_millis(100);
+        assert!(!sums_before_it_multiplies(of, "blocking", briefly), "step {step} does not block");
     }
 }
 

@@ -29,9 +29,13 @@ pub fn scale(tensors: &[Tensor], factor: &Tensor) -> Result<()> {
 /// The constants of one AdamW update.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
+    /// Learning rate.
     pub lr: f64,
+    /// Decay of the first and of the second moment.
     pub betas: (f64, f64),
+    /// How much of a weight, times `lr`, is taken off.
     pub weight_decay: f64,
+    /// Added to the root of the second moment.
     pub eps: f64,
 }
 

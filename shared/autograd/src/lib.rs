@@ -1,17 +1,28 @@
-//! What tch leaves out of libtorch's autograd: backward functions written in Rust, a call when a
-//! gradient is ready, and the fused kernels of the optimiser.
+//! What tch leaves out of libtorch's autograd: backward functions written in Rust ([`custom`]), a
+//! call when a gradient is ready ([`on_grad_ready`]), and fused kernels.
+//!
+//! On top of them, the operations of a transformer that take more than one line where they must be
+//! fast, each with its formula and its source: linear layers and SwiGLU ([`Stacked`]), attention
+//! ([`causal_attention`]), rotary position embeddings ([`Rotation`]), head and loss in one
+//! ([`linear_cross_entropy`]), the optimiser's update ([`fused_adamw`]).
+
+#![warn(missing_docs)]
 
 mod blocks;
+mod cross_entropy;
 mod ffi;
 mod kernels;
-mod stacked;
+mod linear;
+mod rotary;
 
 pub use blocks::{attention_block, attention_block_backward, products};
+pub use cross_entropy::{chunk_len, linear_cross_entropy};
 pub use kernels::{
     AdamW, add_product, causal_attention, fused_adamw, linear, linear_by_feature, norms, product,
     scale, swiglu,
 };
-pub use stacked::{Grads, Stacked};
+pub use linear::{Input, Stacked};
+pub use rotary::Rotation;
 
 use anyhow::{Result, bail, ensure};
 use ffi::{Backward, GradHook, check, pointers};

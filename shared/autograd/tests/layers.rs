@@ -1,6 +1,7 @@
-//! What linear layers and SwiGLU are made of.
+//! The operations of a Llama's layers: each against its formula, in plain operations that autograd
+//! differentiates by itself.
 
-use autograd::Stacked;
+use autograd::{Input, Rotation, Stacked};
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
@@ -67,7 +68,7 @@ fn a_product_adds_to_the_gradients_of_all_weights_that_it_reads() {
     let bucket = Tensor::zeros([10], F64);
     autograd::set_grad(&b, &bucket.narrow(0, 2, 8).view_as(&b)).unwrap();
     for pass in 1..=2 {
-        for product in [Stacked::linear, Stacked::linear_by_feature] {
+        for product in [Stacked::linear::<&Tensor>, Stacked::linear_by_feature] {
             autograd::backward(&loss(product(&stacked, &x).unwrap())).unwrap();
         }
         for (tensor, once) in [&x, &a, &b].into_iter().zip(&expected) {
@@ -161,4 +162,89 @@ fn one_weight_in_its_own_dtype_needs_no_copy() {
     let weight = Tensor::randn([3, 4], F64).set_requires_grad(true);
     let stacked = Stacked::new(vec![weight.shallow_clone()]);
     assert_eq!(stacked.get(Kind::Double).data_ptr(), weight.data_ptr());
+}
+
+/// The gradients of `loss` by all of `inputs`.
+fn grads<const N: usize>(loss: Tensor, inputs: [&Tensor; N]) -> Vec<Tensor> {
+    Tensor::run_backward(&[loss], &inputs, false, false)
+}
+
+#[track_caller]
+fn assert_close(ours: &[Tensor], theirs: &[Tensor]) {
+    assert_eq!(ours.len(), theirs.len());
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        // Sums of up to some hundred terms in f64, in another order.
+        assert!(a.allclose(b, 1e-12, 1e-12, false), "tensor {i}: {a} {b}");
+    }
+}
+
+#[test]
+fn swiglu_of_two_weights_is_its_formula() {
+    let [x, w, v] = [leaf(&[2, 5, 4]), leaf(&[6, 4]), leaf(&[6, 4])];
+    let factor = Tensor::randn([2, 5, 6], F64);
+    let loss = |out: Tensor| (out * &factor).sum(Kind::Double);
+    let plain = x.matmul(&w.tr()).silu() * x.matmul(&v.tr());
+    let expected = grads(loss(plain.shallow_clone()), [&x, &w, &v]);
+
+    let stacked = Stacked::new(vec![w.shallow_clone(), v.shallow_clone()]);
+    let out = stacked.swiglu(&x).unwrap();
+    assert_close(&[out.detach()], &[plain.detach()]);
+    autograd::backward(&loss(out)).unwrap();
+    assert_close(&[x.grad(), w.grad(), v.grad()], &expected);
+}
+
+/// What an input does with its gradient begins before the weights' gradients are computed, and ends
+/// after them; what it returns goes on.
+#[test]
+fn an_input_takes_its_gradient_before_the_weights_have_theirs() {
+    let [x, w] = [leaf(&[2, 5, 4]), leaf(&[3, 4])];
+    let stacked = Stacked::new(vec![w.shallow_clone()]);
+    let factor = Tensor::randn([2, 5, 3], F64);
+    let loss = |out: Tensor| (out * &factor).sum(Kind::Double);
+    let expected = grads(loss(x.matmul(&w.tr())), [&x, &w]);
+
+    let told = Arc::new(Mutex::new(vec![]));
+    let (log, weight) = (told.clone(), w.shallow_clone());
+    let input = Input::with_grad(&x, move |grad| {
+        let (log, weight) = (log.clone(), weight.shallow_clone());
+        log.lock().unwrap().push(("start", weight.grad().defined()));
+        Ok(move || {
+            log.lock().unwrap().push(("finish", weight.grad().defined()));
+            Ok(grad * 2)
+        })
+    });
+    autograd::backward(&loss(stacked.linear(input).unwrap())).unwrap();
+    assert_eq!(*told.lock().unwrap(), [("start", false), ("finish", true)]);
+    assert_close(&[x.grad(), w.grad()], &[&expected[0] * 2, expected[1].shallow_clone()]);
+}
+
+#[test]
+fn a_rotation_turns_pairs_by_its_angles_and_gradients_back() {
+    let angles = Tensor::randn([7, 3], F64) * 3;
+    let rotation = Rotation::new(&angles, Kind::Double, Device::Cpu).first(5);
+    let (x, factor) = (leaf(&[2, 5, 2, 6]), Tensor::randn([2, 5, 2, 6], F64));
+    let loss = |out: &Tensor| (out * &factor).sum(Kind::Double);
+
+    let angles = angles.narrow(0, 0, 5).unsqueeze(1); // [5, 1, 3]
+    let (a, b) = (x.narrow(-1, 0, 3), x.narrow(-1, 3, 3));
+    let (first, second) =
+        (&a * angles.cos() - &b * angles.sin(), &b * angles.cos() + &a * angles.sin());
+    let plain = Tensor::cat(&[first, second], -1);
+    let rotated = rotation.apply(&x).unwrap();
+    assert_close(&[rotated.detach()], &[plain.detach()]);
+    assert_close(&grads(loss(&rotated), [&x]), &grads(loss(&plain), [&x]));
+}
+
+#[test]
+fn head_and_loss_in_chunks_are_the_cross_entropy_of_all_logits() {
+    // 13 × 50 tokens: a chunk of 512 and one of 138. Logits of a few hundred would overflow exp.
+    let [x, weight] = [leaf(&[13, 50, 4]), leaf(&[9, 4])];
+    let x = (&x * 100.0).detach().set_requires_grad(true);
+    let targets = Tensor::randint(9, [13, 50], (Kind::Int64, Device::Cpu));
+    let logits = x.matmul(&weight.tr()); // [13, 50, 9]
+    let picked = logits.log_softmax(-1, Kind::Double).gather(2, &targets.unsqueeze(2), false);
+    let plain = picked.neg().sum(Kind::Double) * 0.25;
+    let loss = autograd::linear_cross_entropy(&x, &weight, &targets).unwrap();
+    assert_close(&[loss.detach() * 0.25], &[plain.detach()]);
+    assert_close(&grads(loss * 0.25, [&x, &weight]), &grads(plain, [&x, &weight]));
 }

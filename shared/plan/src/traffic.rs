@@ -1,18 +1,15 @@
 //! What each rank of a run will send, counted from the settings alone.
 
-use cli::{DeviceName, DpSync};
+use cli::DpSync;
 use comm::{Coords, all_reduce_bytes};
 use report::CommBytes;
 
 use crate::plan::Plan;
 
 impl Plan<'_> {
-    /// Tokens whose logits exist at one time, as in `loss.rs`.
+    /// Tokens whose logits exist at one time.
     pub fn chunk_len(&self) -> u64 {
-        match self.config.run.device {
-            DeviceName::Cpu => 512,
-            DeviceName::Cuda => 2048,
-        }
+        autograd::chunk_len(self.config.device()) as u64
     }
 
     /// Bytes that the rank at `at` sends in one step; the trainer's own count is the same.
@@ -28,10 +25,11 @@ impl Plan<'_> {
 
         let sum = |n: u64, width: u64| sum_over(n, width, at.tp, layout.tp);
         let mut tp = self.layers(at.pp) * 4 * sum(t * h, c) + u64::from(first) * sum(t * h, c);
+        tp += u64::from(last) * sum(t * h, c); // the gradient to the head's input
         for start in (0..t).step_by(self.chunk_len() as usize).filter(|_| last) {
             let chunk = self.chunk_len().min(t - start);
-            // Maximum, both sums of the softmax, and the gradient to the head's input.
-            tp += sum(chunk, self.softmax) + sum(2 * chunk, self.softmax) + sum(chunk * h, c);
+            // The maximum, and both sums of the softmax.
+            tp += sum(chunk, self.softmax) + sum(2 * chunk, self.softmax);
         }
         let control = sum_over(1, w, at.pp, layout.pp); // the loss, or the gradient norm
         let neighbours = u64::from(!first) + u64::from(!last);

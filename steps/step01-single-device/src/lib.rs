@@ -1,7 +1,6 @@
 //! Step 1: a Llama and its training loop on one device.
 
 pub mod layers;
-pub mod loss;
 pub mod model;
 pub mod optimizer;
 pub mod rotary;

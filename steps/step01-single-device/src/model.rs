@@ -1,19 +1,19 @@
 //! Llama (Touvron et al., 2023), as Hugging Face defines it and under its parameter names.
 
 use anyhow::Result;
+use autograd::Rotation;
 use checkpoint::{LlamaConfig, Weights};
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::layers::{Linear, Loader, Parameter, RmsNorm};
-use crate::loss::cross_entropy_sum;
-use crate::rotary::Rotary;
+use crate::rotary::rotary;
 
 pub struct Llama {
     embed_tokens: Tensor, // [vocab, hidden]
     layers: Vec<DecoderLayer>,
     norm: RmsNorm,
     lm_head: Tensor, // [vocab, hidden]; where tied, embed_tokens itself
-    rotary: Rotary,
+    rotary: Rotation,
     compute: Kind,
     parameters: Vec<Parameter>,
 }
@@ -39,7 +39,7 @@ impl Llama {
         } else {
             load.get("lm_head.weight", &embedding)?
         };
-        let rotary = Rotary::new(config, compute, device);
+        let rotary = rotary(config, compute, device);
         let parameters = load.parameters;
         Ok(Self { embed_tokens, layers, norm, lm_head, rotary, compute, parameters })
     }
@@ -57,7 +57,7 @@ impl Llama {
 
     /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
     pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        cross_entropy_sum(&self.hidden(tokens)?, &self.lm_head, targets)
+        autograd::linear_cross_entropy(&self.hidden(tokens)?, &self.lm_head, targets)
     }
 
     /// What the head reads: `[batch, seq, hidden]`.
@@ -98,13 +98,13 @@ impl DecoderLayer {
     }
 
     /// `[batch, seq, hidden]` to the same shape.
-    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, rotary: &Rotation) -> Result<Tensor> {
         let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotary)?;
         Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?)
     }
 }
 
-/// Causal self-attention; groups of query heads share a key/value head.
+/// Causal self-attention, softmax(q·kᵀ/√head_dim)·v; groups of query heads share a key/value head.
 struct Attention {
     qkv_proj: Linear, // [(heads + 2·kv_heads)·head_dim, hidden]
     o_proj: Linear,   // [hidden, heads·head_dim]
@@ -127,7 +127,7 @@ impl Attention {
     }
 
     /// `[batch, seq, hidden]` to the same shape.
-    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, rotary: &Rotation) -> Result<Tensor> {
         let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
         let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq, heads, head_dim] each
         let [q, k, v] = parts.try_into().expect("split into three");
@@ -137,7 +137,7 @@ impl Attention {
     }
 }
 
-/// SwiGLU (Shazeer, 2020).
+/// The feed-forward half of a layer: SwiGLU (Shazeer, 2020), and a product behind it.
 struct Mlp {
     gate_up_proj: Linear, // [2·intermediate, hidden]
     down_proj: Linear,    // [hidden, intermediate]
@@ -153,9 +153,8 @@ impl Mlp {
         })
     }
 
-    /// `[.., hidden]` to the same shape.
+    /// down(silu(gate(x)) ⊙ up(x)): `[.., hidden]` to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate]
-        self.down_proj.forward(&autograd::swiglu(&gate_up)?)
+        self.down_proj.forward(&self.gate_up_proj.swiglu(x)?)
     }
 }

@@ -52,9 +52,9 @@ impl Linear {
         self.weights.linear(x)
     }
 
-    /// As `forward`, but in a layout that keeps the outputs of each W contiguous in memory.
-    pub fn forward_by_feature(&self, x: &Tensor) -> Result<Tensor> {
-        self.weights.linear_by_feature(x)
+    /// SwiGLU of two W: silu(x·W₁ᵀ) ⊙ x·W₂ᵀ, `[.., in]` to `[.., out]`.
+    pub fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        self.weights.swiglu(x)
     }
 }
 

@@ -2,7 +2,6 @@
 
 pub mod data_parallel;
 pub mod layers;
-pub mod loss;
 pub mod model;
 pub mod optimizer;
 pub mod rotary;

@@ -2,9 +2,9 @@
 
 pub mod data_parallel;
 pub mod layers;
-pub mod loss;
 pub mod model;
 pub mod optimizer;
 pub mod rotary;
 pub mod tensor_parallel;
 pub mod train;
+pub mod vocab_parallel;

@@ -1,22 +1,24 @@
 //! Llama (Touvron et al., 2023), as Hugging Face defines it and under its parameter names.
 
 use anyhow::Result;
+use autograd::Rotation;
 use checkpoint::{LlamaConfig, Weights};
 use tch::{Device, IndexOp, Kind, Tensor};
 
-use crate::layers::{ColumnLinear, Loader, Parameter, RmsNorm, RowLinear};
-use crate::loss::cross_entropy_sum;
-use crate::rotary::Rotary;
-use crate::tensor_parallel::TensorParallel;
+use crate::layers::{Loader, Parameter, RmsNorm};
+use crate::rotary::rotary;
+use crate::tensor_parallel::{ColumnParallelLinear, RowParallelLinear, TensorParallel};
+use crate::vocab_parallel::VocabParallel;
 
 pub struct Llama {
     embed_tokens: Tensor, // [vocab/tp, hidden]
     layers: Vec<DecoderLayer>,
     norm: RmsNorm,
     lm_head: Tensor, // [vocab/tp, hidden]; where tied, embed_tokens itself
-    rotary: Rotary,
+    rotary: Rotation,
     compute: Kind,
     tp: TensorParallel,
+    vocab: VocabParallel,
     parameters: Vec<Parameter>,
 }
 
@@ -42,10 +44,11 @@ impl Llama {
         } else {
             load.get("lm_head.weight", &embedding, Some(0))?
         };
-        let rotary = Rotary::new(config, compute, device);
+        let rotary = rotary(config, compute, device);
+        let vocab = VocabParallel::new(config.vocab_size, &tp.group);
         let parameters = load.parameters;
         let tp = tp.clone();
-        Ok(Self { embed_tokens, layers, norm, lm_head, rotary, compute, tp, parameters })
+        Ok(Self { embed_tokens, layers, norm, lm_head, rotary, compute, tp, vocab, parameters })
     }
 
     /// Logits for the token after position `last`. `tokens`: `[1, seq]`, i64; returns `[vocab]`, the
@@ -53,19 +56,20 @@ impl Llama {
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let x = self.hidden(tokens)?.i((0, last)); // [hidden]
         let logits = autograd::linear(&x, &self.lm_head.to_kind(x.kind())); // [vocab/tp]
-        self.tp.gather(&logits)
+        self.vocab.gather(&logits)
     }
 
     /// Sum over all tokens of −log p(target). `tokens`, `targets`: `[batch, seq]`, i64.
     pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        cross_entropy_sum(&self.hidden(tokens)?, &self.lm_head, targets, &self.tp)
+        let x = self.tp.f(&self.hidden(tokens)?)?;
+        self.vocab.cross_entropy_sum(&x, &self.lm_head, targets)
     }
 
     /// What the head reads: `[batch, seq, hidden]`.
     fn hidden(&self, tokens: &Tensor) -> Result<Tensor> {
         let rotary = self.rotary.first(tokens.size()[1]);
-        let partial = self.tp.embedding(tokens, &self.embed_tokens);
-        let mut x = self.tp.sum(partial.to_kind(self.compute))?; // [batch, seq, hidden]
+        let partial = self.vocab.embedding(tokens, &self.embed_tokens).to_kind(self.compute);
+        let mut x = self.tp.g(partial)?; // [batch, seq, hidden]
         for layer in &self.layers {
             x = layer.forward(&x, &rotary)?;
         }
@@ -99,16 +103,17 @@ impl DecoderLayer {
     }
 
     /// `[batch, seq, hidden]` to the same shape.
-    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, rotary: &Rotation) -> Result<Tensor> {
         let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotary)?;
         Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?)
     }
 }
 
-/// Causal self-attention; groups of query heads share a key/value head. A rank has whole groups.
+/// Causal self-attention, softmax(q·kᵀ/√head_dim)·v; groups of query heads share a key/value head.
+/// A rank has whole groups.
 struct Attention {
-    qkv_proj: ColumnLinear, // [(heads + 2·kv_heads)/tp·head_dim, hidden]
-    o_proj: RowLinear,      // [hidden, heads/tp·head_dim]
+    qkv_proj: ColumnParallelLinear, // [(heads + 2·kv_heads)/tp·head_dim, hidden]
+    o_proj: RowParallelLinear,      // [hidden, heads/tp·head_dim]
     /// Of queries, keys and values on this rank.
     heads: [i64; 3],
     head_dim: i64,
@@ -121,15 +126,15 @@ impl Attention {
         let ranks = load.tp.group.size() as i64;
         let qkv = [("q_proj", q * head_dim), ("k_proj", kv * head_dim), ("v_proj", kv * head_dim)];
         Ok(Self {
-            qkv_proj: ColumnLinear::new(load, name, &qkv, hidden)?,
-            o_proj: RowLinear::new(load, &format!("{name}.o_proj"), hidden, q * head_dim)?,
+            qkv_proj: ColumnParallelLinear::new(load, name, &qkv, hidden)?,
+            o_proj: RowParallelLinear::new(load, &format!("{name}.o_proj"), hidden, q * head_dim)?,
             heads: [q / ranks, kv / ranks, kv / ranks],
             head_dim,
         })
     }
 
     /// `[batch, seq, hidden]` to the same shape.
-    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, rotary: &Rotation) -> Result<Tensor> {
         let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
         let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq, heads/tp, head_dim] each
         let [q, k, v] = parts.try_into().expect("split into three");
@@ -139,10 +144,10 @@ impl Attention {
     }
 }
 
-/// SwiGLU (Shazeer, 2020).
+/// The feed-forward half of a layer: SwiGLU (Shazeer, 2020), and a product behind it.
 struct Mlp {
-    gate_up_proj: ColumnLinear, // [2·intermediate/tp, hidden]
-    down_proj: RowLinear,       // [hidden, intermediate/tp]
+    gate_up_proj: ColumnParallelLinear, // [2·intermediate/tp, hidden]
+    down_proj: RowParallelLinear,       // [hidden, intermediate/tp]
 }
 
 impl Mlp {
@@ -150,14 +155,18 @@ impl Mlp {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
         let gate_up = [("gate_proj", intermediate), ("up_proj", intermediate)];
         Ok(Self {
-            gate_up_proj: ColumnLinear::new(load, name, &gate_up, hidden)?,
-            down_proj: RowLinear::new(load, &format!("{name}.down_proj"), hidden, intermediate)?,
+            gate_up_proj: ColumnParallelLinear::new(load, name, &gate_up, hidden)?,
+            down_proj: RowParallelLinear::new(
+                load,
+                &format!("{name}.down_proj"),
+                hidden,
+                intermediate,
+            )?,
         })
     }
 
-    /// `[.., hidden]` to the same shape.
+    /// down(silu(gate(x)) ⊙ up(x)): `[.., hidden]` to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate/tp]
-        self.down_proj.forward(&autograd::swiglu(&gate_up)?)
+        self.down_proj.forward(&self.gate_up_proj.swiglu(x)?)
     }
 }

@@ -1,7 +1,6 @@
 //! The layers that everything else is built from, and how they get their weights.
 
 use anyhow::Result;
-use autograd::Stacked;
 use checkpoint::{LlamaConfig, Weights};
 use tch::Tensor;
 
@@ -43,60 +42,6 @@ impl Loader<'_> {
         let tied = self.tied && name == EMBEDDING;
         self.parameters.push(Parameter { name, tensor: tensor.shallow_clone(), split, tied });
         Ok(tensor)
-    }
-}
-
-/// y = x·Wᵀ without bias, column-parallel: W is split by its outputs. Several W that read the same
-/// `x` are fused into one product.
-pub struct ColumnLinear {
-    weights: Stacked, // [sum of outs/tp, in]
-    tp: TensorParallel,
-}
-
-impl ColumnLinear {
-    /// `layers`: the name of each W, under `prefix`, and its number of outputs on all ranks together.
-    pub fn new(
-        load: &mut Loader,
-        prefix: &str,
-        layers: &[(&str, i64)],
-        input: i64,
-    ) -> Result<Self> {
-        let get = |(name, out): &(&str, i64)| {
-            load.get(&format!("{prefix}.{name}.weight"), &[*out, input], Some(0))
-        };
-        let weights = Stacked::new(layers.iter().map(get).collect::<Result<_>>()?);
-        Ok(Self { weights, tp: load.tp.clone() })
-    }
-
-    /// `[.., in]` to `[.., sum of outs/tp]`. The product runs in the dtype of `x`; gradients are added
-    /// up in that of the weights.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.tp.column(x, &self.weights, autograd::linear)
-    }
-
-    /// As `forward`, but in a layout that keeps the outputs of each W contiguous in memory.
-    pub fn forward_by_feature(&self, x: &Tensor) -> Result<Tensor> {
-        self.tp.column(x, &self.weights, autograd::linear_by_feature)
-    }
-}
-
-/// y = x·Wᵀ without bias, row-parallel: W is split by its inputs.
-pub struct RowLinear {
-    weight: Stacked, // [out, in/tp]
-    tp: TensorParallel,
-}
-
-impl RowLinear {
-    /// `out` and `input` are those of the whole matrix.
-    pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
-        let weight = load.get(&format!("{name}.weight"), &[out, input], Some(1))?;
-        Ok(Self { weight: Stacked::new(vec![weight]), tp: load.tp.clone() })
-    }
-
-    /// `[.., in/tp]` to `[.., out]`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let partial = self.weight.linear(x)?; // [.., out]
-        self.tp.sum(partial)
     }
 }
 

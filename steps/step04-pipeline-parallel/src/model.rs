@@ -1,23 +1,25 @@
 //! Llama (Touvron et al., 2023), as Hugging Face defines it and under its parameter names.
 
 use anyhow::{Context, Result};
+use autograd::Rotation;
 use checkpoint::{LlamaConfig, Weights};
 use std::ops::Range;
 use tch::{Device, IndexOp, Kind, Tensor};
 
-use crate::layers::{ColumnLinear, EMBEDDING, Loader, Parameter, RmsNorm, RowLinear};
-use crate::loss::cross_entropy_sum;
-use crate::rotary::Rotary;
-use crate::tensor_parallel::TensorParallel;
+use crate::layers::{EMBEDDING, Loader, Parameter, RmsNorm};
+use crate::rotary::rotary;
+use crate::tensor_parallel::{ColumnParallelLinear, RowParallelLinear, TensorParallel};
+use crate::vocab_parallel::VocabParallel;
 
 /// One stage of the model.
 pub struct Llama {
     embed_tokens: Option<Tensor>, // on the first stage: [vocab/tp, hidden]
     layers: Vec<DecoderLayer>,
     head: Option<Head>, // on the last stage
-    rotary: Rotary,
+    rotary: Rotation,
     compute: Kind,
     tp: TensorParallel,
+    vocab: VocabParallel,
     parameters: Vec<Parameter>,
 }
 
@@ -45,10 +47,11 @@ impl Llama {
             .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
             .collect::<Result<_>>()?;
         let head = last.then(|| Head::new(config, &mut load, embed_tokens.as_ref())).transpose()?;
-        let rotary = Rotary::new(config, compute, device);
+        let rotary = rotary(config, compute, device);
+        let vocab = VocabParallel::new(config.vocab_size, &tp.group);
         let parameters = load.parameters;
         let tp = tp.clone();
-        Ok(Self { embed_tokens, layers, head, rotary, compute, tp, parameters })
+        Ok(Self { embed_tokens, layers, head, rotary, compute, tp, vocab, parameters })
     }
 
     /// Runs the stage's layers on `x`, received from the previous stage, or on the embeddings of
@@ -68,8 +71,8 @@ impl Llama {
 
     fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
         let weight = self.embed_tokens.as_ref().context("only the first stage embeds")?;
-        let partial = self.tp.embedding(tokens, weight);
-        self.tp.sum(partial.to_kind(self.compute)) // [batch, seq, hidden]
+        let partial = self.vocab.embedding(tokens, weight).to_kind(self.compute);
+        self.tp.g(partial) // [batch, seq, hidden]
     }
 
     /// Sum over all tokens of −log p(target), on the last stage. `x`: `[batch, seq, hidden]`,
@@ -77,18 +80,19 @@ impl Llama {
     pub fn loss(&self, x: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let Head { norm, lm_head } =
             self.head.as_ref().context("only the last stage has a head")?;
-        cross_entropy_sum(&norm.forward(x), lm_head, targets, &self.tp)
+        let x = self.tp.f(&norm.forward(x))?;
+        self.vocab.cross_entropy_sum(&x, lm_head, targets)
     }
 
     /// Logits for the token after position `last`: `[vocab]`, the same on all tp ranks of the last
     /// stage, and zeros on other ranks. `x`: `[1, seq, hidden]`.
     pub fn next_token(&self, x: &Tensor, last: i64) -> Result<Tensor> {
         let Some(Head { norm, lm_head }) = &self.head else {
-            return Ok(Tensor::zeros([self.tp.vocab_size], (x.kind(), x.device())));
+            return Ok(Tensor::zeros([self.vocab.size], (x.kind(), x.device())));
         };
         let x = norm.forward(&x.i((0, last))); // [hidden]
         let logits = autograd::linear(&x, &lm_head.to_kind(x.kind())); // [vocab/tp]
-        self.tp.gather(&logits)
+        self.vocab.gather(&logits)
     }
 
     pub fn parameters(&self) -> &[Parameter] {
@@ -131,16 +135,17 @@ impl DecoderLayer {
     }
 
     /// `[batch, seq, hidden]` to the same shape.
-    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, rotary: &Rotation) -> Result<Tensor> {
         let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotary)?;
         Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?)
     }
 }
 
-/// Causal self-attention; groups of query heads share a key/value head. A rank has whole groups.
+/// Causal self-attention, softmax(q·kᵀ/√head_dim)·v; groups of query heads share a key/value head.
+/// A rank has whole groups.
 struct Attention {
-    qkv_proj: ColumnLinear, // [(heads + 2·kv_heads)/tp·head_dim, hidden]
-    o_proj: RowLinear,      // [hidden, heads/tp·head_dim]
+    qkv_proj: ColumnParallelLinear, // [(heads + 2·kv_heads)/tp·head_dim, hidden]
+    o_proj: RowParallelLinear,      // [hidden, heads/tp·head_dim]
     /// Of queries, keys and values on this rank.
     heads: [i64; 3],
     head_dim: i64,
@@ -153,15 +158,15 @@ impl Attention {
         let ranks = load.tp.group.size() as i64;
         let qkv = [("q_proj", q * head_dim), ("k_proj", kv * head_dim), ("v_proj", kv * head_dim)];
         Ok(Self {
-            qkv_proj: ColumnLinear::new(load, name, &qkv, hidden)?,
-            o_proj: RowLinear::new(load, &format!("{name}.o_proj"), hidden, q * head_dim)?,
+            qkv_proj: ColumnParallelLinear::new(load, name, &qkv, hidden)?,
+            o_proj: RowParallelLinear::new(load, &format!("{name}.o_proj"), hidden, q * head_dim)?,
             heads: [q / ranks, kv / ranks, kv / ranks],
             head_dim,
         })
     }
 
     /// `[batch, seq, hidden]` to the same shape.
-    fn forward(&self, x: &Tensor, rotary: &Rotary) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, rotary: &Rotation) -> Result<Tensor> {
         let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
         let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq, heads/tp, head_dim] each
         let [q, k, v] = parts.try_into().expect("split into three");
@@ -171,10 +176,10 @@ impl Attention {
     }
 }
 
-/// SwiGLU (Shazeer, 2020).
+/// The feed-forward half of a layer: SwiGLU (Shazeer, 2020), and a product behind it.
 struct Mlp {
-    gate_up_proj: ColumnLinear, // [2·intermediate/tp, hidden]
-    down_proj: RowLinear,       // [hidden, intermediate/tp]
+    gate_up_proj: ColumnParallelLinear, // [2·intermediate/tp, hidden]
+    down_proj: RowParallelLinear,       // [hidden, intermediate/tp]
 }
 
 impl Mlp {
@@ -182,14 +187,18 @@ impl Mlp {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
         let gate_up = [("gate_proj", intermediate), ("up_proj", intermediate)];
         Ok(Self {
-            gate_up_proj: ColumnLinear::new(load, name, &gate_up, hidden)?,
-            down_proj: RowLinear::new(load, &format!("{name}.down_proj"), hidden, intermediate)?,
+            gate_up_proj: ColumnParallelLinear::new(load, name, &gate_up, hidden)?,
+            down_proj: RowParallelLinear::new(
+                load,
+                &format!("{name}.down_proj"),
+                hidden,
+                intermediate,
+            )?,
         })
     }
 
-    /// `[.., hidden]` to the same shape.
+    /// down(silu(gate(x)) ⊙ up(x)): `[.., hidden]` to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate_up = self.gate_up_proj.forward_by_feature(x)?; // [.., 2·intermediate/tp]
-        self.down_proj.forward(&autograd::swiglu(&gate_up)?)
+        self.down_proj.forward(&self.gate_up_proj.swiglu(x)?)
     }
 }

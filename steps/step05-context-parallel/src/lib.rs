@@ -3,10 +3,10 @@
 pub mod context_parallel;
 pub mod data_parallel;
 pub mod layers;
-pub mod loss;
 pub mod model;
 pub mod optimizer;
 pub mod pipeline_parallel;
 pub mod rotary;
 pub mod tensor_parallel;
 pub mod train;
+pub mod vocab_parallel;

@@ -1,51 +1,18 @@
-//! Rotary position embedding (Su et al., *RoFormer*), in the half-split form of Hugging Face.
+//! The angles of the rotary position embedding (Su et al., *RoFormer*, 2021).
 
-use anyhow::Result;
+use autograd::Rotation;
 use checkpoint::LlamaConfig;
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
-/// Pairs dimension i of a head with dimension i + head_dim/2, and rotates the pair by
-/// position · frequency_i: the score of a query and a key then depends only on their distance.
-pub struct Rotary {
-    cos: Tensor,  // [seq/cp, 1, head_dim]
-    sin: Tensor,  // [seq/cp, 1, head_dim], with a minus in the first half
-    back: Tensor, // −sin, for the backward pass
-}
-
-impl Rotary {
-    /// Tables for tokens at these positions, `[seq/cp]`: what counts is a token's place in the whole
-    /// sequence, not on this rank.
-    pub fn new(config: &LlamaConfig, positions: &Tensor, kind: Kind, device: Device) -> Self {
-        let positions = positions.to_device(Device::Cpu).to_kind(Kind::Double); // [seq/cp]
-        let frequencies = Tensor::from_slice(&frequencies(config)); // [head_dim/2]
-        let angles = positions.outer(&frequencies); // [seq/cp, head_dim/2]
-        let (cos, sin, minus_sin) = (angles.cos(), angles.sin(), angles.sin().neg());
-        let table = |first: &Tensor, second: &Tensor| {
-            let table = Tensor::cat(&[first, second], 1).unsqueeze(1); // [seq/cp, 1, head_dim]
-            table.to_kind(kind).to_device(device)
-        };
-        let (back, sin) = (table(&sin, &minus_sin), table(&minus_sin, &sin));
-        Self { cos: table(&cos, &cos), sin, back }
-    }
-
-    /// Rotates every head of `x`, `[batch, seq/cp, heads, head_dim]`; its gradient is rotated back.
-    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let rotated = tch::no_grad(|| rotate(x, &self.cos, &self.sin));
-        let (cos, back) = (self.cos.shallow_clone(), self.back.shallow_clone());
-        autograd::custom([x], &rotated, move |grad| Ok([rotate(grad, &cos, &back)]))
-    }
-}
-
-/// The halves a and b of each head become a·cos − b·sin and b·cos + a·sin; the minus is in the table.
-fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
-    let rotated = x * cos;
-    let halves = |t: &Tensor| -> [Tensor; 2] { t.chunk(2, -1).try_into().expect("cut in two") };
-    let ([a, b], [minus_sin, sin]) = (halves(x), halves(sin));
-    let [mut first, mut second] = halves(&rotated);
-    let _ = first.addcmul_(&b, &minus_sin);
-    let _ = second.addcmul_(&a, &sin);
-    rotated
+/// For tokens at these positions, `[seq/cp]`, the rotation of each pair i of a head's dimensions, i
+/// and i + head_dim/2, by position · frequency_i: the score of a query and a key then depends only on
+/// their distance. What counts is a token's place in the whole sequence, not on this rank.
+pub fn rotary(config: &LlamaConfig, positions: &Tensor, kind: Kind, device: Device) -> Rotation {
+    let positions = positions.to_device(Device::Cpu).to_kind(Kind::Double); // [seq/cp]
+    let frequencies = Tensor::from_slice(&frequencies(config)); // [head_dim/2]
+    let angles = positions.outer(&frequencies); // [seq/cp, head_dim/2]
+    Rotation::new(&angles, kind, device)
 }
 
 /// θ^(−2i/head_dim) for every pair i. Llama 3.1 slows the low frequencies down further, for contexts
