@@ -41,7 +41,7 @@ fn a_layout_by_feature_reaches_from_gate_and_up_to_the_gradient_of_their_product
         (both.detach(), between.detach(), grads)
     };
     let ((both, between, grads), (other, _, others)) =
-        (run(Stacked::linear_by_feature), run(Stacked::linear));
+        (run(|w, x| w.linear_by_feature(x)), run(|w, x| w.linear(x)));
 
     // Gate, up, what SwiGLU makes of them and its gradient: each in one piece, token beside token.
     for (name, t) in [("both", &both), ("between", &between), ("gradient", &grads[0])] {
@@ -68,8 +68,8 @@ fn a_product_adds_to_the_gradients_of_all_weights_that_it_reads() {
     let bucket = Tensor::zeros([10], F64);
     autograd::set_grad(&b, &bucket.narrow(0, 2, 8).view_as(&b)).unwrap();
     for pass in 1..=2 {
-        for product in [Stacked::linear::<&Tensor>, Stacked::linear_by_feature] {
-            autograd::backward(&loss(product(&stacked, &x).unwrap())).unwrap();
+        for out in [stacked.linear(&x), stacked.linear_by_feature(&x)] {
+            autograd::backward(&loss(out.unwrap())).unwrap();
         }
         for (tensor, once) in [&x, &a, &b].into_iter().zip(&expected) {
             // Sums of a few terms: some units in the last place.

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Tensor};
 
+/// Which part of every batch a rank reads.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchOptions {
     /// Sequences of one optimiser step, over all replicas.

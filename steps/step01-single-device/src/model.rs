@@ -8,6 +8,7 @@ use tch::{Device, IndexOp, Kind, Tensor};
 use crate::layers::{Linear, Loader, Parameter, RmsNorm};
 use crate::rotary::rotary;
 
+/// The whole model.
 pub struct Llama {
     embed_tokens: Tensor, // [vocab, hidden]
     layers: Vec<DecoderLayer>,
@@ -71,6 +72,7 @@ impl Llama {
         Ok(self.norm.forward(&x)) // [batch, seq, hidden]
     }
 
+    /// The trainable tensors, in the order of the forward pass.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }

@@ -11,8 +11,11 @@ use tch::Tensor;
 
 use crate::layers::Parameter;
 
+/// A way to sum gradients over the replicas.
 pub enum DataParallel {
+    /// After the backward pass.
     Naive(Naive),
+    /// While it goes on.
     Bucketed(Bucketed),
 }
 

@@ -10,6 +10,7 @@ use crate::rotary::rotary;
 use crate::tensor_parallel::{ColumnParallelLinear, RowParallelLinear, TensorParallel};
 use crate::vocab_parallel::VocabParallel;
 
+/// The whole model.
 pub struct Llama {
     embed_tokens: Tensor, // [vocab/tp, hidden]
     layers: Vec<DecoderLayer>,
@@ -76,6 +77,7 @@ impl Llama {
         Ok(self.norm.forward(&x)) // [batch, seq, hidden]
     }
 
+    /// The trainable tensors, in the order of the forward pass.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }

@@ -6,6 +6,7 @@ use comm::{Group, Op};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
+/// A rank's share of the vocabulary.
 pub struct VocabParallel {
     group: Group,
     /// Of the whole vocabulary.

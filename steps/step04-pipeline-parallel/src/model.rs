@@ -95,6 +95,7 @@ impl Llama {
         self.vocab.gather(&logits)
     }
 
+    /// The trainable tensors, in the order of the forward pass.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }

@@ -17,13 +17,15 @@ use tch::Tensor;
 
 use crate::layers::Loader;
 
+/// The ranks that share every matrix, and how they wait for each other.
 #[derive(Clone)]
 pub struct TensorParallel {
-    pub group: Group,
+    pub(crate) group: Group,
     sync: TpSync,
 }
 
 impl TensorParallel {
+    /// The tp group of this rank.
     pub fn new(config: &Config, mesh: &Mesh) -> Self {
         Self { group: mesh.tp.clone(), sync: config.parallel.tp_sync }
     }

@@ -98,6 +98,7 @@ impl Llama {
         self.vocab.gather(&logits)
     }
 
+    /// The trainable tensors, in the order of the forward pass.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
