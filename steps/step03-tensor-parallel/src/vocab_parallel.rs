@@ -32,7 +32,7 @@ impl VocabParallel {
         found.masked_fill(&outside.unsqueeze(-1), 0.0)
     }
 
-    /// Sum over all tokens of −log softmax(x·Wᵀ)[target]. `x`: `[batch, seq, hidden]`, `weight`: this
+    /// Sum over all tokens of −log softmax(x·Wᵀ)\[target\]. `x`: `[batch, seq, hidden]`, `weight`: this
     /// rank's rows of W, `[vocab/tp, hidden]`, `targets`: `[batch, seq]`, i64.
     ///
     /// Each rank computes the logits of its own words, and never sees the others': the softmax needs
