@@ -8,6 +8,7 @@ mod whole;
 
 pub use compare::{Bound, compare};
 pub use record::{
-    Held, Record, TELL, TRAINING, Tensors, Training, parse, record, record_with, train_with,
+    LocalParameter, Place, Record, TELL, TRAINING, Tensors, Training, parse, record, record_with,
+    train_with,
 };
 pub use whole::whole;

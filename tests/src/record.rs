@@ -1,6 +1,7 @@
 //! Everything that a training run computes, under Hugging Face names.
 
 use anyhow::{Context, Result, bail};
+use checkpoint::Placement;
 use cli::{Config, Program};
 use comm::{Coords, Layout, Mesh};
 use report::{StepStats, Trace};
@@ -25,49 +26,86 @@ pub struct Record {
     pub grads: Vec<Tensors>,
     /// After each update: the weights it left.
     pub weights: Vec<Tensors>,
-    /// The dimension along which tensor-parallel ranks share a parameter, for those that they share.
-    pub splits: BTreeMap<String, i64>,
+    /// Of each parameter, who holds which part.
+    pub places: BTreeMap<String, Place>,
 }
 
-/// A parameter as one rank holds it.
-pub struct Held {
+/// A tensor's whole shape, and which ranks hold which part of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub global_shape: Vec<i64>,
+    pub tp: Placement,
+    pub pp: Placement,
+}
+
+impl Place {
+    /// Of what all ranks have: of a number, `[]`.
+    fn everywhere() -> Self {
+        Self { global_shape: vec![], tp: Placement::Replicate, pp: Placement::Replicate }
+    }
+}
+
+/// A rank's part of a parameter, after an update.
+pub struct LocalParameter {
     pub name: String,
     pub weight: Tensor,
     pub grad: Tensor,
-    pub split: Option<usize>,
+    pub place: Place,
 }
 
 /// A step's trainer, as the harness drives it.
 pub trait Training {
     fn step(&mut self) -> Result<StepStats>;
-    fn parameters(&self) -> Vec<Held>;
+    fn parameters(&self) -> Vec<LocalParameter>;
 }
 
 macro_rules! training {
-    ($step:ident, $trainer:ty, $split:expr) => {
+    // Steps before tensor parallelism: every rank has all.
+    ($step:ident, $trainer:ty) => {
+        training!($step, $trainer, |p: &$step::layers::Parameter| Place {
+            global_shape: p.tensor.size(),
+            ..Place::everywhere()
+        });
+    };
+    // Those before pipelines: whatever a rank has, it has for the only stage.
+    ($step:ident, $trainer:ty, tp) => {
+        training!($step, $trainer, |p: &$step::layers::Parameter| Place {
+            global_shape: p.global_shape.clone(),
+            tp: p.tp,
+            pp: Placement::Alone,
+        });
+    };
+    ($step:ident, $trainer:ty, tp, pp) => {
+        training!($step, $trainer, |p: &$step::layers::Parameter| Place {
+            global_shape: p.global_shape.clone(),
+            tp: p.tp,
+            pp: p.pp,
+        });
+    };
+    ($step:ident, $trainer:ty, $place:expr) => {
         impl Training for $trainer {
             fn step(&mut self) -> Result<StepStats> {
                 self.step()
             }
 
-            fn parameters(&self) -> Vec<Held> {
-                let held = |p: &$step::layers::Parameter| Held {
+            fn parameters(&self) -> Vec<LocalParameter> {
+                let local = |p: &$step::layers::Parameter| LocalParameter {
                     name: p.name.clone(),
                     weight: p.tensor.detach(),
                     grad: p.tensor.grad(),
-                    split: $split(p),
+                    place: $place(p),
                 };
-                self.model.parameters().iter().map(held).collect()
+                self.model.parameters().iter().map(local).collect()
             }
         }
     };
 }
-training!(step01, step01::train::Trainer, |_| None);
-training!(step02, step02::train::Trainer<'_>, |_| None);
-training!(step06, step06::train::Trainer<'_>, |p: &step06::layers::Parameter| p.split);
-training!(step05, step05::train::Trainer<'_>, |p: &step05::layers::Parameter| p.split);
-training!(step04, step04::train::Trainer<'_>, |p: &step04::layers::Parameter| p.split);
-training!(step03, step03::train::Trainer<'_>, |p: &step03::layers::Parameter| p.split);
+training!(step01, step01::train::Trainer);
+training!(step02, step02::train::Trainer<'_>);
+training!(step06, step06::train::Trainer<'_>, tp, pp);
+training!(step05, step05::train::Trainer<'_>, tp, pp);
+training!(step04, step04::train::Trainer<'_>, tp, pp);
+training!(step03, step03::train::Trainer<'_>, tp);
 
 impl Record {
     /// Trains `steps` steps and keeps everything.
@@ -77,18 +115,18 @@ impl Record {
         steps: usize,
         trainer: &mut (impl Training + ?Sized),
     ) -> Result<Self> {
-        let (stats, grads, weights, splits) = (vec![], vec![], vec![], BTreeMap::new());
-        let mut record = Self { rank, coords, stats, grads, weights, splits };
+        let (stats, grads, weights, places) = (vec![], vec![], vec![], BTreeMap::new());
+        let mut record = Self { rank, coords, stats, grads, weights, places };
         for _ in 0..steps {
             record.stats.push(trainer.step()?);
             if rank == 0 && record.stats.len() == 1 && std::env::var_os(TELL).is_some() {
                 println!("{TRAINING}");
             }
             let (mut grads, mut weights) = (Tensors::new(), Tensors::new());
-            for Held { name, weight, grad, split } in trainer.parameters() {
+            for LocalParameter { name, weight, grad, place } in trainer.parameters() {
                 grads.insert(name.clone(), grad.copy());
                 weights.insert(name.clone(), weight.copy());
-                record.splits.extend(split.map(|dim| (name, dim as i64)));
+                record.places.insert(name, place);
             }
             record.grads.push(grads);
             record.weights.push(weights);
@@ -101,20 +139,21 @@ impl Record {
         self.labelled().map(|(label, _, tensor)| (label, tensor)).collect()
     }
 
-    /// Label, dimension along which it is split, tensor.
-    pub(crate) fn labelled(&self) -> impl Iterator<Item = (String, Option<i64>, Tensor)> {
+    /// Label, who holds which part, tensor.
+    pub(crate) fn labelled(&self) -> impl Iterator<Item = (String, Place, Tensor)> {
         let first = self.stats.first().map_or(1, |stats| stats.step); // not 1 after a checkpoint
         let numbers = self.stats.iter().flat_map(|stats| {
             let StepStats { step, loss, grad_norm, lr, .. } = *stats;
             let numbers = [("loss", loss), ("gradient norm", grad_norm), ("lr", lr)];
-            numbers.map(|(what, n)| (format!("step {step}: {what}"), None, Tensor::from(n)))
+            let everywhere = Place::everywhere;
+            numbers.map(|(what, n)| (format!("step {step}: {what}"), everywhere(), Tensor::from(n)))
         });
         let lists = [("gradient", &self.grads), ("weight", &self.weights)];
         let tensors = lists.into_iter().flat_map(move |(kind, steps)| {
             (first..).zip(steps).flat_map(move |(step, tensors)| {
                 tensors.iter().map(move |(name, tensor)| {
                     let label = format!("step {step}: {kind} of {name}");
-                    (label, self.splits.get(name).copied(), tensor.shallow_clone())
+                    (label, self.places[name].clone(), tensor.shallow_clone())
                 })
             })
         });

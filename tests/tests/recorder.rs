@@ -5,7 +5,7 @@
 use parity::parse;
 use parity::recorder::{Call, Recorded, available, recorded};
 use plan::Plan;
-use step06::pipeline_parallel::stages;
+use step06::dry_run::trainer;
 
 /// What the ranks of step 6 ask for under these flags; None where there is no library to ask.
 fn asked(flags: &[String]) -> Option<Vec<Recorded>> {
@@ -110,8 +110,7 @@ fn the_memory_foretold_is_what_the_allocator_gives() {
         );
         let Some(ranks) = asked(&flags(&run)) else { return };
         let config = parse(6, &flags(&format!("{run} --device cuda --dry-run"))).unwrap();
-        let (seq_len, pp) = (config.data.seq_len, config.parallel.layout.pp);
-        let plan = Plan::new(&config, stages(&config.model, seq_len, pp));
+        let plan = Plan::new(&config, trainer(&config));
         for Recorded { rank, peak, .. } in ranks {
             let foretold = plan.memory(config.parallel.layout.coords(rank)).total() + WORKSPACE;
             let error = peak as f64 / foretold as f64 - 1.0;

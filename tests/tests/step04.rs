@@ -4,12 +4,14 @@ mod common;
 
 use cli::Schedule::{self, AllForwardAllBackward, OneForwardOneBackward};
 use common::{
-    Model, assert_killed_rank_is_named, assert_launchers_agree, ring_bytes, without_norm,
+    Model, assert_killed_rank_is_named, assert_launchers_agree, most_in_flight, ring_bytes,
+    without_norm,
 };
 use parity::{Bound, Record, compare, parse, record, whole};
+use report::Pass;
 use std::process::Command;
 use std::time::Duration;
-use step04::pipeline_parallel::{Pass, passes, stages};
+use step04::schedule::{passes, stages};
 use tch::{Device, Kind, Tensor};
 
 const SCHEDULES: [Schedule; 2] = [AllForwardAllBackward, OneForwardOneBackward];
@@ -76,21 +78,26 @@ fn the_two_schedules_agree_bit_for_bit_with_tied_embeddings_too() {
 #[test]
 fn a_stage_keeps_the_activations_of_no_more_micro_batches_than_stages_follow_it() {
     let (pp, micro_batches) = (4, 8);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.json");
     for schedule in SCHEDULES {
         let run = format!(
-            "--global-batch {micro_batches} --micro-batch 1 --pp {pp} --schedule {schedule}"
+            "--global-batch {micro_batches} --micro-batch 1 --pp {pp} --schedule {schedule} --steps 1 \
+             --trace {}",
+            path.display()
         );
         let config = parse(4, &model(false).flags(&run)).unwrap();
-        let in_flight = comm::launch(&config.launch(), move |mesh| {
-            let mut trainer = step04::train::Trainer::new(&config, mesh)?;
-            trainer.step()?;
-            Ok(trainer.peak_in_flight)
-        });
+        comm::launch(&config.launch(), move |mesh| step04::train::run(&config, mesh)).unwrap();
+        let made = common::passes(&path);
+        for (stage, made) in made.iter().enumerate() {
+            assert_eq!(*made, passes(schedule, stage, pp, micro_batches), "{schedule}");
+        }
         let expected = match schedule {
             AllForwardAllBackward => [8, 8, 8, 8],
             OneForwardOneBackward => [4, 3, 2, 1],
         };
-        assert_eq!(in_flight.unwrap(), expected, "{schedule}");
+        let in_flight: Vec<usize> = made.iter().map(|made| most_in_flight(made)).collect();
+        assert_eq!(in_flight, expected, "{schedule}");
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use checkpoint::saved::Draft;
+use checkpoint::saved::CheckpointWriter;
 use checkpoint::{LlamaConfig, Weights};
 use comm::Layout;
 use common::{Model, assert_launchers_agree, flags, layout_flags, layouts, without_norm};
@@ -230,7 +230,7 @@ fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
     let dir = tempfile::tempdir().unwrap();
     small_checkpoint(dir.path());
     // What a crash leaves in the middle of the next one: some files, under another name.
-    let draft = Draft::new(dir.path(), 5);
+    let draft = CheckpointWriter::new(dir.path(), 5);
     draft.begin().unwrap();
     draft.write(0, vec![]).unwrap();
     drop(draft);

@@ -13,6 +13,7 @@ pub struct LlamaConfig {
     pub hidden_size: i64,
     /// Width inside the feed-forward half of a layer.
     pub intermediate_size: i64,
+    /// Layers of the decoder.
     pub num_hidden_layers: i64,
     /// Heads of the queries.
     pub num_attention_heads: i64,
@@ -28,6 +29,7 @@ pub struct LlamaConfig {
     /// Pair i of a head turns by rope_theta^(−2i/head_dim) a position.
     #[serde(default = "default_theta")]
     pub rope_theta: f64,
+    /// Slower rotations for long sequences; absent, they are not scaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
     /// Whether the embedding is the head too.

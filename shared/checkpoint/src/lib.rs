@@ -1,4 +1,7 @@
-//! Where weights come from: a Hugging Face directory, or a seed.
+//! Where weights come from, a Hugging Face directory or a seed; which part of them a rank holds; and
+//! checkpoints that put the parts together again.
+
+#![warn(missing_docs)]
 
 mod beside;
 mod config;
@@ -7,6 +10,7 @@ mod hf_config;
 mod hf_keys;
 mod hf_rope;
 mod mapped;
+mod placement;
 mod pointer;
 mod safetensors_dir;
 pub mod saved;
@@ -17,20 +21,13 @@ mod special_tokens;
 pub use beside::{copy_tokenizer, is_beside};
 pub use config::{LlamaConfig, RopeScaling};
 pub use export::{finish_weights, write_weights};
+pub use placement::{Placement, Region, shard_range};
 pub use pointer::refuse_pointer;
 
 use anyhow::{Context, Result};
 use safetensors_dir::SafetensorsDir;
-use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-/// What rank r of p holds of n rows: `[n*r/p, n*(r+1)/p)`, rounded down. No two lengths differ by more
-/// than one.
-pub fn shard_range(length: i64, rank: usize, ranks: usize) -> Range<i64> {
-    let start = |rank: usize| length * rank as i64 / ranks as i64;
-    start(rank)..start(rank + 1)
-}
 
 /// Checks that `dir` holds the weights of the model `config`: all of them and no others, each of its
 /// shape. Reads only headers, except for a head that `config` ties to the embedding.
@@ -84,8 +81,8 @@ impl Weights {
         rank: usize,
         ranks: usize,
     ) -> Result<Tensor> {
-        let mut slice: Vec<_> = shape.iter().map(|&n| 0..n).collect();
-        slice[dim] = shard_range(shape[dim], rank, ranks);
+        let region = Placement::Shard(dim).region(shape, rank, ranks);
+        let slice = region.inside(&Region::whole(shape));
         let numbers = match &self.source {
             Source::Seeded { seed, layers } => seeded::draw(*seed, *layers, name, &slice),
             Source::Directory(dir) => dir.read(name, shape, &slice),

@@ -1,7 +1,7 @@
 //! Which checkpoints a run may go on from, and which would be in its way.
 
 use checkpoint::LlamaConfig;
-use checkpoint::saved::Draft;
+use checkpoint::saved::CheckpointWriter;
 use cli::{Config, Program, Refusal};
 use comm::Layout;
 use insta::assert_snapshot;
@@ -28,7 +28,7 @@ fn checkpoints(steps: &[usize], change: impl Fn(&mut LlamaConfig)) -> tempfile::
     let mut config = parse(dir.path(), "").unwrap();
     change(&mut config.model);
     for &step in steps {
-        let draft = Draft::new(&dir.path().join("ck"), step);
+        let draft = CheckpointWriter::new(&dir.path().join("ck"), step);
         draft.begin().unwrap();
         draft.commit(&config.model, config.progress(step), vec![]).unwrap();
     }
@@ -82,7 +82,7 @@ fn nothing_is_written_over_the_one_that_is_read() {
 #[test]
 fn what_becomes_other_where_a_run_goes_on_is_told() {
     let dir = checkpoints(&[4], |_| ()); // by a run with the defaults
-    let saved = checkpoint::saved::Saved::open(&dir.path().join("ck")).unwrap();
+    let saved = checkpoint::saved::CheckpointReader::open(&dir.path().join("ck")).unwrap();
     // Not a learning rate that anybody would want, but one that tells its settings.
     let rate = |of: &cli::TrainConfig| of.lr * of.min_lr * of.warmup as f64 / of.steps as f64;
     let changes = |progress: &checkpoint::saved::Progress, args: &str| {

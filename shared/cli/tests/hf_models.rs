@@ -120,7 +120,7 @@ fn an_export_overwrites_nothing_that_the_run_reads() {
     std::fs::copy(at("text/a.txt"), at("a.txt")).unwrap();
     assert_snapshot!(refused(eval), @"export-hf DIR would overwrite what lies beside eval-data DIR/hf/../a.txt: name another directory");
     // A checkpoint, and one of several.
-    let draft = checkpoint::saved::Draft::new(&at("ck"), 4);
+    let draft = checkpoint::saved::CheckpointWriter::new(&at("ck"), 4);
     draft.begin().unwrap();
     let config = parse(dir, "").unwrap();
     draft.commit(&config.model, config.progress(4), vec![]).unwrap();

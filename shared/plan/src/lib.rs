@@ -1,5 +1,8 @@
 //! A run on paper: what each rank will hold and send, and how long a step may take. Counted from
-//! the settings alone, so that a plan for a world of any size takes no time.
+//! the settings and from what the step tells of its trainer, so that a plan for a world of any size takes
+//! no time.
+
+#![warn(missing_docs)]
 
 mod links;
 mod page;
@@ -9,6 +12,6 @@ mod schedule;
 mod traffic;
 
 pub use page::{page, print};
-pub use plan::{Memory, Plan};
-pub use predict::{predict, rates};
-pub use schedule::pass;
+pub use plan::{Memory, Plan, Trainer};
+pub use predict::{Step, predict, rates};
+pub use schedule::walk;

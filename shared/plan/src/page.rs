@@ -5,10 +5,9 @@ use cli::{Config, CpLayout};
 use comm::{Coords, Layout, Members};
 use report::thousands;
 use std::io::Write;
-use std::ops::Range;
 
 use crate::links::node;
-use crate::plan::Plan;
+use crate::plan::{Plan, Trainer};
 use crate::predict::{OF_PEAK, assumed, balance, predict, rates};
 
 /// The share of a GPU's memory that holds no tensors: CUDA's context and libraries (about 1 GB),
@@ -19,26 +18,26 @@ const RESERVE: f64 = 0.1;
 const SMALL: usize = 16;
 
 /// Prints [`page`].
-pub fn print(config: &Config, stages: Vec<Range<i64>>) -> Result<()> {
-    std::io::stdout().write_all(page(config, stages).as_bytes()).context("cannot print")
+///
+/// # Errors
+/// If standard output is closed.
+pub fn print(config: &Config, trainer: Trainer) -> Result<()> {
+    std::io::stdout().write_all(page(config, trainer).as_bytes()).context("cannot print")
 }
 
 /// The page. Reads no file, allocates no tensor, starts no rank.
-pub fn page(config: &Config, stages: Vec<Range<i64>>) -> String {
-    let plan = Plan::new(config, stages);
+pub fn page(config: &Config, trainer: Trainer) -> String {
+    let plan = Plan::new(config, trainer);
     [head(&plan), ranks(config.parallel.layout), memory(&plan), bytes(&plan), time(&plan)]
         .join("\n")
 }
 
 fn head(plan: &Plan) -> String {
     let Config { model, data, train, parallel, run, .. } = plan.config;
-    let mut alone = plan.config.clone();
-    alone.parallel.layout = Layout::default();
-    let layers = 0..model.num_hidden_layers;
-    let whole = Plan::new(&alone, vec![layers]).parameters(Coords::default());
+    let whole = model.weights().map(|(_, shape)| shape.iter().product::<i64>() as u64).sum();
     let (sequences, seq) = (train.global_batch, data.seq_len);
     let (tokens, world) = (thousands(sequences * seq), thousands(parallel.layout.world()));
-    let [whole, hidden] = [whole.iter().sum(), plan.hidden].map(thousands);
+    let [whole, hidden] = [whole, plan.hidden].map(thousands);
     let (layers, vocabulary) = (model.num_hidden_layers, thousands(model.vocab_size));
     let (m, micro, sequences) = (plan.micro_batches, train.micro_batch, thousands(sequences));
     let (seq, dtype, schedule, mesh) =
@@ -89,7 +88,7 @@ fn ranks(layout: Layout) -> String {
 
 /// The stages that tables show.
 fn shown(plan: &Plan) -> Vec<usize> {
-    let n = plan.stages.len();
+    let n = plan.stages().len();
     if n <= 4 { (0..n).collect() } else { vec![0, 1, n / 2, n - 2, n - 1] }
 }
 
@@ -104,7 +103,7 @@ fn memory(plan: &Plan) -> String {
         .to_owned();
     for pp in shown(plan) {
         let memory = plan.memory(at(pp));
-        let (layers, numbers) = (&plan.stages[pp], thousands(memory.weights / plan.weight));
+        let (layers, numbers) = (&plan.stages()[pp], thousands(memory.weights / plan.weight));
         let layers = format!("{}–{}", layers.start, layers.end - 1);
         let [weights, copies] = [memory.weights, memory.copies].map(size);
         let [gradients, adam] = [memory.gradients, memory.optimizer].map(size);
@@ -115,7 +114,7 @@ fn memory(plan: &Plan) -> String {
         text += &format!("{in_flight:>11}{kept:>13}{total:>11}\n");
     }
     let total = |pp: usize| (plan.memory(at(pp)).total(), pp);
-    let (needs, worst) = (0..plan.stages.len()).map(total).max().expect("a stage");
+    let (needs, worst) = (0..plan.stages().len()).map(total).max().expect("a stage");
     let (memory, gpu) = (plan.memory(at(worst)), plan.config.run.gpu);
     let has = gpu.figures().memory;
     let verdict = match needs {
@@ -178,8 +177,8 @@ fn time(plan: &Plan) -> String {
     text += &format!(
         "  and were products at 80%: {faster:.1}%; elementwise fused to half: {fused:.1}%"
     );
-    let parts = (0..plan.stages.len()).map(|pp| plan.layers(pp)).min().expect("a stage");
-    if plan.stages.len() > 1 && parts > 1 {
+    let parts = (0..plan.stages().len()).map(|pp| plan.layers(pp)).min().expect("a stage");
+    if plan.stages().len() > 1 && parts > 1 {
         let [interleaved, _] = mfu(step.interleaved(parts));
         text += &format!("; interleaved, bubble / {parts}: {interleaved:.1}%");
     }
@@ -188,7 +187,7 @@ fn time(plan: &Plan) -> String {
 
 /// The note beside a row.
 fn note(plan: &Plan, row: &str) -> String {
-    let (m, pp) = (plan.micro_batches as f64, plan.stages.len() as f64);
+    let (m, pp) = (plan.micro_batches as f64, plan.stages().len() as f64);
     let (cp, how) = (plan.config.parallel.layout.cp, plan.config.parallel.cp_layout);
     match (row, how) {
         ("bubble", _) => {

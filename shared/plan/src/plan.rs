@@ -1,35 +1,59 @@
 //! What each rank of a run will hold, counted from the settings alone.
 
 use checkpoint::shard_range;
-use cli::{Config, DeviceName, Dtype, Schedule};
+use cli::{Config, DeviceName, Dtype};
 use comm::Coords;
+use report::Pass;
 use std::ops::Range;
+
+use crate::schedule::in_flight;
+
+/// What a plan has to know of the trainer that it is about. The step tells it: nothing of this is written
+/// down here a second time.
+pub struct Trainer {
+    /// The layers of each stage.
+    pub stages: Vec<Range<i64>>,
+    /// The passes that each stage makes in a step, in order.
+    pub passes: Vec<Vec<Pass>>,
+    /// Tokens whose logits exist at one time.
+    pub chunk_len: u64,
+    /// Cuts a list of gradients, of these sizes in bytes, into buckets of at most so many bytes.
+    pub cut: fn(&[usize], usize) -> Vec<Range<usize>>,
+}
 
 /// A world on paper. Sizes are those of one rank: what tp and cp split is divided already.
 pub struct Plan<'a> {
+    /// The settings of the run.
     pub config: &'a Config,
-    /// The layers of each stage.
-    pub stages: Vec<Range<i64>>,
+    pub(crate) trainer: Trainer,
+    /// Of a replica, in a step.
     pub micro_batches: u64,
     /// Tokens of a micro-batch.
     pub tokens: u64,
+    /// Width of the activations between layers.
     pub hidden: u64,
-    /// Width of the queries, and of the keys.
+    /// Width of the queries.
     pub q: u64,
+    /// Width of the keys, and of the values.
     pub kv: u64,
+    /// Width inside the feed-forward half of a layer.
     pub intermediate: u64,
-    /// Bytes of a number in a matrix product, in a weight, and in a softmax.
+    /// Bytes of a number in a matrix product.
     pub compute: u64,
+    /// Bytes of a number in a weight.
     pub weight: u64,
+    /// Bytes of a number in a softmax.
     pub softmax: u64,
 }
 
 /// Bytes that a rank holds: throughout a step, and for a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
+    /// The parameters themselves.
     pub weights: u64,
     /// Copies of weights as products read them: cast, and side by side.
     pub copies: u64,
+    /// One for each parameter, in its dtype.
     pub gradients: u64,
     /// Both moments of AdamW.
     pub optimizer: u64,
@@ -45,14 +69,15 @@ impl Memory {
         self.weights + self.copies + self.gradients + self.optimizer + self.activations
     }
 
+    /// What is held at the worst moment of a step.
     pub fn total(&self) -> u64 {
         self.held() + self.at_work
     }
 }
 
 impl<'a> Plan<'a> {
-    /// `stages` are the layers of each stage, as the trainer cuts them.
-    pub fn new(config: &'a Config, stages: Vec<Range<i64>>) -> Self {
+    /// The plan of a run of `trainer` with these settings.
+    pub fn new(config: &'a Config, trainer: Trainer) -> Self {
         let (model, layout) = (&config.model, config.parallel.layout);
         let (tp, head_dim) = (layout.tp as i64, model.head_dim());
         let (compute, weight, softmax) = match config.run.dtype {
@@ -62,7 +87,7 @@ impl<'a> Plan<'a> {
         };
         Self {
             config,
-            stages,
+            trainer,
             micro_batches: config.micro_batches() as u64,
             tokens: (config.train.micro_batch * config.data.seq_len / layout.cp) as u64,
             hidden: model.hidden_size as u64,
@@ -116,7 +141,7 @@ impl<'a> Plan<'a> {
         let embedding = u64::from(first) * table * w;
         // In the loss: what the head reads, and the cast head; in a chunk of it the softmax, its cast gradient
         // and the gradient to what was read.
-        let chunk = t.min(self.chunk_len());
+        let chunk = t.min(self.trainer.chunk_len);
         let logits = chunk * self.vocab(at.tp) * (self.softmax + cast);
         let loss = logits + (t + chunk) * h * c + table * (cast + added);
         let head = u64::from(last) * loss;
@@ -125,11 +150,7 @@ impl<'a> Plan<'a> {
 
     /// The most micro-batches whose activations a stage keeps at one time.
     pub fn in_flight(&self, stage: usize) -> u64 {
-        let stages = (self.stages.len() - stage) as u64; // this one and those behind it
-        match self.config.parallel.schedule {
-            Schedule::OneForwardOneBackward => self.micro_batches.min(stages),
-            Schedule::AllForwardAllBackward => self.micro_batches,
-        }
+        in_flight(&self.trainer.passes[stage])
     }
 
     /// Bytes that autograd keeps of a micro-batch until its backward pass, a row for each token.
@@ -192,14 +213,19 @@ impl<'a> Plan<'a> {
         self.tokens * (self.layers(at.pp) * layer + head)
     }
 
+    /// The layers of each stage.
+    pub fn stages(&self) -> &[Range<i64>] {
+        &self.trainer.stages
+    }
+
     /// Layers of a stage.
     pub fn layers(&self, stage: usize) -> u64 {
-        self.stages[stage].clone().count() as u64
+        self.trainer.stages[stage].clone().count() as u64
     }
 
     /// Whether a stage is the first, and the last.
     pub fn ends(&self, stage: usize) -> (bool, bool) {
-        (stage == 0, stage + 1 == self.stages.len())
+        (stage == 0, stage + 1 == self.stages().len())
     }
 
     /// Rows of the embedding and the head on a tp rank.

@@ -22,12 +22,15 @@ pub const OF_MEMORY: f64 = 0.90;
 /// Seconds of one step of the slowest stage, by what it waits for. They add up to the step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
+    /// Matrix products.
     pub products: f64,
+    /// Scores, softmax and weighted values.
     pub attention: f64,
     /// Everything that is bound by memory.
     pub elementwise: f64,
-    /// The part of tp's sums, and of cp's rings, that is not hidden behind products.
+    /// The part of tp's sums that is not hidden behind products.
     pub tp: f64,
+    /// The part of cp's rings that is not hidden behind attention.
     pub cp: f64,
     /// While other stages work and this one has nothing to do.
     pub bubble: f64,
@@ -35,6 +38,7 @@ pub struct Step {
     pub pp: f64,
     /// The part of the gradients' sum that the last backward pass does not hide.
     pub dp: f64,
+    /// The update of the weights.
     pub optimizer: f64,
 }
 
@@ -87,7 +91,7 @@ pub fn rates(config: &Config, seconds: f64) -> [f64; 2] {
 
 /// The step of `plan` on GPUs with these figures.
 pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
-    let stages: Vec<Step> = (0..plan.stages.len())
+    let stages: Vec<Step> = (0..plan.stages().len())
         .map(|pp| micro_batch(plan, gpu, Coords { pp, ..Coords::default() }))
         .collect();
     let slowest = *stages.iter().max_by(|a, b| a.busy().total_cmp(&b.busy())).expect("a stage");
@@ -96,8 +100,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     let message = |from, to| links::message(gpu, links::crosses(layout, from, to));
     let sent = (plan.tokens * plan.hidden * plan.compute) as f64;
     let hops: Vec<f64> = (1..layout.pp).map(|to| sent / message(to - 1, to)).collect();
-    let ahead: Vec<usize> = (0..layout.pp).map(|pp| plan.in_flight(pp) as usize).collect();
-    let walk = |hops: &[f64]| walk(&ahead, plan.micro_batches as usize, &busy, hops);
+    let walk = |hops: &[f64]| walk(&plan.trainer.passes, &busy, hops);
     let (at_once, with_messages) = (walk(&vec![0.0; hops.len()]), walk(&hops));
     let ends = plan.sum_tied_grad(Coords::default()) as f64 / message(0, layout.pp - 1);
     let data = links::collective(gpu, cards(layout, links::data));
@@ -121,7 +124,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
         cp: m * slowest.cp,
         bubble: (at_once - m * slowest.busy()).max(0.0),
         pp: with_messages - at_once + ends,
-        dp: (0..plan.stages.len()).map(after).fold(0.0, f64::max),
+        dp: (0..plan.stages().len()).map(after).fold(0.0, f64::max),
         optimizer: (11 * held + copies) as f64 / (gpu.memory_bandwidth * OF_MEMORY),
     }
 }
@@ -140,7 +143,7 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
 
     // A weight's gradient is read and written by the product that adds to it, the head's in each chunk;
     // that is then scaled (read, written) and added (read twice, written).
-    let grads = layers * per_layer * 2 + head * (2 * t.div_ceil(plan.chunk_len()) + 5);
+    let grads = layers * per_layer * 2 + head * (2 * t.div_ceil(plan.trainer.chunk_len) + 5);
     // Logits: the largest (read), what is subtracted, exponentials, their division (read, written), their
     // sum (read), and the cast.
     let cast = if compute < plan.softmax { plan.softmax + compute } else { 0 };

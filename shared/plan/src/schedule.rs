@@ -1,47 +1,56 @@
-//! The passes of a pipeline on paper: when each begins, and when its message arrives.
+//! The passes of a pipeline on paper: when each begins, when its message arrives, and what is kept meanwhile.
+
+use report::Pass;
 
 /// The shares of a stage's time for a micro-batch, forward and backward: a backward pass has two
 /// products for each one of a forward pass.
 const SHARES: [f64; 2] = [1.0 / 3.0, 2.0 / 3.0];
 
-/// The pass that a stage makes `turn`-th, of `m` micro-batches, where forward passes run `ahead` of
-/// backward ones: whether it is a backward one, and of which micro-batch.
-pub fn pass(ahead: usize, m: usize, turn: usize) -> (bool, usize) {
-    let in_turns = 2 * (m - ahead); // a backward and a forward pass
-    match turn.checked_sub(ahead) {
-        None => (false, turn),
-        Some(i) if i >= in_turns => (true, i - (m - ahead)),
-        Some(i) if i % 2 == 0 => (true, i / 2),
-        Some(i) => (false, ahead + i / 2),
+/// The most micro-batches whose activations are kept at one time: from the forward pass to the backward
+/// one.
+pub fn in_flight(passes: &[Pass]) -> u64 {
+    let (mut kept, mut most) = (0, 0);
+    for pass in passes {
+        match pass {
+            Pass::Forward(_) => kept += 1,
+            Pass::Backward(_) => kept -= 1,
+        }
+        most = most.max(kept);
     }
+    most
 }
 
-/// Seconds until all stages are done. On stage s forward passes run `ahead[s]` of backward ones, and a
-/// micro-batch takes `busy[s]`; a message between s and s + 1 takes `hops[s]`. Messages travel beside
-/// passes, those of one border and direction one after the other. A pass waits for its input and for the
-/// pass before it, as in `pipeline_parallel.rs`. (There a gradient sets out only after the forward pass in front of
-/// it. Equal stages lose a ninth of what messages cost, with four of them, and less with more.)
-pub fn walk(ahead: &[usize], m: usize, busy: &[f64], hops: &[f64]) -> f64 {
-    let stages = busy.len();
+/// Seconds until all stages are done. Stage s makes `passes[s]` in this order, and a micro-batch takes it
+/// `busy[s]`; a message between s and s + 1 takes `hops[s]`. Messages travel beside passes, those of one
+/// border and direction one after the other. A pass waits for its input and for the pass before it, as in
+/// `pipeline_parallel.rs`. (There a gradient sets out only after the forward pass in front of it. Equal
+/// stages lose a ninth of what messages cost, with four of them, and less with more.)
+///
+/// # Panics
+/// If the lists never end, because every stage waits for another.
+pub fn walk(passes: &[Vec<Pass>], busy: &[f64], hops: &[f64]) -> f64 {
+    let (stages, m) = (passes.len(), passes[0].len() / 2);
     // When the input of each pass arrives, by stage and micro-batch: for forward, for backward
-    // passes.
+    // passes; and when the last message to each stage did.
     let mut come = [0, 1].map(|_| vec![vec![None::<f64>; m]; stages]);
+    let mut last = [0, 1].map(|_| vec![0.0f64; stages]);
     come[0][0].fill(Some(0.0));
     come[1][stages - 1].fill(Some(0.0)); // its own loss
     let (mut free, mut turns) = (vec![0.0f64; stages], vec![0; stages]);
-    while turns.iter().any(|&turn| turn < 2 * m) {
+    while (0..stages).any(|stage| turns[stage] < passes[stage].len()) {
         let before = turns.clone();
         for stage in 0..stages {
-            while turns[stage] < 2 * m {
-                let (backward, i) = pass(ahead[stage], m, turns[stage]);
-                let way = usize::from(backward);
+            while let Some(&pass) = passes[stage].get(turns[stage]) {
+                let (way, i, next) = match pass {
+                    Pass::Forward(i) => (0, i, Some(stage + 1).filter(|&next| next < stages)),
+                    Pass::Backward(i) => (1, i, stage.checked_sub(1)),
+                };
                 let Some(input) = come[way][stage][i] else { break };
                 free[stage] = input.max(free[stage]) + busy[stage] * SHARES[way];
                 turns[stage] += 1;
-                let next = if backward { stage.checked_sub(1) } else { Some(stage + 1) };
-                if let Some(next) = next.filter(|&next| next < stages) {
-                    let link = i.checked_sub(1).and_then(|i| come[way][next][i]).unwrap_or(0.0);
-                    come[way][next][i] = Some(free[stage].max(link) + hops[stage.min(next)]);
+                if let Some(next) = next {
+                    last[way][next] = free[stage].max(last[way][next]) + hops[stage.min(next)];
+                    come[way][next][i] = Some(last[way][next]);
                 }
             }
         }
@@ -56,10 +65,48 @@ mod tests {
 
     /// Seconds that messages of `hop` seconds add to a step of `p` equal stages, each busy for 3.
     fn messages(afab: bool, p: usize, m: usize, hop: f64) -> f64 {
-        let ahead: Vec<usize> = (0..p).map(|s| if afab { m } else { m.min(p - s) }).collect();
-        let walk = |hop| walk(&ahead, m, &vec![3.0; p], &vec![hop; p - 1]);
+        let lists: Vec<_> = (0..p).map(|s| list(if afab { m } else { m.min(p - s) }, m)).collect();
+        let walk = |hop| walk(&lists, &vec![3.0; p], &vec![hop; p - 1]);
         close(walk(0.0), 3.0 * (m + p - 1) as f64);
         walk(hop) - walk(0.0)
+    }
+
+    /// `ahead` forward passes, then a backward and a forward one in turn, as long as there are any.
+    fn list(ahead: usize, m: usize) -> Vec<Pass> {
+        let mut list: Vec<Pass> = (0..m).map(Pass::Forward).collect();
+        for i in (0..m).rev() {
+            list.insert(m.min(ahead + i), Pass::Backward(i));
+        }
+        list
+    }
+
+    #[test]
+    fn a_micro_batch_is_kept_from_its_forward_pass_to_its_backward_one() {
+        for (m, ahead) in [(1, 1), (5, 1), (5, 3), (5, 5)] {
+            assert_eq!(in_flight(&list(ahead, m)), ahead as u64);
+        }
+        use Pass::{Backward as B, Forward as F};
+        assert_eq!(in_flight(&[F(0), B(0), F(1), F(2), B(2), F(3), B(3), B(1)]), 2);
+    }
+
+    /// By hand: a forward pass takes 1, a backward one 2, a message 0.5.
+    #[test]
+    fn the_lists_are_walked_as_they_are_given() {
+        use Pass::{Backward as B, Forward as F};
+        let walk = |lists: [&[Pass]; 2]| walk(&lists.map(<[Pass]>::to_vec), &[3.0; 2], &[0.5]);
+        // Stage 1: F0 1.5–2.5, B0 2.5–4.5; F1 4.5–5.5, B1 5.5–7.5. Stage 0: B1 from 8.
+        close(walk([&[F(0), F(1), B(0), B(1)], &[F(0), B(0), F(1), B(1)]]), 10.0);
+        // The last micro-batch first: stage 1 F0, F1 up to 3.5, B1 5.5, B0 7.5; stage 0 B1 6–8, B0 8–10.
+        close(walk([&[F(0), F(1), B(1), B(0)], &[F(0), F(1), B(1), B(0)]]), 10.0);
+        // One at a time: F0 1, message, F0 and B0 until 4.5, message, B0 until 7; and again.
+        close(walk([&[F(0), B(0), F(1), B(1)], &[F(0), B(0), F(1), B(1)]]), 14.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "every stage waits for another")]
+    fn lists_that_wait_for_each_other_are_noticed() {
+        use Pass::{Backward as B, Forward as F};
+        walk(&[vec![B(0), F(0)], vec![F(0), B(0)]], &[3.0; 2], &[0.5]);
     }
 
     fn close(a: f64, b: f64) {

@@ -7,11 +7,6 @@ use report::CommBytes;
 use crate::plan::Plan;
 
 impl Plan<'_> {
-    /// Tokens whose logits exist at one time.
-    pub fn chunk_len(&self) -> u64 {
-        autograd::chunk_len(self.config.device()) as u64
-    }
-
     /// Bytes that the rank at `at` sends in one step; the trainer's own count is the same.
     pub fn comm_bytes(&self, at: Coords) -> CommBytes {
         let (layout, m, t) = (self.config.parallel.layout, self.micro_batches, self.tokens);
@@ -26,8 +21,9 @@ impl Plan<'_> {
         let sum = |n: u64, width: u64| sum_over(n, width, at.tp, layout.tp);
         let mut tp = self.layers(at.pp) * 4 * sum(t * h, c) + u64::from(first) * sum(t * h, c);
         tp += u64::from(last) * sum(t * h, c); // the gradient to the head's input
-        for start in (0..t).step_by(self.chunk_len() as usize).filter(|_| last) {
-            let chunk = self.chunk_len().min(t - start);
+        let chunk_len = self.trainer.chunk_len;
+        for start in (0..t).step_by(chunk_len as usize).filter(|_| last) {
+            let chunk = chunk_len.min(t - start);
             // The maximum, and both sums of the softmax.
             tp += sum(chunk, self.softmax) + sum(2 * chunk, self.softmax);
         }
@@ -54,20 +50,15 @@ impl Plan<'_> {
     }
 
     /// Numbers in each all-reduce of the gradients of the rank at `at`, in the order of the backward
-    /// pass, cut as `data_parallel.rs` cuts them; with `dp-sync` naive in the order of the forward pass.
+    /// pass, cut as the trainer cuts them; with `dp-sync` naive in the order of the forward pass.
     pub fn buckets(&self, at: Coords) -> Vec<u64> {
-        let (parallel, parameters) = (&self.config.parallel, self.parameters(at));
+        let (parallel, mut parameters) = (&self.config.parallel, self.parameters(at));
         if parallel.dp_sync == DpSync::Naive {
             return parameters;
         }
-        let most = parallel.bucket_bytes() as u64;
-        let mut buckets: Vec<u64> = vec![];
-        for numbers in parameters.into_iter().rev() {
-            match buckets.last_mut() {
-                Some(last) if (*last + numbers) * self.weight <= most => *last += numbers,
-                _ => buckets.push(numbers),
-            }
-        }
-        buckets
+        parameters.reverse();
+        let sizes: Vec<usize> = parameters.iter().map(|n| (n * self.weight) as usize).collect();
+        let buckets = (self.trainer.cut)(&sizes, parallel.bucket_bytes());
+        buckets.into_iter().map(|members| parameters[members].iter().sum()).collect()
     }
 }

@@ -10,7 +10,7 @@ use crate::layers::Parameter;
 const BETAS: (f64, f64) = (0.9, 0.95);
 const EPS: f64 = 1e-8;
 
-/// AdamW with weight decay on matrices only.
+/// AdamW, with weight decay on those parameters that decay.
 pub struct Optimizer {
     groups: [ParamGroup; 2],
     /// Updates made so far.
@@ -27,8 +27,8 @@ struct ParamGroup {
 impl Optimizer {
     /// With moments of zero, and no updates made.
     pub fn new(parameters: &[Parameter], weight_decay: f64) -> Self {
-        let group = |matrices: bool, weight_decay: f64| {
-            let mine = parameters.iter().filter(|p| (p.tensor.dim() == 2) == matrices);
+        let group = |decays: bool, weight_decay: f64| {
+            let mine = parameters.iter().filter(|p| p.decays == decays);
             let params: Vec<Tensor> = mine.map(|p| p.tensor.shallow_clone()).collect();
             let zeros = || params.iter().map(|p| p.detach().zeros_like()).collect();
             ParamGroup { exp_avgs: zeros(), exp_avg_sqs: zeros(), params, weight_decay }

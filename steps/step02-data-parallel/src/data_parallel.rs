@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use autograd::Hook;
 use cli::{DpSync, ParallelConfig};
 use comm::{Group, Work};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tch::Tensor;
@@ -108,7 +109,9 @@ impl Bucketed {
         // The backward pass reaches the parameters from last to first, and fills the buckets in this
         // order.
         let backwards: Vec<&Tensor> = parameters.iter().rev().map(|p| &p.tensor).collect();
-        for members in split(&backwards, bucket_bytes) {
+        let bytes = |p: &&Tensor| p.numel() * p.kind().elt_size_in_bytes();
+        for members in cut(&backwards.iter().map(bytes).collect::<Vec<_>>(), bucket_bytes) {
+            let members = &backwards[members];
             let numbers: i64 = members.iter().map(|p| p.numel() as i64).sum();
             let flat = Tensor::zeros([numbers], (members[0].kind(), members[0].device()));
             let bucket = Arc::new(Mutex::new(Bucket {
@@ -169,15 +172,15 @@ impl Bucket {
     }
 }
 
-/// Cuts a list of parameters into buckets of at most `bytes`; a larger parameter gets its own.
-fn split<'a>(parameters: &[&'a Tensor], bytes: usize) -> Vec<Vec<&'a Tensor>> {
-    let (mut buckets, mut filled) = (Vec::<Vec<&Tensor>>::new(), 0);
-    for parameter in parameters {
-        let size = parameter.numel() * parameter.kind().elt_size_in_bytes();
+/// Cuts a list of parameters, of these sizes in bytes, into buckets of at most `most` bytes; a larger
+/// parameter gets its own.
+pub fn cut(sizes: &[usize], most: usize) -> Vec<Range<usize>> {
+    let (mut buckets, mut filled) = (Vec::<Range<usize>>::new(), 0);
+    for (i, size) in sizes.iter().enumerate() {
         match buckets.last_mut() {
-            Some(last) if filled + size <= bytes => last.push(parameter),
+            Some(last) if filled + size <= most => last.end = i + 1,
             _ => {
-                buckets.push(vec![parameter]);
+                buckets.push(i..i + 1);
                 filled = 0;
             }
         }

@@ -9,6 +9,8 @@ use tch::Tensor;
 pub struct Parameter {
     pub name: String,
     pub tensor: Tensor,
+    /// Whether weight decay acts on it: on matrices, and not on the gains of norms.
+    pub decays: bool,
 }
 
 /// Fetches weights by name, and lists those it has fetched.
@@ -22,7 +24,11 @@ impl Loader<'_> {
     /// The tensor `name`, which must have this shape.
     pub fn get(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let tensor = self.weights.get(name, shape)?;
-        self.parameters.push(Parameter { name: name.to_owned(), tensor: tensor.shallow_clone() });
+        self.parameters.push(Parameter {
+            name: name.to_owned(),
+            tensor: tensor.shallow_clone(),
+            decays: shape.len() == 2,
+        });
         Ok(tensor)
     }
 }

@@ -1,17 +1,31 @@
 //! The layers that everything else is built from, and how they get their weights.
 
 use anyhow::Result;
-use checkpoint::{LlamaConfig, Weights};
+use checkpoint::{LlamaConfig, Placement, Weights};
+use comm::Coords;
 use tch::Tensor;
 
 use crate::tensor_parallel::TensorParallel;
 
-/// A trainable tensor under its Hugging Face name.
+/// A trainable tensor under its Hugging Face name, and which part of it each rank holds. Over dp it is
+/// always [`Placement::Partial`].
 pub struct Parameter {
     pub name: String,
+    /// This rank's part.
     pub tensor: Tensor,
-    /// The dimension along which it is split over tp ranks; `None`: each holds all of it.
-    pub split: Option<usize>,
+    /// The shape of the whole.
+    pub global_shape: Vec<i64>,
+    /// Whether weight decay acts on it: on matrices, and not on the gains of norms.
+    pub decays: bool,
+    /// Over the ranks of a tp group.
+    pub tp: Placement,
+}
+
+impl Parameter {
+    /// Whether the rank at `at` is the first of its replica that holds these numbers: it counts them.
+    pub fn is_first(&self, at: Coords) -> bool {
+        self.tp.is_first(at.tp)
+    }
 }
 
 /// Fetches weights by name, and lists those it has fetched.
@@ -23,16 +37,26 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The tensor `name`, whose whole shape is `shape`; with a `split`, this rank's shard along that
+    /// The tensor `name` of the shape `global_shape`; with a `shard_dim`, this rank's shard along that
     /// dimension.
-    pub fn get(&mut self, name: &str, shape: &[i64], split: Option<usize>) -> Result<Tensor> {
+    pub fn get(
+        &mut self,
+        name: &str,
+        global_shape: &[i64],
+        shard_dim: Option<usize>,
+    ) -> Result<Tensor> {
         let (rank, ranks) = (self.tp.group.rank(), self.tp.group.size());
-        let tensor = match split {
-            None => self.weights.get(name, shape)?,
-            Some(dim) => self.weights.shard(name, shape, dim, rank, ranks)?,
+        let tensor = match shard_dim {
+            None => self.weights.get(name, global_shape)?,
+            Some(dim) => self.weights.shard(name, global_shape, dim, rank, ranks)?,
         };
-        let name = name.to_owned();
-        self.parameters.push(Parameter { name, tensor: tensor.shallow_clone(), split });
+        self.parameters.push(Parameter {
+            name: name.to_owned(),
+            tensor: tensor.shallow_clone(),
+            global_shape: global_shape.to_vec(),
+            decays: global_shape.len() == 2,
+            tp: shard_dim.map_or(Placement::Replicate, Placement::Shard),
+        });
         Ok(tensor)
     }
 }

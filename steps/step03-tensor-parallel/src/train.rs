@@ -65,7 +65,7 @@ impl<'a> Trainer<'a> {
         self.mesh.dp.all_reduce(&loss)?;
 
         let grads: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad()).collect();
-        let norm = grad_norm(parameters, &self.mesh.tp)?;
+        let norm = grad_norm(parameters, self.mesh)?;
         clip_grads(&grads, &norm, train.clip)?;
         let lr = learning_rate(train, self.step);
         {

@@ -6,6 +6,7 @@ pub mod model;
 pub mod optimizer;
 pub mod pipeline_parallel;
 pub mod rotary;
+pub mod schedule;
 pub mod tensor_parallel;
 pub mod train;
 pub mod vocab_parallel;

@@ -42,13 +42,12 @@ impl Llama {
         cp: &ContextParallel,
         stage: Range<i64>,
     ) -> Result<Self> {
-        let mut load =
-            Loader { weights, tp, cp, tied: config.tie_word_embeddings, parameters: vec![] };
+        let mut load = Loader { weights, tp, tied: config.tie_word_embeddings, parameters: vec![] };
         let embedding = [config.vocab_size, config.hidden_size];
         let (first, last) = (stage.start == 0, stage.end == config.num_hidden_layers);
         let embed_tokens = first.then(|| load.get(EMBEDDING, &embedding, Some(0))).transpose()?;
         let layers = stage
-            .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
+            .map(|i| DecoderLayer::new(config, &mut load, cp, &format!("model.layers.{i}")))
             .collect::<Result<_>>()?;
         let head = last.then(|| Head::new(config, &mut load, embed_tokens.as_ref())).transpose()?;
         let rotary = rotary(config, &cp.positions, compute, device);
@@ -125,10 +124,15 @@ struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
+    fn new(
+        config: &LlamaConfig,
+        load: &mut Loader,
+        cp: &ContextParallel,
+        name: &str,
+    ) -> Result<Self> {
         Ok(Self {
             input_layernorm: RmsNorm::new(config, load, &format!("{name}.input_layernorm"))?,
-            self_attn: Attention::new(config, load, &format!("{name}.self_attn"))?,
+            self_attn: Attention::new(config, load, cp, &format!("{name}.self_attn"))?,
             post_attention_layernorm: RmsNorm::new(
                 config,
                 load,
@@ -157,7 +161,12 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
+    fn new(
+        config: &LlamaConfig,
+        load: &mut Loader,
+        cp: &ContextParallel,
+        name: &str,
+    ) -> Result<Self> {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim());
         let (q, kv) = (config.num_attention_heads, config.kv_heads());
         let ranks = load.tp.group.size() as i64;
@@ -167,7 +176,7 @@ impl Attention {
             o_proj: RowParallelLinear::new(load, &format!("{name}.o_proj"), hidden, q * head_dim)?,
             heads: [q / ranks, kv / ranks, kv / ranks],
             head_dim,
-            cp: load.cp.clone(),
+            cp: cp.clone(),
         })
     }
 

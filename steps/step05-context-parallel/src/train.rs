@@ -12,13 +12,14 @@ use crate::context_parallel::ContextParallel;
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
-use crate::pipeline_parallel::{Pipeline, stages};
+use crate::pipeline_parallel::PipelineParallel;
+use crate::schedule::stages;
 use crate::tensor_parallel::TensorParallel;
 
 pub struct Trainer<'a> {
     pub model: Llama,
     cp: ContextParallel,
-    pipeline: Pipeline,
+    pipeline: PipelineParallel,
     data_parallel: DataParallel,
     optimizer: Optimizer,
     batches: Batches,
@@ -26,8 +27,6 @@ pub struct Trainer<'a> {
     mesh: &'a Mesh,
     /// Updates made so far.
     step: usize,
-    /// The most micro-batches whose activations this stage kept at one time in the last update.
-    pub peak_in_flight: usize,
 }
 
 impl<'a> Trainer<'a> {
@@ -43,23 +42,12 @@ impl<'a> Trainer<'a> {
         let stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
         let stage = stages[mesh.coords.pp].clone();
         let model = Llama::new(&config.model, &weights, config.kind(), device, &tp, &cp, stage)?;
-        let pipeline = Pipeline::new(config, mesh);
+        let pipeline = PipelineParallel::new(config, mesh);
         let data_parallel = DataParallel::new(model.parameters(), &mesh.data, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
         let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
         let config = config.clone();
-        Ok(Self {
-            model,
-            cp,
-            pipeline,
-            data_parallel,
-            optimizer,
-            batches,
-            config,
-            mesh,
-            step: 0,
-            peak_in_flight: 0,
-        })
+        Ok(Self { model, cp, pipeline, data_parallel, optimizer, batches, config, mesh, step: 0 })
     }
 
     /// One optimiser step over the next global batch.
@@ -78,15 +66,11 @@ impl<'a> Trainer<'a> {
         self.data_parallel.zero_grad()?;
 
         let shards: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.shard(m)).collect();
-        let (loss, peak_in_flight) =
-            self.pipeline.run(&self.model, &shards, target_tokens, |is_last| {
-                self.data_parallel.before_backward(is_last)
-            })?;
-        self.peak_in_flight = peak_in_flight;
+        let loss = self.pipeline.run(&self.model, &shards, target_tokens, |is_last| {
+            self.data_parallel.before_backward(is_last)
+        })?;
         self.data_parallel.finish()?;
-        for parameter in parameters.iter().filter(|p| p.tied) {
-            self.pipeline.sum_tied_grad(&parameter.tensor.grad())?;
-        }
+        self.pipeline.sum_partial_grads(parameters)?;
         self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last
         self.mesh.data.all_reduce(&loss)?;
 

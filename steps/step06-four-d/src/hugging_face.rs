@@ -1,7 +1,7 @@
 //! The trained model as Hugging Face would write it.
 
 use anyhow::{Context, Result};
-use checkpoint::{copy_tokenizer, finish_weights, shard_range, write_weights};
+use checkpoint::{Placement, copy_tokenizer, finish_weights, write_weights};
 use cli::Config;
 use comm::Mesh;
 use std::path::Path;
@@ -19,8 +19,8 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
     let mut written = None;
     if mesh.coords.dp == 0 && mesh.coords.cp == 0 {
         let mut tensors = vec![];
-        // The first stage writes tied embeddings.
-        for parameter in parameters.iter().filter(|p| !p.tied || mesh.coords.pp == 0) {
+        // Of two stages with a tied embedding the first one writes it.
+        for parameter in parameters.iter().filter(|p| p.pp.is_first(mesh.coords.pp)) {
             if let Some(tensor) = whole(parameter, mesh)? {
                 // On the CPU: a GPU that holds a shard of each might not have room for all whole tensors.
                 tensors.push((parameter.name.clone(), tensor.to_device(Device::Cpu)));
@@ -43,16 +43,16 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
 /// All of a parameter, on the first tp rank; `None` on the others.
 fn whole(parameter: &Parameter, mesh: &Mesh) -> Result<Option<Tensor>> {
     let (tp, mine) = (&mesh.tp, parameter.tensor.detach());
-    let Some(dim) = parameter.split else { return Ok((tp.rank() == 0).then_some(mine)) };
+    let Placement::Shard(dim) = parameter.tp else {
+        return Ok((tp.rank() == 0).then_some(mine));
+    };
     if tp.rank() > 0 {
         tp.send(&mine.contiguous(), 0)?;
         return Ok(None);
     }
     let mut shards = vec![mine];
     for rank in 1..tp.size() {
-        let mut shape = parameter.shape.clone();
-        let range = shard_range(shape[dim], rank, tp.size());
-        shape[dim] = range.end - range.start;
+        let shape = parameter.tp.region(&parameter.global_shape, rank, tp.size()).extents;
         let shard = shards[0].new_empty(shape, (shards[0].kind(), shards[0].device()));
         tp.recv(&shard, rank)?;
         shards.push(shard);

@@ -1,32 +1,43 @@
 //! The layers that everything else is built from, and how they get their weights.
 
 use anyhow::Result;
-use checkpoint::{LlamaConfig, Weights};
+use checkpoint::{LlamaConfig, Placement, Weights};
+use comm::Coords;
 use tch::Tensor;
 
-use crate::context_parallel::ContextParallel;
 use crate::tensor_parallel::TensorParallel;
 
 /// The name of the embedding.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// A trainable tensor under its Hugging Face name.
+/// A trainable tensor under its Hugging Face name, and which part of it each rank holds. Over dp and cp it is
+/// always [`Placement::Partial`].
 pub struct Parameter {
     pub name: String,
+    /// This rank's part.
     pub tensor: Tensor,
-    /// The dimension along which it is split over tp ranks; `None`: each holds all of it.
-    pub split: Option<usize>,
-    /// Whether it is the embedding and also the head. If these are on two stages, each has a copy.
-    pub tied: bool,
-    /// The shape of the whole, of which `tensor` may be a shard.
-    pub shape: Vec<i64>,
+    /// The shape of the whole.
+    pub global_shape: Vec<i64>,
+    /// Whether weight decay acts on it: on matrices, and not on the gains of norms.
+    pub decays: bool,
+    /// Over the ranks of a tp group.
+    pub tp: Placement,
+    /// Over the stages: on one of them it stands alone; an embedding that is also the head stands on the
+    /// first and on the last, and its gradient is the sum of theirs.
+    pub pp: Placement,
+}
+
+impl Parameter {
+    /// Whether the rank at `at` is the first of its replica that holds these numbers: it counts them.
+    pub fn is_first(&self, at: Coords) -> bool {
+        self.tp.is_first(at.tp) && self.pp.is_first(at.pp)
+    }
 }
 
 /// Fetches weights by name, and lists those it has fetched.
 pub struct Loader<'a> {
     pub weights: &'a Weights,
     pub tp: &'a TensorParallel,
-    pub cp: &'a ContextParallel,
     /// Whether the embedding is also the head.
     pub tied: bool,
     /// In the order of the forward pass.
@@ -34,18 +45,28 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The tensor `name`, whose whole shape is `shape`; with a `split`, this rank's shard along that
+    /// The tensor `name` of the shape `global_shape`; with a `shard_dim`, this rank's shard along that
     /// dimension.
-    pub fn get(&mut self, name: &str, shape: &[i64], split: Option<usize>) -> Result<Tensor> {
+    pub fn get(
+        &mut self,
+        name: &str,
+        global_shape: &[i64],
+        shard_dim: Option<usize>,
+    ) -> Result<Tensor> {
         let (rank, ranks) = (self.tp.group.rank(), self.tp.group.size());
-        let tensor = match split {
-            None => self.weights.get(name, shape)?,
-            Some(dim) => self.weights.shard(name, shape, dim, rank, ranks)?,
+        let tensor = match shard_dim {
+            None => self.weights.get(name, global_shape)?,
+            Some(dim) => self.weights.shard(name, global_shape, dim, rank, ranks)?,
         };
-        let name = name.to_owned();
-        let tied = self.tied && name == EMBEDDING;
-        let (held, shape) = (tensor.shallow_clone(), shape.to_vec());
-        self.parameters.push(Parameter { name, tensor: held, split, tied, shape });
+        let is_tied = self.tied && name == EMBEDDING;
+        self.parameters.push(Parameter {
+            name: name.to_owned(),
+            tensor: tensor.shallow_clone(),
+            global_shape: global_shape.to_vec(),
+            decays: global_shape.len() == 2,
+            tp: shard_dim.map_or(Placement::Replicate, Placement::Shard),
+            pp: if is_tied { Placement::Partial } else { Placement::Alone },
+        });
         Ok(tensor)
     }
 }

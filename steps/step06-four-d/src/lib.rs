@@ -2,12 +2,14 @@
 
 pub mod context_parallel;
 pub mod data_parallel;
+pub mod dry_run;
 pub mod hugging_face;
 pub mod layers;
 pub mod model;
 pub mod optimizer;
 pub mod pipeline_parallel;
 pub mod rotary;
+pub mod schedule;
 pub mod sharded_checkpoint;
 pub mod tensor_parallel;
 pub mod train;

@@ -11,7 +11,7 @@ use crate::layers::Parameter;
 const BETAS: (f64, f64) = (0.9, 0.95);
 const EPS: f64 = 1e-8;
 
-/// AdamW with weight decay on matrices only.
+/// AdamW, with weight decay on those parameters that decay.
 pub struct Optimizer {
     groups: [ParamGroup; 2],
     /// Updates made so far.
@@ -28,8 +28,8 @@ struct ParamGroup {
 impl Optimizer {
     /// With moments of zero, and no updates made.
     pub fn new(parameters: &[Parameter], weight_decay: f64) -> Self {
-        let group = |matrices: bool, weight_decay: f64| {
-            let mine = parameters.iter().filter(|p| (p.tensor.dim() == 2) == matrices);
+        let group = |decays: bool, weight_decay: f64| {
+            let mine = parameters.iter().filter(|p| p.decays == decays);
             let params: Vec<Tensor> = mine.map(|p| p.tensor.shallow_clone()).collect();
             let zeros = || params.iter().map(|p| p.detach().zeros_like()).collect();
             ParamGroup { exp_avgs: zeros(), exp_avg_sqs: zeros(), params, weight_decay }
@@ -54,8 +54,8 @@ impl Optimizer {
     pub fn moments(&self, parameters: &[Parameter]) -> Vec<[Tensor; 2]> {
         let mut moments = self.groups.each_ref().map(|g| g.exp_avgs.iter().zip(&g.exp_avg_sqs));
         let next = |p: &Parameter| {
-            let [matrices, vectors] = &mut moments;
-            let group = if p.tensor.dim() == 2 { matrices } else { vectors };
+            let [decaying, others] = &mut moments;
+            let group = if p.decays { decaying } else { others };
             let (exp_avg, exp_avg_sq) = group.next().expect("the optimiser was made for these");
             [exp_avg.shallow_clone(), exp_avg_sq.shallow_clone()]
         };
@@ -68,20 +68,14 @@ impl Optimizer {
     }
 }
 
-/// Global 2-norm of all gradients: `[]`. Of a split parameter every tp rank adds its shard; a
-/// replicated one counts once, and a tied one on the first stage only.
+/// Global 2-norm of all gradients: `[]`. Each rank counts what it is the first to hold.
 pub fn grad_norm(parameters: &[Parameter], mesh: &Mesh) -> Result<Tensor> {
-    let counts = |p: &&Parameter| !p.tied || mesh.coords.pp == 0;
-    let squares = |split: bool| -> Result<Tensor> {
-        let mine = parameters.iter().filter(counts).filter(|p| p.split.is_some() == split);
-        let grads: Vec<Tensor> = mine.map(|p| p.tensor.grad()).collect();
-        Ok(autograd::norms(&grads)?.square().sum(None))
-    };
-    let split = squares(true)?;
-    mesh.tp.all_reduce(&split)?;
-    let stage = split + squares(false)?;
-    mesh.pp.all_reduce(&stage)?;
-    Ok(stage.sqrt())
+    let mine = parameters.iter().filter(|p| p.is_first(mesh.coords));
+    let grads: Vec<Tensor> = mine.map(|p| p.tensor.grad()).collect();
+    let squares = autograd::norms(&grads)?.square().sum(None);
+    mesh.tp.all_reduce(&squares)?;
+    mesh.pp.all_reduce(&squares)?;
+    Ok(squares.sqrt())
 }
 
 /// Scales the gradients down to norm `clip` if theirs, `norm` (`[]`), is larger; `clip` 0 turns this

@@ -2,12 +2,11 @@
 //!
 //! Ranks that differ only in dp and cp hold the same parameters, so they share the writing: each one
 //! writes every n-th of them, with its two Adam moments and a note of its place in the whole. A rank
-//! that resumes asks for its own shards by name and range, and gets them from whichever files hold
-//! pieces of them.
+//! that resumes asks for its own boxes of the tensors, and gets them from whichever files hold pieces
+//! of them.
 
 use anyhow::{Context, Result, ensure};
-use checkpoint::saved::{Draft, Held, Saved, delete_older};
-use checkpoint::shard_range;
+use checkpoint::saved::{CheckpointReader, CheckpointWriter, Piece, delete_older};
 use cli::Config;
 use comm::Mesh;
 use std::path::Path;
@@ -26,20 +25,20 @@ pub fn save(
     config: &Config,
     mesh: &Mesh,
 ) -> Result<()> {
-    let draft = Draft::new(dir, step);
+    let writer = CheckpointWriter::new(dir, step);
     if mesh.is_leader() {
-        draft.begin()?;
+        writer.begin()?;
     }
     mesh.untimed.barrier()?; // now the directory is there
     let mut all: Vec<_> = parameters.iter().zip(optimizer.moments(parameters)).collect();
-    all.retain(|(parameter, _)| !parameter.tied || mesh.coords.pp == 0); // the first stage has it
+    all.retain(|(parameter, _)| parameter.is_first(mesh.coords)); // others leave it to the first
     let share = all.into_iter().skip(mesh.data.rank()).step_by(mesh.data.size());
     let tensors: Vec<_> =
-        share.flat_map(|(parameter, moments)| kept(parameter, moments, mesh)).collect();
-    let file = (!tensors.is_empty()).then(|| draft.write(mesh.rank, tensors)).transpose()?;
+        share.flat_map(|(parameter, moments)| pieces(parameter, moments, mesh)).collect();
+    let file = (!tensors.is_empty()).then(|| writer.write(mesh.rank, tensors)).transpose()?;
     let files = mesh.gather(file)?; // a file is listed here once it has been written
     if mesh.is_leader() {
-        draft.commit(&config.model, config.progress(step), files)?;
+        writer.commit(&config.model, config.progress(step), files)?;
         if let Some(keep) = config.run.save_keep {
             delete_older(dir, step, keep)?;
         }
@@ -57,43 +56,43 @@ pub fn resume(
     mesh: &Mesh,
 ) -> Result<usize> {
     // Nodes may not agree on which checkpoint is the newest: rank 0 decides.
-    let first = mesh.is_leader().then(|| Saved::open(dir)).transpose()?;
-    let chosen = Tensor::from(first.as_ref().map_or(0, |saved| saved.progress().step as i64));
+    let first = mesh.is_leader().then(|| CheckpointReader::open(dir)).transpose()?;
+    let chosen = Tensor::from(first.as_ref().map_or(0, |first| first.progress().step as i64));
     mesh.untimed.broadcast(&chosen, 0)?;
     let step = chosen.int64_value(&[]) as usize;
-    let saved = match first {
-        Some(saved) => saved,
-        None => Saved::open_step(dir, step).context("rank 0 resumes from one that is not here")?,
+    let reader = match first {
+        Some(first) => first,
+        None => CheckpointReader::open_step(dir, step)
+            .context("rank 0 resumes from one that is not here")?,
     };
-    let (then, now) = (saved.progress().samples, config.progress(0).samples);
+    let (then, now) = (reader.progress().samples, config.progress(0).samples);
     ensure!(then == now, "the data had {then} samples and now has {now}: it is not the same");
-    saved.verify(mesh.rank, mesh.world.size())?;
+    reader.verify(mesh.rank, mesh.world.size())?;
     mesh.untimed.barrier()?; // the other ranks' files are intact too
     for (parameter, moments) in parameters.iter().zip(optimizer.moments(parameters)) {
-        for (held, mut tensor) in kept(parameter, moments, mesh) {
-            tensor.copy_(&saved.read(&held)?);
+        for (piece, mut tensor) in pieces(parameter, moments, mesh) {
+            tensor.copy_(&reader.read(&piece)?);
         }
     }
     optimizer.set_step(step);
     if mesh.is_leader() {
-        config.tell_changes(saved.progress(), |train| learning_rate(train, step))?;
+        config.tell_changes(reader.progress(), |train| learning_rate(train, step))?;
     }
     mesh.untimed.barrier()?; // a rank that trained on would time out on one that still reads
     Ok(step)
 }
 
 /// What is saved of a parameter: itself and its two moments, each with a note of its place in the whole.
-fn kept(
+fn pieces(
     parameter: &Parameter,
     [exp_avg, exp_avg_sq]: [Tensor; 2],
     mesh: &Mesh,
-) -> [(Held, Tensor); 3] {
-    let Parameter { name, tensor, shape, split, .. } = parameter;
-    let range = |dim: usize| shard_range(shape[dim], mesh.coords.tp, mesh.layout.tp);
-    let held = |suffix: &str| Held {
+) -> [(Piece, Tensor); 3] {
+    let Parameter { name, tensor, global_shape, tp, .. } = parameter;
+    let piece = |suffix: &str| Piece {
         name: format!("{name}{suffix}"),
-        shape: shape.clone(),
-        split: split.map(|dim| (dim, range(dim))),
+        global_shape: global_shape.clone(),
+        region: tp.region(global_shape, mesh.coords.tp, mesh.layout.tp),
     };
-    [(held(""), tensor.detach()), (held(".exp_avg"), exp_avg), (held(".exp_avg_sq"), exp_avg_sq)]
+    [(piece(""), tensor.detach()), (piece(".exp_avg"), exp_avg), (piece(".exp_avg_sq"), exp_avg_sq)]
 }

@@ -13,14 +13,15 @@ use crate::context_parallel::ContextParallel;
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
-use crate::pipeline_parallel::{Pipeline, stages};
+use crate::pipeline_parallel::PipelineParallel;
+use crate::schedule::stages;
 use crate::tensor_parallel::TensorParallel;
 use crate::{hugging_face, sharded_checkpoint};
 
 pub struct Trainer<'a> {
     pub model: Llama,
     cp: ContextParallel,
-    pipeline: Pipeline,
+    pipeline: PipelineParallel,
     data_parallel: DataParallel,
     optimizer: Optimizer,
     batches: Batches,
@@ -29,8 +30,6 @@ pub struct Trainer<'a> {
     mesh: &'a Mesh,
     /// Updates made so far, including those before a checkpoint.
     pub step: usize,
-    /// The most micro-batches whose activations this stage kept at one time in the last update.
-    pub peak_in_flight: usize,
 }
 
 impl<'a> Trainer<'a> {
@@ -46,7 +45,7 @@ impl<'a> Trainer<'a> {
         let stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
         let stage = stages[mesh.coords.pp].clone();
         let model = Llama::new(&config.model, &weights, config.kind(), device, &tp, &cp, stage)?;
-        let pipeline = Pipeline::new(config, mesh);
+        let pipeline = PipelineParallel::new(config, mesh);
         let data_parallel = DataParallel::new(model.parameters(), &mesh.data, &config.parallel)?;
         let mut optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
         let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
@@ -69,7 +68,6 @@ impl<'a> Trainer<'a> {
             config,
             mesh,
             step,
-            peak_in_flight: 0,
         })
     }
 
@@ -89,15 +87,11 @@ impl<'a> Trainer<'a> {
         self.data_parallel.zero_grad()?;
 
         let shards: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.shard(m)).collect();
-        let (loss, peak_in_flight) =
-            self.pipeline.run(&self.model, &shards, target_tokens, |is_last| {
-                self.data_parallel.before_backward(is_last)
-            })?;
-        self.peak_in_flight = peak_in_flight;
+        let loss = self.pipeline.run(&self.model, &shards, target_tokens, |is_last| {
+            self.data_parallel.before_backward(is_last)
+        })?;
         self.data_parallel.finish()?;
-        for parameter in parameters.iter().filter(|p| p.tied) {
-            self.pipeline.sum_tied_grad(&parameter.tensor.grad())?;
-        }
+        self.pipeline.sum_partial_grads(parameters)?;
         self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last
         self.mesh.data.all_reduce(&loss)?;
 

@@ -3,6 +3,7 @@
 
 use comm::Layout;
 use parity::{Bound, Record, TELL, TRAINING, Tensors, compare, record};
+use report::Pass;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -239,6 +240,32 @@ pub fn spans(path: &Path) -> Vec<Span> {
             Span { rank, track: track(event), name, start, end: start + length, bytes }
         })
         .collect()
+}
+
+/// The passes that each rank made, in the order in which it began them, by a trace file of one step.
+pub fn passes(path: &Path) -> Vec<Vec<Pass>> {
+    let mut spans = spans(path);
+    spans.sort_by(|a, b| a.start.total_cmp(&b.start));
+    let mut passes = vec![];
+    for span in spans.iter().filter(|span| span.track == "compute") {
+        let pass = match span.name.split_once(' ') {
+            Some(("forward", i)) => Pass::Forward(i.parse().unwrap()),
+            Some(("backward", i)) => Pass::Backward(i.parse().unwrap()),
+            _ => continue,
+        };
+        passes.resize_with(passes.len().max(span.rank as usize + 1), Vec::new);
+        passes[span.rank as usize].push(pass);
+    }
+    passes
+}
+
+/// The most micro-batches that have come forward and have not gone back.
+pub fn most_in_flight(passes: &[Pass]) -> usize {
+    let kept = |n: usize| {
+        let forward = passes[..n].iter().filter(|pass| matches!(pass, Pass::Forward(_))).count();
+        2 * forward - n // the others are backward
+    };
+    (0..=passes.len()).map(kept).max().unwrap()
 }
 
 /// Has a program find the stand-in for a GPU: in its folder the dynamic linker looks first.

@@ -3,7 +3,7 @@
 use super::overwriting::same;
 use crate::Config;
 use anyhow::{Context, Result, ensure};
-use checkpoint::saved::{Saved, named_in};
+use checkpoint::saved::{CheckpointReader, named_in};
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use std::path::Path;
 /// `resumed`, would overwrite. What is found here is an earlier run's: no rank trains before all
 /// have joined. Returns whether there is anything to save, other than the very checkpoint that it
 /// resumes from.
-pub(super) fn prepare(config: &Config, resumed: Option<&Saved>) -> Result<bool> {
+pub(super) fn prepare(config: &Config, resumed: Option<&CheckpointReader>) -> Result<bool> {
     let (run, steps) = (&config.run, config.train.steps);
     let start = resumed.map_or(0, |saved| saved.progress().step);
     if let Some(path) = run.metrics.as_deref().filter(|path| start > 0 && path.is_file()) {

@@ -3,20 +3,20 @@
 use crate::Config;
 use anyhow::{Context, Result, bail, ensure};
 use checkpoint::LlamaConfig;
-use checkpoint::saved::{Progress, Saved};
+use checkpoint::saved::{CheckpointReader, Progress};
 use serde_json::{Map, Value};
 use std::path::Path;
 
 /// The checkpoint to resume from, if there is one.
-pub(super) fn check(config: &Config) -> Result<Option<Saved>> {
+pub(super) fn check(config: &Config) -> Result<Option<CheckpointReader>> {
     let Some(path) = &config.run.resume else { return Ok(None) };
     resume(config, path).map(Some).with_context(|| format!("resume {}", path.display()))
 }
 
 /// A checkpoint must be whole, of this model, and made with this run's data.
-fn resume(config: &Config, path: &Path) -> Result<Saved> {
+fn resume(config: &Config, path: &Path) -> Result<CheckpointReader> {
     ensure!(path.is_dir(), "it is not a directory");
-    let saved = Saved::open(path)?;
+    let saved = CheckpointReader::open(path)?;
     let shown = saved.dir().display();
     if let Some((field, theirs, ours)) = difference(saved.model(), &config.model)? {
         bail!("{shown} is of a model with {field} {theirs}, but this one has {ours}");

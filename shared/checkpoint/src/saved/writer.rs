@@ -2,7 +2,7 @@
 
 use super::digest::digest;
 use super::names::{name_of, partial_in, partial_of};
-use super::{FORMAT, Held, MANIFEST, Manifest, Progress, RankFile, lock};
+use super::{FORMAT, MANIFEST, Manifest, Piece, Progress, RankFile, lock};
 use crate::{LlamaConfig, safetensors_dir};
 use anyhow::{Context, Result, ensure};
 use std::cell::OnceCell;
@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// A checkpoint that is being written.
-pub struct Draft {
+pub struct CheckpointWriter {
     partial: PathBuf,
     target: PathBuf,
-    /// Held from [`Draft::begin`] until the draft is dropped.
+    /// Held from [`CheckpointWriter::begin`] until the writer is dropped.
     lock: OnceCell<File>,
 }
 
-impl Draft {
+impl CheckpointWriter {
     /// The checkpoint of `step` in `dir`, on any rank.
     pub fn new(dir: &Path, step: usize) -> Self {
         let (partial, target) = (dir.join(partial_of(step)), dir.join(name_of(step)));
@@ -26,6 +26,10 @@ impl Draft {
     }
 
     /// Makes an empty directory to write to. Call it once, before any rank writes.
+    ///
+    /// # Errors
+    /// If another run is saving to the directory, the checkpoint already exists, or the directory
+    /// cannot be made.
     pub fn begin(&self) -> Result<()> {
         let (shown, dir) = (self.target.display(), self.target.parent().unwrap_or(Path::new(".")));
         let lock = lock::take(dir)?;
@@ -39,20 +43,26 @@ impl Draft {
         fs::create_dir_all(&self.partial).with_context(|| format!("cannot make {shown}"))
     }
 
-    /// Writes what rank `rank` holds.
-    pub fn write(&self, rank: usize, tensors: Vec<(Held, Tensor)>) -> Result<RankFile> {
-        let (held, tensors): (Vec<Held>, Vec<Tensor>) = tensors.into_iter().unzip();
+    /// Writes the file of rank `rank`, with these pieces of tensors.
+    ///
+    /// # Errors
+    /// If it cannot be written; nothing of it is left then.
+    pub fn write(&self, rank: usize, tensors: Vec<(Piece, Tensor)>) -> Result<RankFile> {
+        let (pieces, tensors): (Vec<Piece>, Vec<Tensor>) = tensors.into_iter().unzip();
         let file = format!("rank-{rank:05}.safetensors");
         let path = self.partial.join(&file);
-        let named: Vec<_> = held.iter().map(|h| h.name.clone()).zip(tensors).collect();
+        let named: Vec<_> = pieces.iter().map(|p| p.name.clone()).zip(tensors).collect();
         let cannot = || format!("cannot write {}", path.display());
         safetensors_dir::write(&path, &named).with_context(cannot)?;
         File::open(&path).and_then(|f| f.sync_all()).with_context(cannot)?;
         let (bytes, sha256) = digest(&path)?;
-        Ok(RankFile { file, bytes, sha256, tensors: held })
+        Ok(RankFile { file, bytes, sha256, tensors: pieces })
     }
 
     /// Makes the checkpoint visible. Call it once, after every rank has written its file.
+    ///
+    /// # Errors
+    /// If it cannot be written; the checkpoint before it is then still the newest.
     pub fn commit(
         self,
         model: &LlamaConfig,
