@@ -10,6 +10,7 @@ use data::MicroBatch;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
+/// This rank's place in a ring, and its part of every sequence.
 pub struct ContextParallel {
     group: Group,
     layout: CpLayout,
@@ -20,7 +21,9 @@ pub struct ContextParallel {
 /// Which of this rank's queries attend to which keys of a block, as ranges of their rows.
 #[derive(Debug, PartialEq)]
 pub struct Tile {
+    /// Of this rank.
     pub queries: Range<i64>,
+    /// Of the block.
     pub keys: Range<i64>,
     /// Whether query i sees only keys 0..=i; otherwise it sees every key.
     pub causal: bool,
@@ -106,22 +109,22 @@ impl ContextParallel {
         let (rank, ranks) = (self.group.rank(), self.group.size());
         // This rank's own block, while it sets out around the ring; then the others as they pass.
         let passing = self.pass_on(kv);
-        let (own, lse) = attention_block(q, &kv.get(0), &kv.get(1), true);
-        let all = own.to_kind(lse.kind()); // [batch, heads, seq/cp, head_dim]
+        let (own_out, lse) = attention_block(q, &kv.get(0), &kv.get(1), true);
+        let out = own_out.to_kind(lse.kind()); // [batch, heads, seq/cp, head_dim]
         let neighbour = passing.wait()?;
         let mut kv = neighbour.shallow_clone();
         for hop in 1..ranks {
             let next = (hop + 1 < ranks).then(|| self.pass_on(&kv)); // travels while this one is attended to
             let from = (rank + ranks - hop) % ranks;
             if let Some(tile) = tile(self.layout, rank, from, q.size()[2]) {
-                let [q, all, all_lse] = [q, &all, &lse].map(|t| positions_of(t, &tile.queries));
+                let [q, out, lse] = [q, &out, &lse].map(|t| positions_of(t, &tile.queries));
                 let [k, v] = [0, 1].map(|i| positions_of(&kv.get(i), &tile.keys));
-                let (out, lse) = attention_block(&q, &k, &v, tile.causal);
-                merge(&all, &all_lse, &out, &lse);
+                let (block_out, block_lse) = attention_block(&q, &k, &v, tile.causal);
+                merge(&out, &lse, &block_out, &block_lse);
             }
             kv = next.map_or(Ok(kv), Passing::wait)?;
         }
-        Ok((all.to_kind(q.kind()), lse, neighbour))
+        Ok((out.to_kind(q.kind()), lse, neighbour))
     }
 
     /// The gradients of `q` and `kv`, from those of the output; all tensors in the shapes of `forward`.
@@ -206,11 +209,12 @@ impl Passing {
 }
 
 /// Merges a block into the softmax over the earlier blocks, in place. Both outputs are weighted averages
-/// of values; the block's share in the new one is e^lse / (e^lse + e^all_lse) = sigmoid(lse − all_lse).
-fn merge(all: &Tensor, all_lse: &Tensor, out: &Tensor, lse: &Tensor) {
-    let share = (lse - all_lse).sigmoid().unsqueeze(-1); // [batch, heads, rows, 1]
-    let _ = all.shallow_clone().lerp_tensor_(&out.to_kind(all.kind()), &share);
-    all_lse.shallow_clone().copy_(&all_lse.logaddexp(lse)); // [batch, heads, rows]
+/// of values; the block's share in the new one is e^block_lse / (e^block_lse + e^lse) =
+/// sigmoid(block_lse − lse).
+fn merge(out: &Tensor, lse: &Tensor, block_out: &Tensor, block_lse: &Tensor) {
+    let share = (block_lse - lse).sigmoid().unsqueeze(-1); // [batch, heads, rows, 1]
+    let _ = out.shallow_clone().lerp_tensor_(&block_out.to_kind(out.kind()), &share);
+    lse.shallow_clone().copy_(&lse.logaddexp(block_lse)); // [batch, heads, rows]
 }
 
 /// The positions `range` of a tensor: dimension 2.

@@ -1,6 +1,5 @@
 //! `--dry-run`: a plan of the run, made from the very lists and sizes that the trainer works with.
 
-use anyhow::Result;
 use cli::Config;
 
 use crate::data_parallel::cut;
@@ -16,9 +15,4 @@ pub fn trainer(config: &Config) -> plan::Trainer {
         chunk_len: autograd::chunk_len(config.device()) as u64,
         cut,
     }
-}
-
-/// Prints the plan. Reads no file, allocates no tensor, starts no rank.
-pub fn print(config: &Config) -> Result<()> {
-    plan::print(config, trainer(config))
 }

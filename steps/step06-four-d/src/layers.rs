@@ -10,8 +10,8 @@ use crate::tensor_parallel::TensorParallel;
 /// The name of the embedding.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// A trainable tensor under its Hugging Face name, and which part of it each rank holds. Over dp and cp it is
-/// always [`Placement::Partial`].
+/// A trainable tensor under its Hugging Face name, and which part of it each rank holds. Over dp and cp it
+/// is always [`Placement::Partial`].
 pub struct Parameter {
     pub name: String,
     /// This rank's part.

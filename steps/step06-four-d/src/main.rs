@@ -7,7 +7,7 @@ fn main() -> ExitCode {
     let program = Program { step: 6, about: "the full 4D trainer", layout };
     cli::main(program, |config| {
         if config.run.dry_run {
-            return step06::dry_run::print(&config);
+            return plan::print(&config, step06::dry_run::trainer(&config));
         }
         comm::launch(&config.launch(), move |mesh| step06::train::run(&config, mesh)).map(drop)
     })

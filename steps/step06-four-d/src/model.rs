@@ -47,7 +47,7 @@ impl Llama {
         let (first, last) = (stage.start == 0, stage.end == config.num_hidden_layers);
         let embed_tokens = first.then(|| load.get(EMBEDDING, &embedding, Some(0))).transpose()?;
         let layers = stage
-            .map(|i| DecoderLayer::new(config, &mut load, cp, &format!("model.layers.{i}")))
+            .map(|i| DecoderLayer::new(config, &mut load, &format!("model.layers.{i}")))
             .collect::<Result<_>>()?;
         let head = last.then(|| Head::new(config, &mut load, embed_tokens.as_ref())).transpose()?;
         let rotary = rotary(config, &cp.positions, compute, device);
@@ -66,7 +66,7 @@ impl Llama {
             None => self.embed(tokens)?,
         };
         for layer in &self.layers {
-            x = layer.forward(&x, &self.rotary)?;
+            x = layer.forward(&x, &self.rotary, &self.cp)?;
         }
         Ok(x)
     }
@@ -124,15 +124,10 @@ struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    fn new(
-        config: &LlamaConfig,
-        load: &mut Loader,
-        cp: &ContextParallel,
-        name: &str,
-    ) -> Result<Self> {
+    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         Ok(Self {
             input_layernorm: RmsNorm::new(config, load, &format!("{name}.input_layernorm"))?,
-            self_attn: Attention::new(config, load, cp, &format!("{name}.self_attn"))?,
+            self_attn: Attention::new(config, load, &format!("{name}.self_attn"))?,
             post_attention_layernorm: RmsNorm::new(
                 config,
                 load,
@@ -143,8 +138,8 @@ impl DecoderLayer {
     }
 
     /// `[batch, seq/cp, hidden]` to the same shape.
-    fn forward(&self, x: &Tensor, rotary: &Rotation) -> Result<Tensor> {
-        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotary)?;
+    fn forward(&self, x: &Tensor, rotary: &Rotation, cp: &ContextParallel) -> Result<Tensor> {
+        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotary, cp)?;
         Ok(&x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))?)
     }
 }
@@ -157,16 +152,10 @@ struct Attention {
     /// Of queries, keys and values on this rank.
     heads: [i64; 3],
     head_dim: i64,
-    cp: ContextParallel,
 }
 
 impl Attention {
-    fn new(
-        config: &LlamaConfig,
-        load: &mut Loader,
-        cp: &ContextParallel,
-        name: &str,
-    ) -> Result<Self> {
+    fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim());
         let (q, kv) = (config.num_attention_heads, config.kv_heads());
         let ranks = load.tp.group.size() as i64;
@@ -176,17 +165,16 @@ impl Attention {
             o_proj: RowParallelLinear::new(load, &format!("{name}.o_proj"), hidden, q * head_dim)?,
             heads: [q / ranks, kv / ranks, kv / ranks],
             head_dim,
-            cp: cp.clone(),
         })
     }
 
     /// `[batch, seq/cp, hidden]` to the same shape.
-    fn forward(&self, x: &Tensor, rotary: &Rotation) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, rotary: &Rotation, cp: &ContextParallel) -> Result<Tensor> {
         let qkv = self.qkv_proj.forward(x)?.unflatten(-1, [-1, self.head_dim]);
         let parts = qkv.split_with_sizes(self.heads, 2); // [batch, seq/cp, heads/tp, head_dim] each
         let [q, k, v] = parts.try_into().expect("split into three");
         let (q, k) = (rotary.apply(&q)?, rotary.apply(&k)?);
-        let out = self.cp.attention(&q, &k, &v)?; // [batch, seq/cp, heads/tp, head_dim]
+        let out = cp.attention(&q, &k, &v)?; // [batch, seq/cp, heads/tp, head_dim]
         self.o_proj.forward(&out.flatten(2, 3))
     }
 }
