@@ -182,34 +182,39 @@ fn a_run_resumes_in_any_other_layout() {
 
 #[test]
 fn ranks_with_the_same_weights_share_the_writing() {
-    for (dp, pp, cp) in [(2, 1, 1), (2, 1, 2), (2, 2, 2)] {
-        let (dir, layout) = (tempfile::tempdir().unwrap(), Layout { dp, pp, cp, tp: 1 });
+    for (dp, pp, cp, tp) in [(2, 1, 1, 1), (2, 1, 2, 1), (2, 2, 2, 1), (2, 2, 1, 2)] {
+        let (dir, layout) = (tempfile::tempdir().unwrap(), Layout { dp, pp, cp, tp });
         let run_flags = format!("{BATCH} --steps 1 {}", layout_flags(layout));
         let save = format!("{run_flags} --save {}", dir.path().display());
         let config = parse(6, &flags(true, &save)).unwrap();
-        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let of_run = config.clone();
+        comm::launch(&config.launch(), move |mesh| run(&of_run, mesh)).unwrap();
         let text = std::fs::read(dir.path().join("step-000001/checkpoint.json")).unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let files = manifest["files"].as_array().unwrap();
         assert_eq!(files.len(), layout.world(), "{run_flags}: every rank writes");
 
-        let (mut names, mut largest) = (vec![], 0);
+        let (mut places, mut largest) = (vec![], 0);
         let mut stages = vec![vec![]; pp]; // numbers in the files of each stage
         for (rank, file) in files.iter().enumerate() {
             let mut numbers = 0;
             for tensor in file["tensors"].as_array().unwrap() {
-                let shape = tensor["shape"].as_array().unwrap();
-                let size: u64 = shape.iter().map(|n| n.as_u64().unwrap()).product();
+                let extents = tensor["extents"].as_array().unwrap();
+                let size: u64 = extents.iter().map(|n| n.as_u64().unwrap()).product();
                 numbers += size;
                 largest = largest.max(3 * size); // a parameter and its moments
-                names.push(tensor["name"].as_str().unwrap());
+                places.push((tensor["name"].to_string(), tensor["offsets"].to_string()));
             }
             stages[layout.coords(rank).pp].push(numbers);
         }
-        let written = names.len();
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), written, "{run_flags}: each tensor is written once");
+        let written = places.len();
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), written, "{run_flags}: each part is written once");
+        let whole: u64 =
+            config.model.weights().map(|(_, s)| s.iter().product::<i64>() as u64).sum();
+        let numbers: u64 = stages.iter().flatten().sum();
+        assert_eq!(numbers, 3 * whole, "{run_flags}: with both moments, and no norm twice");
         for files in stages {
             let fair = files.iter().sum::<u64>() / files.len() as u64;
             assert!(files.iter().all(|&n| n <= fair + largest), "{run_flags}: {files:?}");

@@ -46,8 +46,13 @@ impl CheckpointWriter {
     /// Writes the file of rank `rank`, with these pieces of tensors.
     ///
     /// # Errors
-    /// If it cannot be written; nothing of it is left then.
+    /// If a tensor does not have the extents of its piece, or the file cannot be written; nothing of it is
+    /// left then.
     pub fn write(&self, rank: usize, tensors: Vec<(Piece, Tensor)>) -> Result<RankFile> {
+        for (Piece { name, region, .. }, tensor) in &tensors {
+            let (is, said) = (tensor.size(), &region.extents);
+            ensure!(is == *said, "{name} has shape {is:?}, and its note says {said:?}");
+        }
         let (pieces, tensors): (Vec<Piece>, Vec<Tensor>) = tensors.into_iter().unzip();
         let file = format!("rank-{rank:05}.safetensors");
         let path = self.partial.join(&file);
