@@ -6,6 +6,7 @@
 mod common;
 
 use anyhow::{Result, ensure};
+use checkpoint::Placement;
 use cli::Config;
 use comm::Mesh;
 use common::Model;
@@ -257,25 +258,33 @@ macro_rules! sums_within_the_backward_pass {
 
 #[test]
 fn a_bucket_travels_as_soon_as_the_backward_pass_has_filled_it() {
-    let name = String::new;
     sums_within_the_backward_pass!(step02, 2, "", |tensor| step02::layers::Parameter {
-        name: name(),
-        tensor
+        name: String::new(),
+        tensor,
+        decays: false
     });
     sums_within_the_backward_pass!(step03, 3, "--tp 1", |tensor| step03::layers::Parameter {
-        name: name(),
+        name: String::new(),
         tensor,
-        split: None
+        global_shape: vec![],
+        decays: false,
+        tp: Placement::Replicate,
     });
-    sums_within_the_backward_pass!(step04, 4, "--tp 1 --pp 1", |tensor| {
-        step04::layers::Parameter { name: name(), tensor, split: None, tied: false }
-    });
-    sums_within_the_backward_pass!(step05, 5, "--tp 1 --pp 1 --cp 1", |tensor| {
-        step05::layers::Parameter { name: name(), tensor, split: None, tied: false }
-    });
-    sums_within_the_backward_pass!(step06, 6, "--tp 1 --pp 1 --cp 1", |tensor| {
-        step06::layers::Parameter { name: name(), tensor, split: None, tied: false, shape: vec![] }
-    });
+    macro_rules! parameter {
+        ($step:ident) => {
+            |tensor| $step::layers::Parameter {
+                name: String::new(),
+                tensor,
+                global_shape: vec![],
+                decays: false,
+                tp: Placement::Replicate,
+                pp: Placement::Alone,
+            }
+        };
+    }
+    sums_within_the_backward_pass!(step04, 4, "--tp 1 --pp 1", parameter!(step04));
+    sums_within_the_backward_pass!(step05, 5, "--tp 1 --pp 1 --cp 1", parameter!(step05));
+    sums_within_the_backward_pass!(step06, 6, "--tp 1 --pp 1 --cp 1", parameter!(step06));
 }
 
 /// Of two stages, the real one is `stage`. The other only passes messages: it sends two, and says when the second
@@ -298,7 +307,7 @@ macro_rules! messages_travel_while_it_computes {
                 return Ok(());
             }
             let micro_batches = config.batches(0, 1)?.step(0)?;
-            let pipeline = $step::pipeline_parallel::Pipeline::new(&config, mesh);
+            let pipeline = $step::pipeline_parallel::PipelineParallel::new(&config, mesh);
             let _ = pipeline.run(&trainer.model, &micro_batches, 1.0, |is_last| {
                 if !is_last {
                     line.hear(1).expect("the second message was taken");

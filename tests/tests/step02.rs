@@ -70,7 +70,7 @@ fn a_gradient_that_never_comes_is_missed() {
     let errors = comm::launch(&config.launch(), move |mesh| {
         let parameter = |name: &str| {
             let tensor = Tensor::ones([3], (Kind::Double, Device::Cpu)).set_requires_grad(true);
-            Parameter { name: name.to_owned(), tensor }
+            Parameter { name: name.to_owned(), tensor, decays: false }
         };
         let parameters = [parameter("used"), parameter("forgotten")];
         let data_parallel = DataParallel::new(&parameters, &mesh.dp, &config.parallel)?;
