@@ -218,7 +218,7 @@ pub fn train_with<T: Send + 'static>(
     };
     macro_rules! launch {
         ($step:ident) => {
-            comm::launch(&launch, move |mesh: &Mesh| {
+            launch::launch(&launch, move |mesh: &Mesh| {
                 let mut trainer = $step::train::Trainer::new(&config(mesh.rank), mesh)?;
                 drive(mesh.rank, mesh.coords, &mut trainer)
             })

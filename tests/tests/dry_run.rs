@@ -81,7 +81,7 @@ fn the_sums_of_gradients_foretold_are_those_that_travel() {
             assert_eq!(plan.buckets(Coords::default()), cut);
         }
         let config_of_run = config.clone();
-        comm::launch(&config.launch(), move |mesh| run(&config_of_run, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config_of_run, mesh)).unwrap();
         let mut spans = spans(&path);
         spans.sort_by(|a, b| a.start.total_cmp(&b.start));
         let layout = config.parallel.layout;
@@ -131,7 +131,8 @@ fn the_passes_foretold_are_those_that_are_made() {
             let model = Model { layers: 5, ..Model::default() };
             let config = parse(6, &model.flags(&run)).unwrap();
             let of_run = config.clone();
-            comm::launch(&config.launch(), move |mesh| step06::train::run(&of_run, mesh)).unwrap();
+            launch::launch(&config.launch(), move |mesh| step06::train::run(&of_run, mesh))
+                .unwrap();
             let (made, plan) = (passes(&path), planned(&config));
             assert_eq!(made, trainer(&config).passes, "{schedule}, {pp} stages");
             for (stage, made) in made.iter().enumerate() {
@@ -183,7 +184,7 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
         let (micro_batches, flags) = run.split_once(' ').unwrap();
         let config = wide(micro_batches.parse().unwrap(), flags);
         let launch = config.launch();
-        comm::launch(&launch, move |mesh| {
+        launch::launch(&launch, move |mesh| {
             step06::train::Trainer::new(&config, mesh)?.step()?;
             let peaks = mesh.gather(report::peak_memory_bytes())?;
             if mesh.is_leader() {

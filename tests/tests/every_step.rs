@@ -133,7 +133,7 @@ macro_rules! ring {
     ($step:ident, $number:literal, $layout:expr, $cp:expr) => {{
         let flags = format!("--seq-len {SEQ} --cp {} --cp-layout {} --dtype bf16", $cp, $layout);
         let config = parse($number, &Model::default().flags(&flags)).unwrap();
-        let parts = comm::launch(&config.launch(), move |mesh| {
+        let parts = launch::launch(&config.launch(), move |mesh| {
             let cp = $step::context_parallel::ContextParallel::new(&config, mesh);
             let own = inputs(Kind::BFloat16).map(|t| t.index_select(1, &cp.positions));
             let computed = attend(own, |q, k, v| cp.attention(q, k, v))?;
@@ -204,7 +204,7 @@ fn a_rank_has_the_positions_that_the_layout_of_the_sequence_gives_it() {
         let flags = format!("--seq-len {seq} --cp {cp} --cp-layout {how} --dp 1 --pp 1 --tp 1");
         let launched = |step| {
             let config = parse(step, &Model::default().flags(&flags)).unwrap();
-            let positions = comm::launch(&config.launch(), move |mesh| {
+            let positions = launch::launch(&config.launch(), move |mesh| {
                 Ok(match step {
                     5 => step05::context_parallel::ContextParallel::new(&config, mesh).positions,
                     _ => step06::context_parallel::ContextParallel::new(&config, mesh).positions,

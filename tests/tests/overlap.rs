@@ -95,7 +95,7 @@ fn attends_before_it_waits(step: u8, attention: Attention) -> [bool; 2] {
         format!("--seq-len {} --dp 1 --pp 1 --cp 2 --tp 1 --cp-layout contiguous", 2 * rows);
     let config = parse(step, &Model::default().flags(&flags)).unwrap();
     let line = Line::new();
-    let outcomes = comm::launch(&config.launch(), move |mesh| {
+    let outcomes = launch::launch(&config.launch(), move |mesh| {
         if mesh.cp.rank() == 1 {
             // What the other rank does by itself, but only when the first one waits for it.
             let block = numbers(&[2, 1, kv_heads, rows, head_dim]);
@@ -148,7 +148,7 @@ fn column_parallel(
     let config = format!("--dp 1 {only} --tp 2 --tp-sync {sync}");
     let config = if step > 4 { format!("{config} --cp 1") } else { config };
     let config = parse(step, &Model::default().flags(&config)).unwrap();
-    let outcomes = comm::launch(&config.launch(), move |mesh| {
+    let outcomes = launch::launch(&config.launch(), move |mesh| {
         let [x, weight] = [[6, 8], [4, 8]].map(|size| numbers(&size).set_requires_grad(true));
         let out = column(&config, mesh, [&x, &weight])?;
         watch(mesh, [&x, &weight], out)
@@ -223,7 +223,7 @@ macro_rules! sums_within_the_backward_pass {
         let bucket = 2 * NUMBERS * size_of::<f64>();
         let run = format!("--dp 2 {} --bucket-mb {}", $flags, bucket as f64 / 1048576.0);
         let config = parse($number, &Model::default().flags(&run)).unwrap();
-        comm::launch(&config.launch(), move |mesh| {
+        launch::launch(&config.launch(), move |mesh| {
             let tensor = |_| numbers(&[NUMBERS as i64]).set_requires_grad(true);
             let parameters: Vec<$step::layers::Parameter> =
                 (0..6).map(tensor).map($parameter).collect();
@@ -295,7 +295,7 @@ macro_rules! messages_travel_while_it_computes {
         let run = "--dp 1 --pp 2 --global-batch 2 --micro-batch 1 --timeout 30";
         let config = parse($number, &Model::default().flags(&format!("{run} {}", $flags))).unwrap();
         let line = Line::new();
-        comm::launch(&config.launch(), move |mesh| {
+        launch::launch(&config.launch(), move |mesh| {
             let trainer = $step::train::Trainer::new(&config, mesh)?;
             if mesh.pp.rank() != $stage {
                 let message = numbers(&[1, config.data.seq_len as i64, config.model.hidden_size]);
@@ -343,7 +343,7 @@ macro_rules! order_of_gradients {
     ($step:ident, $number:literal, $flags:literal) => {{
         let run = "--global-batch 3 --micro-batch 1";
         let config = parse($number, &Model::default().flags(&format!("{run} {}", $flags))).unwrap();
-        let mut orders = comm::launch(&config.launch(), move |mesh| {
+        let mut orders = launch::launch(&config.launch(), move |mesh| {
             let mut trainer = $step::train::Trainer::new(&config, mesh)?;
             let order = Arc::new(Mutex::new(Vec::<String>::new()));
             let parameters = trainer.model.parameters().iter();

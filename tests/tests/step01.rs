@@ -81,7 +81,7 @@ fn logits_and_training_are_those_of_transformers() {
                 // Two f32 attention kernels already differ by 2e-5 in the norm (make_fixture.py).
                 close("gradient norm", stats.grad_norm, number("grad_norms"), 1e-4);
             }
-            for Parameter { name, tensor: weight } in trainer.model.parameters() {
+            for Parameter { name, tensor: weight, .. } in trainer.model.parameters() {
                 let theirs = expected[&format!("final.{name}")].to_kind(Kind::Double);
                 let difference = weight.detach().to_kind(Kind::Double) - &theirs;
                 let error = (difference.norm() / theirs.norm()).double_value(&[]);

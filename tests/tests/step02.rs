@@ -45,7 +45,7 @@ fn the_next_token_is_scored_as_by_step01() {
     let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0); // [seq, vocab]
     for last in [0, 6, 15] {
         let config = flags(2);
-        let scores = comm::launch(&config.launch(), move |mesh| {
+        let scores = launch::launch(&config.launch(), move |mesh| {
             let trainer = step02::train::Trainer::new(&config, mesh)?;
             tch::no_grad(|| trainer.model.next_token(&tokens(), last))
         });
@@ -67,7 +67,7 @@ fn one_micro_batch_a_replica_is_enough() {
 fn a_gradient_that_never_comes_is_missed() {
     let run = "--global-batch 2 --micro-batch 1 --dp 2 --dp-sync bucketed";
     let config = parse(2, &flags(false, run)).unwrap();
-    let errors = comm::launch(&config.launch(), move |mesh| {
+    let errors = launch::launch(&config.launch(), move |mesh| {
         let parameter = |name: &str| {
             let tensor = Tensor::ones([3], (Kind::Double, Device::Cpu)).set_requires_grad(true);
             Parameter { name: name.to_owned(), tensor, decays: false }
@@ -117,7 +117,7 @@ fn each_gradient_crosses_the_ring_once_a_step_however_many_micro_batches() {
                 // gradients, and the loss.
                 let expected = 2 * (dp - 1) * (gradients + 8);
                 for step in 0..records[0].stats.len() {
-                    let sent: u64 = records.iter().map(|r| r.stats[step].comm_bytes.dp).sum();
+                    let sent: u64 = records.iter().map(|r| r.stats[step].comm_bytes["dp"]).sum();
                     assert_eq!(sent, expected as u64, "{run}, step {step}");
                 }
             }
@@ -172,7 +172,7 @@ fn the_trace_shows_buckets_travelling_during_the_backward_pass() {
             path.display()
         );
         let config = parity::parse(2, &flags(false, &run)).unwrap();
-        comm::launch(&config.launch(), move |mesh| step02::train::run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| step02::train::run(&config, mesh)).unwrap();
         common::spans(&path)
     };
     // Sums that start on a rank before a backward pass of that rank has ended.

@@ -93,7 +93,7 @@ fn two_sums_a_layer_forward_and_two_backward_and_no_more() {
                 let micro_batch = layers as u64 * per_layer + embedding + head;
                 let expected = micro_batches as u64 * micro_batch + gradient_norm;
                 for stats in stats {
-                    assert_eq!(stats.comm_bytes.tp, expected, "{run}, rank {rank}");
+                    assert_eq!(stats.comm_bytes["tp"], expected, "{run}, rank {rank}");
                 }
             }
         }
@@ -152,7 +152,7 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
         let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
         let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0).get(9); // [vocab]
         let config = parse(3, &model.flags("--tp 4")).unwrap();
-        let scores = comm::launch(&config.launch(), move |mesh| {
+        let scores = launch::launch(&config.launch(), move |mesh| {
             let trainer = step03::train::Trainer::new(&config, mesh)?;
             tch::no_grad(|| trainer.model.next_token(&tokens(), 9))
         });
@@ -174,7 +174,7 @@ fn the_trace_shows_gradients_summed_while_others_are_computed() {
             path.display()
         );
         let config = parse(3, &flags(false, &run)).unwrap();
-        comm::launch(&config.launch(), move |mesh| step03::train::run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| step03::train::run(&config, mesh)).unwrap();
         let spans = common::spans(&path);
         let of = |rank, name: &'static str| {
             spans.iter().filter(move |s| s.rank == rank && s.name.contains(name))

@@ -87,7 +87,7 @@ fn a_stage_keeps_the_activations_of_no_more_micro_batches_than_stages_follow_it(
             path.display()
         );
         let config = parse(4, &model(false).flags(&run)).unwrap();
-        comm::launch(&config.launch(), move |mesh| step04::train::run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| step04::train::run(&config, mesh)).unwrap();
         let made = common::passes(&path);
         for (stage, made) in made.iter().enumerate() {
             assert_eq!(*made, passes(schedule, stage, pp, micro_batches), "{schedule}");
@@ -165,7 +165,7 @@ fn what_stages_send_is_the_formula() {
             let numbers = 2 * ring_bytes(1, 8, coords.pp, pp); // the loss and the gradient norm
             for stats in stats {
                 let expected = (passes + ends) as u64 + numbers;
-                assert_eq!(stats.comm_bytes.pp, expected, "{run}, tied {tied}, {coords}");
+                assert_eq!(stats.comm_bytes["pp"], expected, "{run}, tied {tied}, {coords}");
             }
         }
     }
@@ -180,7 +180,7 @@ fn gradients_are_summed_over_replicas_while_the_last_backward_pass_goes_on() {
         path.display()
     );
     let config = parse(4, &model(false).flags(&run)).unwrap();
-    comm::launch(&config.launch(), move |mesh| step04::train::run(&config, mesh)).unwrap();
+    launch::launch(&config.launch(), move |mesh| step04::train::run(&config, mesh)).unwrap();
     let spans = common::spans(&path);
     let sums = |name: &'static str| {
         let during = |sum: &&common::Span| {
@@ -208,7 +208,7 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
         let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
         let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0).get(9); // [vocab]
         let config = parse(4, &model(tied).flags("--pp 3 --tp 2")).unwrap();
-        let scores = comm::launch(&config.launch(), move |mesh| {
+        let scores = launch::launch(&config.launch(), move |mesh| {
             let trainer = step04::train::Trainer::new(&config, mesh)?;
             tch::no_grad(|| trainer.next_token(&tokens(), 9))
         });

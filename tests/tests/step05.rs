@@ -133,7 +133,7 @@ fn what_travels_around_the_ring_is_the_formula() {
             let expected = blocks * kv * layers * micro_batches;
             for Record { stats, coords, .. } in &records {
                 for stats in stats {
-                    assert_eq!(stats.comm_bytes.cp, expected as u64, "{run}, {coords}");
+                    assert_eq!(stats.comm_bytes["cp"], expected as u64, "{run}, {coords}");
                 }
             }
         }
@@ -146,7 +146,7 @@ fn gradients_are_summed_over_cp_where_dp_is_1_too() {
     for Record { stats, grads, .. } in &record(5, &Model::default().flags(run)).unwrap() {
         let gradients: usize = grads[0].values().map(|g| g.numel() * 8).sum();
         // Of two ranks each sends a half twice; and the loss, from one of them.
-        let sent = stats[0].comm_bytes.dp;
+        let sent = stats[0].comm_bytes["dp"];
         assert!((gradients as u64..=gradients as u64 + 16).contains(&sent), "{sent} {gradients}");
     }
 }
@@ -176,7 +176,7 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
         for last in [0, 6, 15] {
             let flags = format!("--pp 2 --tp 2 --cp 2 --cp-layout {how}");
             let config = parse(5, &model(true).flags(&flags)).unwrap();
-            let scores = comm::launch(&config.launch(), move |mesh| {
+            let scores = launch::launch(&config.launch(), move |mesh| {
                 let trainer = step05::train::Trainer::new(&config, mesh)?;
                 tch::no_grad(|| trainer.next_token(&tokens(), last))
             });

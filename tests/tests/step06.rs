@@ -131,7 +131,7 @@ fn uninterrupted(model: Model, layout: &str, dir: &Path) -> Tensors {
     let save = format!("{BATCH} {layout} --save {} --save-every 4", dir.display());
     let config = parse(6, &model.flags(&save)).unwrap();
     let parallel = config.parallel.layout;
-    comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
     let saved = names(dir).into_iter().filter(|name| !name.starts_with('.')); // a lock stays there
     assert!(saved.eq(["step-000004", "step-000006"]), "every fourth step, and the last");
     let files = names(&dir.join("step-000004")).into_iter().filter(|n| n.starts_with("rank-"));
@@ -144,7 +144,7 @@ fn uninterrupted(model: Model, layout: &str, dir: &Path) -> Tensors {
 fn resumed(model: Model, layout: &str, dir: &Path) -> Tensors {
     let run = format!("{BATCH} {layout} --resume {}", dir.join("step-000004").display());
     let config = parse(6, &model.flags(&run)).unwrap();
-    let records = comm::launch(&config.launch(), move |mesh| {
+    let records = launch::launch(&config.launch(), move |mesh| {
         Record::take(mesh.rank, mesh.coords, 2, &mut Trainer::new(&config, mesh)?)
     });
     last_two(whole(&run, &records.unwrap()))
@@ -188,7 +188,7 @@ fn ranks_with_the_same_weights_share_the_writing() {
         let save = format!("{run_flags} --save {}", dir.path().display());
         let config = parse(6, &flags(true, &save)).unwrap();
         let of_run = config.clone();
-        comm::launch(&config.launch(), move |mesh| run(&of_run, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&of_run, mesh)).unwrap();
         let text = std::fs::read(dir.path().join("step-000001/checkpoint.json")).unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let files = manifest["files"].as_array().unwrap();
@@ -227,7 +227,7 @@ fn small_checkpoint(dir: &Path) {
     let run_flags =
         format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 --steps 4 --save {}", dir.display());
     let config = parse(6, &flags(false, &run_flags)).unwrap();
-    comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
     // It resumes after step 4, and the next save clears the remains away.
     let save = format!("--save {} --save-every 1 --save-keep 2", dir.path().display());
     let config = parse(6, &flags_of(&save)).unwrap();
-    comm::launch(&config.launch(), move |mesh| {
+    launch::launch(&config.launch(), move |mesh| {
         let trainer = Trainer::new(&config, mesh)?;
         assert_eq!(trainer.step, 4);
         run(&config, mesh)
@@ -270,7 +270,7 @@ fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
         let error = match parse(6, &model.flags(&format!("{resume} {more}"))) {
             Err(error) => error,
             Ok(config) => {
-                let launch = comm::launch(&config.launch(), move |mesh| run(&config, mesh));
+                let launch = launch::launch(&config.launch(), move |mesh| run(&config, mesh));
                 launch.expect_err("it was taken")
             }
         };
@@ -304,11 +304,11 @@ fn a_byte_that_changed_in_any_file_is_found_in_any_layout() {
     let save =
         format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 2 --steps 1 --save {}", dir.path().display());
     let config = parse(6, &flags(false, &save)).unwrap();
-    comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
     let resumed = |layout: &str| {
         let resume = format!("{BATCH} {layout} --resume {}", dir.path().display());
         let config = parse(6, &flags(false, &resume)).unwrap();
-        comm::launch(&config.launch(), move |mesh| Ok(Trainer::new(&config, mesh)?.step))
+        launch::launch(&config.launch(), move |mesh| Ok(Trainer::new(&config, mesh)?.step))
     };
     for rank in 0..4 {
         let file = dir.path().join(format!("step-000001/rank-{rank:05}.safetensors"));
@@ -337,13 +337,13 @@ fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
         let resume = format!("--resume {0} --save {0}", dir.display());
         let run_flags = format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 {resume}");
         let config = parse(6, &flags(false, &run_flags)).unwrap();
-        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
     };
     let updates = || {
         let [first, second] = [&dirs[0], &dirs[1]].map(|dir| dir.path().to_owned());
         let resume = format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 1 --resume {}", first.display());
         let config = parse(6, &flags(false, &resume)).unwrap();
-        comm::launch(&config.launch(), move |mesh| {
+        launch::launch(&config.launch(), move |mesh| {
             let mut config = config.clone();
             if mesh.rank == 1 {
                 config.run.resume = Some(second.clone());
@@ -368,7 +368,7 @@ fn a_slow_disk_ends_no_run() {
     let run_flags = format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 1 --timeout 0.3");
     let config = parse(6, &flags(false, &run_flags)).unwrap();
     let at = dir.path().to_owned();
-    comm::launch(&config.launch(), move |mesh| {
+    launch::launch(&config.launch(), move |mesh| {
         let mut trainer = Trainer::new(&config, mesh)?;
         trainer.step()?;
         let (save, hf) = (at.join("save"), at.join("hf"));
@@ -405,7 +405,7 @@ fn a_finished_checkpoint_is_exported_without_training_and_goes_on_from_its_expor
     let (ck, hf) = (dir.path().display(), dir.path().join("hf"));
     let run_as = |flags: &[String]| {
         let config = parse(6, flags).unwrap();
-        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
     };
     let layout = "--dp 1 --pp 1 --cp 1 --tp 1";
     let again = dir.path().join("again");
@@ -436,7 +436,7 @@ const CHILD: &str = "FERROTRON_TEST_USED";
 fn a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text() {
     if let Ok(run) = std::env::var(CHILD) {
         let config = parse(6, &run.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
-        comm::launch(&config.launch(), move |mesh| self::run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| self::run(&config, mesh)).unwrap();
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -445,7 +445,7 @@ fn a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text() {
     let run = flags(false, &format!("{run} --eval-batches 1 --resume {}", dir.path().display()));
     let config = parse(6, &run).unwrap();
     let losses =
-        comm::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
+        launch::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
     // What is printed, is printed by a process of its own: this test binary.
     let name = "a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text";
     let mut child = Command::new(std::env::current_exe().unwrap());
@@ -504,7 +504,7 @@ fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
             let hf = dir.path().display();
             let export = format!("{steps} {layout} --seed {seed} --export-hf {hf}");
             let config = parse(6, &flags(tied, &export)).unwrap();
-            comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+            launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
             let trained = whole(steps, &record(6, &flags(tied, &export)).unwrap());
 
             let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
@@ -548,7 +548,7 @@ fn an_export_holds_every_row_of_an_uneven_vocabulary() {
         let run_flags = "--dp 1 --cp 1 --global-batch 2 --micro-batch 1 --steps 1 --lr 1e-2";
         let export = format!("{run_flags} {layout} --export-hf {}", dir.path().display());
         let config = parse(6, &model.flags(&export)).unwrap();
-        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
         let trained = whole(layout, &record(6, &model.flags(&export)).unwrap());
         let (read, _) = LlamaConfig::from_hf_dir(dir.path()).unwrap();
         checkpoint::check_weights(dir.path(), &read).unwrap();
@@ -577,7 +577,7 @@ fn the_config_of_an_export_names_the_dtype_of_its_files() {
         let run_flags = "--dp 1 --pp 1 --cp 1 --tp 2 --global-batch 2 --micro-batch 1 --steps 1";
         let export = format!("{run_flags} --dtype {dtype} --export-hf {}", dir.path().display());
         let config = parse(6, &flags(false, &export)).unwrap();
-        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
         let bytes = std::fs::read(dir.path().join("model.safetensors")).unwrap();
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -601,7 +601,7 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
     for last in [0, 6, 15] {
         let layout = "--global-batch 2 --micro-batch 1 --dp 2 --pp 2 --cp 2 --tp 2";
         let config = parse(6, &flags(true, layout)).unwrap();
-        let scores = comm::launch(&config.launch(), move |mesh| {
+        let scores = launch::launch(&config.launch(), move |mesh| {
             let trainer = Trainer::new(&config, mesh)?;
             tch::no_grad(|| trainer.next_token(&tokens(), last))
         });
@@ -618,7 +618,7 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
         let run =
             format!("--global-batch 8 --micro-batch 1 {layout} --eval-every 1 --eval-batches 2");
         let config = parse(6, &Model::default().flags(&run)).unwrap();
-        let all = comm::launch(&config.launch(), move |mesh| {
+        let all = launch::launch(&config.launch(), move |mesh| {
             let mut trainer = Trainer::new(&config, mesh)?;
             let before = trainer.evaluate()?.loss;
             let losses = (0..2).map(|_| Ok(trainer.step()?.loss)).collect::<anyhow::Result<_>>()?;
@@ -665,7 +665,7 @@ fn an_evaluation_computes_no_gradient() {
     let (tokens, hidden, layers) = (2 * 16, 32, 2);
     let sums = [(2 * layers + 1) * tokens * hidden, tokens, 2 * tokens];
     let run = config.clone();
-    let sent = comm::launch(&config.launch(), move |mesh| {
+    let sent = launch::launch(&config.launch(), move |mesh| {
         let trainer = Trainer::new(&run, mesh)?;
         let before = mesh.tp.bytes_sent();
         trainer.evaluate()?;

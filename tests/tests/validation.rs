@@ -75,8 +75,9 @@ fn each_sample_counts_once_in_every_layout() {
             let how = format!("{} --shuffle --eval-every 1", layout_flags(layout));
             let how = format!("--global-batch 8 --micro-batch 2 {how} --eval-batches {batches}");
             let config = parse(6, &flags(&path, &how)).unwrap();
-            let ours =
-                comm::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
+            let ours = launch::launch(&config.launch(), move |mesh| {
+                Trainer::new(&config, mesh)?.evaluate()
+            });
             for Validation { loss, samples: counted } in ours.unwrap() {
                 assert_eq!(counted, asked, "{samples} samples, {how}");
                 approx::assert_relative_eq!(loss, mean, max_relative = 1e-10);
@@ -105,7 +106,7 @@ fn every_evaluation_reads_the_same_samples() {
         let run_flags = format!("{run_flags} --eval-batches 2 --metrics {}", metrics.display());
         let mut config = parse(6, &flags(&path, &run_flags)).unwrap();
         (config.train.lr, config.train.min_lr) = (0.0, 0.0); // so that no weight moves
-        comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
         let losses = written(&metrics);
         assert_eq!(losses.len(), 5);
         assert!(
@@ -120,7 +121,7 @@ fn every_evaluation_reads_the_same_samples() {
 fn a_run_of_its_own() {
     let Ok(flags) = std::env::var(CHILD) else { return };
     let config = parse(6, &flags.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
-    comm::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
 }
 
 fn printed(flags: &[String]) -> String {
@@ -136,7 +137,7 @@ fn a_loss_stands_on_the_line_of_its_step_and_of_the_last_one() {
     let base = format!("--global-batch 4 --micro-batch 2 --steps 5 {ONE} --eval-batches 3");
     // After each number of updates, from 1.
     let config = parse(6, &flags(&path, &format!("{base} --eval-every 1"))).unwrap();
-    let after = comm::launch(&config.launch(), move |mesh| {
+    let after = launch::launch(&config.launch(), move |mesh| {
         let mut trainer = Trainer::new(&config, mesh)?;
         let step = |_| {
             trainer.step()?;
@@ -173,7 +174,7 @@ fn the_sum_over_samples_is_kept_in_f32_where_bf16_is_computed_in() {
         let run = format!("--global-batch 4 --micro-batch 4 {layout} --eval-every 1 --dtype bf16");
         let config = parse(6, &flags(&path, &run)).unwrap();
         let ours =
-            comm::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
+            launch::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
         for Validation { loss, .. } in ours.unwrap() {
             assert_ne!((loss as f32).to_bits() & 0xffff, 0, "{layout}: {loss} is in bf16");
         }

@@ -7,7 +7,8 @@ use crate::config::{
 use crate::layers::Values;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use checkpoint::LlamaConfig;
-use comm::{Launcher, Layout};
+use comm::Layout;
+use launch::Launcher;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Value;
@@ -29,7 +30,7 @@ pub(crate) fn assemble(values: &Values, env: impl Fn(&str) -> Option<String>) ->
         dataset: None,
         eval_dataset: None,
         notes,
-        signals: comm::Signals::default(),
+        signals: launch::Signals::default(),
     };
     shorten_warmup(&mut config, &v);
     if let (Some(batches), None) = (values.get("eval-batches"), config.train.eval_every) {

@@ -4,8 +4,9 @@ pub use crate::choices::{CpLayout, DeviceName, DpSync, Dtype, Gpu, Schedule, TpS
 use anyhow::{Context, Result};
 use checkpoint::LlamaConfig;
 use checkpoint::saved::Progress;
-use comm::{Launch, Launcher, Layout, Signals};
+use comm::Layout;
 use data::{BatchOptions, Batches, Dataset, TokenCache, Tokenizer};
+use launch::{Launch, Launcher, Signals};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +110,7 @@ pub struct RunConfig {
     /// What a dry run predicts for.
     pub gpu: Gpu,
     /// On cuda, that of this process's rank.
-    pub gpu_of_rank: Option<comm::Gpu>,
+    pub gpu_of_rank: Option<launch::Gpu>,
     /// On cuda, how many GPUs all ranks have together: fewer than ranks where they share them.
     pub gpus: usize,
 }

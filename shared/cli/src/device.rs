@@ -2,7 +2,7 @@
 
 use crate::config::{Config, DeviceName, Dtype};
 use anyhow::{Result, anyhow, ensure};
-use comm::{EnvWorld, Gpu, Launcher};
+use launch::{EnvWorld, Gpu, Launcher};
 
 /// Makes GPUs usable for a run on them, and chooses the one of this process.
 pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
@@ -22,7 +22,7 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
         _ => Some(0), // one rank, or the process that starts them
     };
     if launcher == Launcher::Env && !Launcher::has_started(&env) {
-        comm::settle_for_gpus()?;
+        launch::settle_for_gpus()?;
     }
     let count = ::gpu::load().map_err(|why| {
         let advice = if why.is::<::gpu::OldDriver>() { UPDATE } else { SET_UP };

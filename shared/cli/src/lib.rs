@@ -22,7 +22,8 @@ pub use config::{
     Schedule, TpSync, TrainConfig,
 };
 
-use comm::{Launcher, Layout, Signals, Stopped};
+use comm::Layout;
+use launch::{Launcher, Signals, Stopped};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
@@ -119,14 +120,14 @@ pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) ->
         config.notes.iter().for_each(|note| eprintln!("warning: {}", in_one_line(note)));
     }
     let save = config.run.save.clone();
-    match comm::in_one_sentence(|| run(config)) {
+    match launch::in_one_sentence(|| run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(stopped) = error.downcast_ref::<Stopped>() {
                 return early(stopped, &save.unwrap_or_default());
             }
             eprintln!("error: {}", in_one_line(&format!("{error:#}")));
-            comm::end_process()
+            launch::end_process()
         }
     }
 }

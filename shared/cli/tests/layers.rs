@@ -1,8 +1,9 @@
 //! Flags over a file over the defaults, and what each step knows.
 
 use cli::{Config, CpLayout, DpSync, Program, Refusal, Schedule};
-use comm::{Launcher, Layout};
+use comm::Layout;
 use insta::assert_snapshot;
+use launch::Launcher;
 use std::time::Duration;
 
 fn program(step: u8) -> Program {

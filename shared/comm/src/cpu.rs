@@ -2,12 +2,12 @@
 
 use crate::backend::{Backend, gathered_shape, root_of, scattered_shape};
 use crate::error::{CommError, Result};
+use crate::layout::{Coords, GroupSpec};
 use crate::memory::{bytes, bytes_mut};
-use crate::reduce::{self, Combine, Op};
+use crate::reduce::{self, Combine, ReduceOp};
 use crate::ring::Ring;
-use crate::spec::GroupSpec;
 use crate::transport::{Call, Channel, Header, OpCode, Transport};
-use report::Trace;
+use report::{Trace, Track};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,10 +18,8 @@ const MESSAGES: u32 = 1;
 const LANES: u32 = 2;
 
 /// The backend for CPU tensors: rings over a transport.
-pub(crate) struct Cpu {
+pub struct Cpu {
     spec: GroupSpec,
-    /// In the world.
-    world_rank: usize,
     /// In the group.
     rank: usize,
     transport: Arc<dyn Transport>,
@@ -33,6 +31,10 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
+    /// The group `spec` as world rank `world_rank` sees it.
+    ///
+    /// # Panics
+    /// If that is no member.
     pub fn new(
         spec: GroupSpec,
         world_rank: usize,
@@ -40,42 +42,41 @@ impl Cpu {
         timeout: Duration,
         trace: Trace,
     ) -> Cpu {
-        let rank = spec.members.iter().position(|&m| m == world_rank);
-        Cpu {
-            rank: rank.expect("a rank only makes groups that it is a member of"),
-            spec,
-            world_rank,
-            transport,
-            timeout,
-            trace,
-            sent: AtomicU64::new(0),
-            first_lane: 0,
-        }
+        let rank = spec.members.iter().position(|&member| member == world_rank);
+        let rank = rank.expect("a rank only makes groups that it is a member of");
+        Cpu { spec, rank, transport, timeout, trace, sent: AtomicU64::new(0), first_lane: 0 }
     }
 
     /// The same group in lanes of its own, whose operations do not mix with this one's.
     pub fn beside(&self) -> Cpu {
-        let (spec, transport, trace) =
-            (self.spec.clone(), self.transport.clone(), self.trace.clone());
-        let beside = Cpu::new(spec, self.world_rank, transport, self.timeout, trace);
-        Cpu { first_lane: LANES, ..beside }
+        Cpu {
+            spec: self.spec.clone(),
+            transport: self.transport.clone(),
+            trace: self.trace.clone(),
+            sent: AtomicU64::new(0),
+            first_lane: LANES,
+            ..*self
+        }
     }
 
+    /// This rank's place in the group.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    fn size(&self) -> usize {
+    /// Members of the group.
+    pub fn size(&self) -> usize {
         self.spec.members.len()
     }
 
+    /// The group.
     pub fn spec(&self) -> &GroupSpec {
         &self.spec
     }
 
-    /// The coordinates of a group rank.
-    pub fn name_of(&self, rank: usize) -> &str {
-        &self.spec.names[self.spec.members[rank]]
+    /// Where a group rank is.
+    pub fn coords(&self, rank: usize) -> Coords {
+        self.spec.layout.coords(self.spec.members[rank])
     }
 
     /// Runs one operation on a ring of its own; records what it sent and how long it took.
@@ -86,7 +87,7 @@ impl Cpu {
         name: &'static str,
         job: impl FnOnce(&mut Ring) -> Result<T>,
     ) -> Result<T> {
-        let span = self.trace.span(self.spec.track(), name);
+        let span = self.trace.span(Track::group(self.spec.name), name);
         let mut ring = Ring {
             transport: &*self.transport,
             members: &self.spec.members,
@@ -94,9 +95,8 @@ impl Cpu {
             channel: Channel { group: self.spec.id, lane: self.first_lane + lane },
             call: Call {
                 header,
-                group: self.spec.name,
-                rank: self.world_rank,
-                names: &self.spec.names,
+                group: &self.spec,
+                rank: self.spec.members[self.rank],
                 timeout: self.timeout,
             },
             sent: 0,
@@ -119,10 +119,10 @@ impl Cpu {
         let hint = "convert it to f32 first";
         let dtype =
             reduce::code(tensor.kind()).ok_or_else(|| self.dtype_error(op, tensor, hint))?;
-        Ok(Header { op, dtype, root: root as u32, elements: tensor.numel() as u64 })
+        Ok(Header { op, dtype, root: root as u32, numel: tensor.numel() as u64 })
     }
 
-    fn combine(&self, op: OpCode, tensor: &Tensor, reduction: Op) -> Result<Combine> {
+    fn combine(&self, op: OpCode, tensor: &Tensor, reduction: ReduceOp) -> Result<Combine> {
         let error = || self.dtype_error(op, tensor, reduce::REDUCES);
         reduce::combine(tensor.kind(), reduction).ok_or_else(error)
     }
@@ -137,9 +137,9 @@ impl Cpu {
     }
 
     /// `op` has panicked, where and why.
-    pub fn panicked(&self, op: &str, why: &str) -> CommError {
+    pub(crate) fn panicked(&self, op: &str, why: &str) -> CommError {
         CommError::Failed {
-            rank: self.name_of(self.rank).to_owned(),
+            rank: self.coords(self.rank).to_string(),
             group: self.spec.name.to_owned(),
             op: op.to_owned(),
             detail: format!("it panicked {why}"),
@@ -168,10 +168,10 @@ impl Cpu {
 }
 
 impl Backend for Cpu {
-    fn all_reduce(&self, tensor: &Tensor, reduction: Op) -> Result<()> {
+    fn all_reduce(&self, tensor: &Tensor, reduction: ReduceOp) -> Result<()> {
         let op = match reduction {
-            Op::Sum => OpCode::AllReduceSum,
-            Op::Max => OpCode::AllReduceMax,
+            ReduceOp::Sum => OpCode::AllReduceSum,
+            ReduceOp::Max => OpCode::AllReduceMax,
         };
         let header = self.header(op, tensor, 0)?;
         let combine = self.combine(op, tensor, reduction)?;
@@ -187,7 +187,7 @@ impl Backend for Cpu {
     fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
         let op = OpCode::ReduceScatter;
         let header = self.header(op, tensor, 0)?;
-        let combine = self.combine(op, tensor, Op::Sum)?;
+        let combine = self.combine(op, tensor, ReduceOp::Sum)?;
         let shape = scattered_shape(self.spec.name, tensor, self.size())?;
         let tensor = no_grad(|| tensor.contiguous());
         let mut output = Tensor::empty(&shape, (tensor.kind(), Device::Cpu)); // [k, ...]

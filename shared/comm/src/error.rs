@@ -8,10 +8,11 @@ use thiserror::Error;
 pub type Result<T, E = CommError> = std::result::Result<T, E>;
 
 /// How [`CommError::Aborted`] begins.
-pub(crate) const ABORTED: &str = "stopped because of another failure";
+pub const ABORTED: &str = "stopped because of another failure";
 
 /// An error of a collective, a message or a transport. Ranks are named by their coordinates.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the fields are the words of the sentence that stands above them")]
 pub enum CommError {
     /// A peer did not take part within the timeout.
     #[error("rank {rank} waited {seconds} s for rank {peer} in {op} on group {group} and gave up")]

@@ -1,15 +1,15 @@
 //! A group of ranks and what it can do together.
 
-mod dispatch;
-
 use crate::abort::Abort;
 use crate::backend::{Backend, OnGpu, Queue};
 use crate::cpu::Cpu;
+use crate::dispatch::Dispatch;
 use crate::error::{CommError, Result};
-use crate::lane::{Lane, Work};
-use crate::reduce::Op;
-use crate::spec::GroupSpec;
+use crate::lane::Work;
+use crate::layout::GroupSpec;
+use crate::reduce::ReduceOp;
 use crate::transport::Transport;
+use report::Trace;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::Tensor;
@@ -38,24 +38,7 @@ use tch::Tensor;
 /// # Errors
 /// An operation that fails also raises the run's [`Abort`], so that no other rank waits in vain.
 #[derive(Clone)]
-pub struct Group {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    name: &'static str,
-    rank: usize,
-    size: usize,
-    /// For tensors on the CPU.
-    cpu: Arc<Cpu>,
-    /// For those on GPUs.
-    gpu: Option<Arc<dyn OnGpu>>,
-    abort: Abort,
-    trace: report::Trace,
-    collectives: Lane,
-    sends: Vec<Lane>,
-    receives: Vec<Lane>,
-}
+pub struct Group(Arc<Dispatch>);
 
 impl Group {
     /// The group `spec` as world rank `rank` sees it, over a CPU transport. `timeout` bounds every
@@ -69,7 +52,7 @@ impl Group {
         transport: Arc<dyn Transport>,
         abort: Abort,
         timeout: Duration,
-        trace: report::Trace,
+        trace: Trace,
     ) -> Group {
         let cpu = Cpu::new(spec, rank, transport, timeout, trace.clone());
         Self::over(Arc::new(cpu), None, abort, trace)
@@ -79,69 +62,52 @@ impl Group {
         cpu: Arc<Cpu>,
         gpu: Option<Arc<dyn OnGpu>>,
         abort: Abort,
-        trace: report::Trace,
+        trace: Trace,
     ) -> Group {
-        let (name, size) = (cpu.spec().name, cpu.spec().members.len());
-        let lanes = |what: &str| {
-            let lane = |peer| Lane::new(format!("{name} {what} {peer}"));
-            (0..size).map(lane).collect()
-        };
-        let shared = Shared {
-            name,
-            rank: cpu.rank(),
-            size,
-            cpu,
-            gpu,
-            abort,
-            trace,
-            collectives: Lane::new(format!("{name} collectives")),
-            sends: lanes("to"),
-            receives: lanes("from"),
-        };
-        Group { shared: Arc::new(shared) }
+        Group(Arc::new(Dispatch::new(cpu, gpu, abort, trace)))
     }
 
     /// This rank's place in the group.
     pub fn rank(&self) -> usize {
-        self.shared.rank
+        self.0.cpu.rank()
     }
 
     /// Members of the group.
     pub fn size(&self) -> usize {
-        self.shared.size
+        self.0.cpu.size()
     }
 
     /// The group's name, `dp` for instance.
     pub fn name(&self) -> &'static str {
-        self.shared.name
+        self.0.cpu.spec().name
     }
 
     /// Bytes of tensors that this rank has sent to the group so far. Headers are not counted.
     pub fn bytes_sent(&self) -> u64 {
-        let on_gpu = self.shared.gpu.as_ref().map_or(0, |gpu| gpu.bytes_sent());
-        self.shared.cpu.bytes_sent() + on_gpu
+        let on_gpu = self.0.gpu.as_ref().map_or(0, |gpu| gpu.bytes_sent());
+        self.0.cpu.bytes_sent() + on_gpu
     }
 
     /// Replaces `tensor` by the sum over all ranks, on all ranks. Takes f64, f32, bf16, f16, i64,
     /// i32 and u8 of any shape, and tensors that are not contiguous too; bf16 and f16 are added in
     /// f32, and rounded after each addition.
     ///
-    /// Sends 2(n-1)/n of the buffer where n divides its length. In general chunk c of `len`
-    /// elements is `[len*c/n, len*(c+1)/n)`, rounded down, and rank r sends all chunks but its own
-    /// and then all but that of rank r+1: `2*len - |chunk r| - |chunk r+1|` elements.
+    /// Sends 2(n-1)/n of the buffer where n divides its length. In general see
+    /// [`all_reduce_bytes`](crate::all_reduce_bytes).
     pub fn all_reduce(&self, tensor: &Tensor) -> Result<()> {
-        self.all_reduce_op(tensor, Op::Sum)
+        self.all_reduce_op(tensor, ReduceOp::Sum)
     }
 
     /// [`all_reduce`](Self::all_reduce) with another operation. `Max` propagates NaN, except on
     /// GPUs: NCCL takes the other number.
-    pub fn all_reduce_op(&self, tensor: &Tensor, op: Op) -> Result<()> {
-        self.run(Queue::Collectives, "all_reduce", tensor, move |b, t| b.all_reduce(t, op))
+    pub fn all_reduce_op(&self, tensor: &Tensor, op: ReduceOp) -> Result<()> {
+        self.0.run(Queue::Collectives, "all_reduce", tensor, move |b, t| b.all_reduce(t, op))
     }
 
     /// Non-blocking [`all_reduce`](Self::all_reduce).
     pub fn all_reduce_async(&self, tensor: &Tensor) -> Work<()> {
-        self.start(Queue::Collectives, "all_reduce", tensor, |b, t| b.all_reduce(t, Op::Sum))
+        self.0
+            .start(Queue::Collectives, "all_reduce", tensor, |b, t| b.all_reduce(t, ReduceOp::Sum))
     }
 
     /// Sums `tensor` `[n*k, ...]` over all ranks and returns rows `[r*k, (r+1)*k)` of the sum on
@@ -150,59 +116,59 @@ impl Group {
     /// # Errors
     /// If n does not divide dimension 0.
     pub fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
-        self.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
+        self.0.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
 
     /// Non-blocking [`reduce_scatter`](Self::reduce_scatter): for gradients of which each rank
     /// keeps only its shard (ZeRO), summed during the backward pass.
     pub fn reduce_scatter_async(&self, tensor: &Tensor) -> Work<Tensor> {
-        self.start(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
+        self.0.start(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
     }
 
     /// Concatenates the ranks' tensors `[k, ...]` along dimension 0 to `[n*k, ...]`, on all ranks.
     /// A tensor without dimensions counts as `[1]`. Sends n-1 times the tensor.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
-        self.run(Queue::Collectives, "all_gather", tensor, move |b, t| b.all_gather(t))
+        self.0.run(Queue::Collectives, "all_gather", tensor, move |b, t| b.all_gather(t))
     }
 
     /// Non-blocking [`all_gather`](Self::all_gather).
     pub fn all_gather_async(&self, tensor: &Tensor) -> Work<Tensor> {
-        self.start(Queue::Collectives, "all_gather", tensor, move |b, t| b.all_gather(t))
+        self.0.start(Queue::Collectives, "all_gather", tensor, move |b, t| b.all_gather(t))
     }
 
     /// Replaces `tensor` by that of group rank `root`, on all ranks. The ranks form a chain that
     /// starts at the root; each but the last sends the tensor once.
     pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {
-        self.run(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
+        self.0.run(Queue::Collectives, "broadcast", tensor, move |b, t| b.broadcast(t, root))
     }
 
     /// Sends `tensor` to group rank `to`, which receives it with [`recv`](Self::recv). May wait
     /// until it does; two ranks that send to each other at once use [`isend`](Self::isend).
     pub fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
         self.check_peer("send", to)?;
-        self.run(Queue::To(to), "send", tensor, move |b, t| b.send(t, to))
+        self.0.run(Queue::To(to), "send", tensor, move |b, t| b.send(t, to))
     }
 
     /// Non-blocking [`send`](Self::send).
     pub fn isend(&self, tensor: &Tensor, to: usize) -> Work<()> {
         match self.check_peer("send", to) {
-            Ok(()) => self.start(Queue::To(to), "send", tensor, move |b, t| b.send(t, to)),
-            Err(e) => Work::ready(Err(e)),
+            Ok(()) => self.0.start(Queue::To(to), "send", tensor, move |b, t| b.send(t, to)),
+            Err(e) => Work::ended(Err(e)),
         }
     }
 
     /// Receives into `tensor` what group rank `from` sends, of equal length and dtype.
     pub fn recv(&self, tensor: &Tensor, from: usize) -> Result<()> {
         self.check_peer("recv", from)?;
-        self.run(Queue::From(from), "recv", tensor, move |b, t| b.recv(t, from))
+        self.0.run(Queue::From(from), "recv", tensor, move |b, t| b.recv(t, from))
     }
 
     /// Non-blocking [`recv`](Self::recv). The [`Work`] hands back `tensor` itself, filled.
     pub fn irecv(&self, tensor: &Tensor, from: usize) -> Work<Tensor> {
         if let Err(e) = self.check_peer("recv", from) {
-            return Work::ready(Err(e));
+            return Work::ended(Err(e));
         }
-        self.start(Queue::From(from), "recv", tensor, move |b, t| {
+        self.0.start(Queue::From(from), "recv", tensor, move |b, t| {
             b.recv(t, from)?;
             Ok(t.shallow_clone())
         })
@@ -211,13 +177,13 @@ impl Group {
     /// Returns once every rank of the group has called it. Does not wait for work that is queued on
     /// GPUs.
     pub fn barrier(&self) -> Result<()> {
-        self.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
+        self.0.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
     /// The highest of the numbers that the ranks bring, on all of them: for what they must agree on. Like
     /// [`barrier`](Self::barrier), it takes log2(n) short messages one after the other.
     pub fn highest(&self, mine: u64) -> Result<u64> {
-        self.run_on_cpu(Queue::Collectives, "highest", move |b| b.highest(mine))
+        self.0.run_on_cpu(Queue::Collectives, "highest", move |b| b.highest(mine))
     }
 
     fn check_peer(&self, op: &str, peer: usize) -> Result<()> {
@@ -228,6 +194,6 @@ impl Group {
         let (last, rank) = (self.size() - 1, self.rank());
         let hint =
             format!("ranks are 0 to {last}, and a rank does not send to itself (it is {rank})");
-        Err(self.refuse(CommError::Peer { op, group, peer, hint }))
+        Err(self.0.refuse(CommError::Peer { op, group, peer, hint }))
     }
 }

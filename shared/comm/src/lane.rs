@@ -1,10 +1,11 @@
 //! Queues in which operations run one after the other, and handles to operations in progress.
 
+use crate::backend::Done;
 use crate::error::{CommError, Result};
-use crate::sync::{lock, wait};
-use crate::threads::LIMIT;
+use crate::sync::{LIMIT, lock, wait};
 use report::{Trace, Track};
 use std::collections::VecDeque;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
@@ -63,13 +64,13 @@ impl Lane {
         name: &'static str,
         trace: Trace,
     ) -> Result<Work<T>> {
-        let outcome = Arc::new(Outcome::default());
-        let promise = Promise(outcome.clone());
-        let job = Box::new(move || promise.keep(job()));
+        let (promise, outcome) = mpsc::sync_channel(1);
+        // Nobody may wait for the outcome any more.
+        let job = Box::new(move || drop(promise.send(job())));
         self.queue.lock().jobs.push_back(job);
         self.queue.changed.notify_all();
         if let Err(source) = self.ensure_worker() {
-            self.queue.lock().jobs.clear(); // breaks their promises
+            self.queue.lock().jobs.clear(); // whoever waits for one hears that it will not come
             let what = format!("cannot start the thread for '{}' ({LIMIT})", self.name);
             return Err(CommError::Setup { what, source });
         }
@@ -138,12 +139,6 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// The end of an operation that is queued on a GPU.
-pub(crate) trait Done: Send {
-    /// Makes what the calling thread queues from now on start after it; the host does not wait.
-    fn wait(&self) -> Result<()>;
-}
-
 /// An operation in progress. Dropping it does not stop the operation, which keeps its tensors
 /// alive.
 #[must_use = "wait() returns when the operation is done, and says whether it failed"]
@@ -154,8 +149,9 @@ pub struct Work<T> {
 }
 
 enum Stage<T> {
-    /// In a lane; its outcome is still to come, or has come.
-    Running(Arc<Outcome<T>>),
+    Ended(Result<T>),
+    /// In a lane, which says how it ended.
+    Running(Receiver<Result<T>>),
     /// On a GPU: its result, which may be used after its end.
     Queued(T, Box<dyn Done>),
 }
@@ -163,13 +159,11 @@ enum Stage<T> {
 impl<T> Work<T> {
     /// Work that is done already, with this result.
     pub fn done(result: T) -> Work<T> {
-        Self::ready(Ok(result))
+        Self::ended(Ok(result))
     }
 
-    pub(crate) fn ready(result: Result<T>) -> Work<T> {
-        let outcome = Arc::new(Outcome::default());
-        Promise(outcome.clone()).keep(result);
-        Work { stage: Stage::Running(outcome), name: "", trace: Trace::off() }
+    pub(crate) fn ended(result: Result<T>) -> Work<T> {
+        Work { stage: Stage::Ended(result), name: "", trace: Trace::off() }
     }
 
     pub(crate) fn queued(
@@ -188,56 +182,18 @@ impl<T> Work<T> {
     /// # Errors
     /// Those of the operation.
     pub fn wait(self) -> Result<T> {
-        let outcome = match self.stage {
-            Stage::Running(outcome) => outcome,
+        let span = || self.trace.span(Track::Wait, self.name);
+        match self.stage {
+            Stage::Ended(result) => result,
+            Stage::Running(outcome) => outcome.try_recv().unwrap_or_else(|_| {
+                let _span = span();
+                let broken = || "a communication thread stopped unexpectedly".to_string();
+                outcome.recv().unwrap_or_else(|_| Err(CommError::Aborted { cause: broken() }))
+            }),
             Stage::Queued(result, done) => {
-                let _span = self.trace.span(Track::Wait, self.name);
-                return done.wait().map(|()| result);
+                let _span = span();
+                done.wait().map(|()| result)
             }
-        };
-        let mut result = outcome.lock();
-        let mut span = None;
-        loop {
-            if let Some(result) = result.take() {
-                return result;
-            }
-            span.get_or_insert_with(|| self.trace.span(Track::Wait, self.name));
-            result = wait(&outcome.done, result);
         }
-    }
-}
-
-struct Outcome<T> {
-    result: Mutex<Option<Result<T>>>,
-    done: Condvar,
-}
-
-impl<T> Default for Outcome<T> {
-    fn default() -> Self {
-        Outcome { result: Mutex::new(None), done: Condvar::new() }
-    }
-}
-
-impl<T> Outcome<T> {
-    fn lock(&self) -> MutexGuard<'_, Option<Result<T>>> {
-        lock(&self.result)
-    }
-}
-
-/// The obligation to say how an operation ended, kept even by one that panics.
-struct Promise<T>(Arc<Outcome<T>>);
-
-impl<T> Promise<T> {
-    fn keep(self, result: Result<T>) {
-        *self.0.lock() = Some(result);
-    }
-}
-
-impl<T> Drop for Promise<T> {
-    fn drop(&mut self) {
-        let cause = "a communication thread stopped unexpectedly".to_string();
-        let broken = || Err(CommError::Aborted { cause });
-        self.0.lock().get_or_insert_with(broken);
-        self.0.done.notify_all();
     }
 }

@@ -19,22 +19,64 @@ pub struct Layout {
 /// A rank's place along each dimension. Displayed as `dp1 pp0 cp0 tp1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Coords {
+    /// Its replica.
     pub dp: usize,
+    /// Its stage.
     pub pp: usize,
+    /// Its piece of each sequence.
     pub cp: usize,
+    /// Its shard of each matrix.
     pub tp: usize,
 }
 
-/// The members of each group one rank belongs to, as world ranks in ascending order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Members {
-    pub world: Vec<usize>,
-    pub dp: Vec<usize>,
-    pub pp: Vec<usize>,
-    pub cp: Vec<usize>,
-    pub tp: Vec<usize>,
-    /// dp × cp: the ranks that hold the same weights and see different tokens.
-    pub data: Vec<usize>,
+/// One way to divide the world into groups. No two groups of a kind have a rank in common, so all of
+/// them can share an id and a name.
+pub struct GroupKind {
+    /// The name in errors and traces.
+    pub name: &'static str,
+    /// The name under which metrics count its bytes; `None` if they leave them out.
+    pub counted_as: Option<&'static str>,
+    /// The members of the group to which the rank at a place belongs, as places, by ascending rank.
+    pub members: fn(Layout, Coords) -> Vec<Coords>,
+}
+
+/// All kinds of groups. A new one is an entry here and a field of `Mesh`: its id is its place in
+/// this list, and metrics, traces and dry runs show it by its name. The groups along a dimension hold
+/// the ranks that differ in that coordinate alone.
+pub const GROUPS: &[GroupKind] = &[
+    kind("tp", Some("tp"), |of, at| (0..of.tp).map(|tp| Coords { tp, ..at }).collect()),
+    kind("cp", Some("cp"), |of, at| (0..of.cp).map(|cp| Coords { cp, ..at }).collect()),
+    kind("pp", Some("pp"), |of, at| (0..of.pp).map(|pp| Coords { pp, ..at }).collect()),
+    kind("dp", Some("dp"), |of, at| (0..of.dp).map(|dp| Coords { dp, ..at }).collect()),
+    // The ranks that hold the same weights and see different tokens. They sum gradients, so metrics
+    // count their bytes as dp's.
+    kind("dp_cp", Some("dp"), |of, at| {
+        let place = |i| Coords { dp: i / of.cp, cp: i % of.cp, ..at };
+        (0..of.dp * of.cp).map(place).collect()
+    }),
+    // For the few bytes on which all ranks agree.
+    kind("world", None, |of, _| (0..of.world()).map(|rank| of.coords(rank)).collect()),
+];
+
+const fn kind(
+    name: &'static str,
+    counted_as: Option<&'static str>,
+    members: fn(Layout, Coords) -> Vec<Coords>,
+) -> GroupKind {
+    GroupKind { name, counted_as, members }
+}
+
+/// One group, the same on all its members.
+#[derive(Clone, Debug)]
+pub struct GroupSpec {
+    /// Different from that of any other group with members in common.
+    pub id: u32,
+    /// Its name in errors and traces.
+    pub name: &'static str,
+    /// World ranks in group order.
+    pub members: Vec<usize>,
+    /// The world's, in which each member has its coordinates.
+    pub layout: Layout,
 }
 
 impl Default for Layout {
@@ -65,25 +107,16 @@ impl Layout {
         ((at.dp * self.pp + at.pp) * self.cp + at.cp) * self.tp + at.tp
     }
 
-    /// The coordinates of every world rank as text, in rank order.
-    pub fn names(&self) -> Vec<String> {
-        (0..self.world()).map(|rank| self.coords(rank).to_string()).collect()
-    }
-
-    /// The groups of `rank`: along a dimension, those ranks that differ in that coordinate alone.
-    pub fn members(&self, rank: usize) -> Members {
-        let at = self.coords(rank);
-        let along = |size: usize, place: &dyn Fn(usize) -> Coords| -> Vec<usize> {
-            (0..size).map(|i| self.rank(place(i))).collect()
-        };
-        Members {
-            world: (0..self.world()).collect(),
-            dp: along(self.dp, &|dp| Coords { dp, ..at }),
-            pp: along(self.pp, &|pp| Coords { pp, ..at }),
-            cp: along(self.cp, &|cp| Coords { cp, ..at }),
-            tp: along(self.tp, &|tp| Coords { tp, ..at }),
-            data: along(self.dp * self.cp, &|i| Coords { dp: i / self.cp, cp: i % self.cp, ..at }),
-        }
+    /// The group of the kind `name` to which world rank `rank` belongs.
+    ///
+    /// # Panics
+    /// If [`GROUPS`] has no such kind.
+    pub fn group(&self, name: &str, rank: usize) -> GroupSpec {
+        let id = GROUPS.iter().position(|kind| kind.name == name);
+        let id = id.unwrap_or_else(|| panic!("no kind of group is called {name:?}"));
+        let places = (GROUPS[id].members)(*self, self.coords(rank));
+        let members = places.into_iter().map(|place| self.rank(place)).collect();
+        GroupSpec { id: id as u32, name: GROUPS[id].name, members, layout: *self }
     }
 }
 
@@ -100,74 +133,4 @@ impl fmt::Display for Coords {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIXTEEN: Layout = Layout { dp: 2, pp: 2, cp: 2, tp: 2 };
-    const UNEVEN: Layout = Layout { dp: 2, pp: 3, cp: 5, tp: 7 };
-
-    #[test]
-    fn ranks_and_places_are_one_to_one() {
-        for layout in [Layout::default(), SIXTEEN, UNEVEN] {
-            for rank in 0..layout.world() {
-                let at = layout.coords(rank);
-                assert_eq!(layout.rank(at), rank);
-                assert!(
-                    at.dp < layout.dp
-                        && at.pp < layout.pp
-                        && at.cp < layout.cp
-                        && at.tp < layout.tp
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn tp_is_innermost_then_cp_pp_dp() {
-        assert_eq!(SIXTEEN.coords(1).to_string(), "dp0 pp0 cp0 tp1");
-        assert_eq!(SIXTEEN.coords(2).to_string(), "dp0 pp0 cp1 tp0");
-        assert_eq!(SIXTEEN.coords(4).to_string(), "dp0 pp1 cp0 tp0");
-        assert_eq!(SIXTEEN.coords(8).to_string(), "dp1 pp0 cp0 tp0");
-    }
-
-    #[test]
-    fn groups_of_a_rank_among_sixteen() {
-        // Rank 9 is dp1 pp0 cp0 tp1.
-        let members = SIXTEEN.members(9);
-        assert_eq!(members.tp, [8, 9]);
-        assert_eq!(members.cp, [9, 11]);
-        assert_eq!(members.pp, [9, 13]);
-        assert_eq!(members.dp, [1, 9]);
-        assert_eq!(members.data, [1, 3, 9, 11]);
-        assert_eq!(members.world, (0..16).collect::<Vec<_>>());
-    }
-
-    /// What lets all groups of one dimension share an id: they partition the world, so no two ranks
-    /// meet in two of them, and every member of a group has the same list.
-    #[test]
-    fn the_groups_of_a_dimension_divide_the_world() {
-        for layout in [Layout::default(), SIXTEEN, UNEVEN] {
-            for of in [
-                |m: Members| m.dp,
-                |m: Members| m.pp,
-                |m: Members| m.cp,
-                |m: Members| m.tp,
-                |m: Members| m.data,
-                |m: Members| m.world,
-            ] {
-                for rank in 0..layout.world() {
-                    let mine = of(layout.members(rank));
-                    assert!(mine.contains(&rank));
-                    assert!(mine.is_sorted());
-                    for &peer in &mine {
-                        assert_eq!(
-                            of(layout.members(peer)),
-                            mine,
-                            "{layout}, ranks {rank} and {peer}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,54 +1,59 @@
-//! Ranks and how they talk: worlds, groups, collectives.
+//! Ranks and how they talk: groups, collectives, meshes.
 //!
-//! From what a step calls down to what moves bytes:
+//! This crate is small enough to be read from beginning to end. Each file uses only those above it,
+//! so read them in this order:
 //!
-//! * [`launch()`] starts a world: threads, processes that find each other by a rendezvous, or one
-//!   process of a world that another program started. Every rank gets a [`Mesh`], its groups along
-//!   each dimension.
-//! * [`Group`] checks a call and picks the way: a lane and the CPU backend, or NCCL for tensors on GPUs.
-//! * A lane runs operations one after the other, on the caller's thread or one of its own; [`Work`]
-//!   is one in progress.
-//! * The CPU backend sees tensors as bytes, and a ring makes collectives of exchanges with two neighbours.
-//! * A [`transport::Transport`] is one exchange: through shared memory, or through sockets.
-//! * [`Abort`] says why the run is over. Every wait checks it, so none outlives a failure.
+//! 1. `layout`: who is who. A world of dp × pp × cp × tp ranks, and the groups that it is divided into.
+//! 2. `sync`: locks, waits and threads. Skim it.
+//! 3. `error`: what can go wrong between ranks, each a sentence.
+//! 4. `abort`: the signal that ends a run, and why. Every wait checks it, so none outlives a failure.
+//! 5. `reduce`: the dtypes that travel, and how two buffers are added.
+//! 6. `transport`: the one thing that all else is made of. Send to one rank while receiving from another.
+//! 7. `thread_transport`: how threads do that. The receiver reads the sender's memory.
+//! 8. `ring`: the collectives, made of exchanges with two neighbours. *The heart of this crate.*
+//! 9. `backend`: what a group needs of whatever moves its tensors: rings here, NCCL elsewhere.
+//! 10. `memory`: a tensor seen as bytes.
+//! 11. `cpu`: tensors on the CPU, handed to rings.
+//! 12. `lane`: operations that run one after the other, on the caller's thread or on one of their own;
+//!     `Work` is one in progress.
+//! 13. `dispatch`: which lane, or which GPU, an operation goes to.
+//! 14. `group`: what a step calls: `all_reduce`, `isend`, and so on.
+//! 15. `gather`: small things from all ranks, on one.
+//! 16. `mesh`: a rank's place and its groups. This is what a step gets.
 //!
-//! Threads besides the ranks' own: one that waits for signals; one for each lane that ever had work queued; with sockets, one
-//! that accepts connections and one for each connection that is being authenticated; for the
-//! rendezvous, one that sends heartbeats, one that reads each control line and, on rank 0, one that
-//! admits ranks; with a GPU, one that checks its work and one that checks for timeouts. The only
-//! locks held while a rank waits for another are those of the connections in use, and that of a
-//! communicator that is being made.
+//! Who starts the ranks, and how processes find each other, is in the crate `launch`; how GPUs talk, in
+//! `nccl`. Both build on this one.
+//!
+//! Threads besides the ranks' own: one for each lane that ever had work queued. The only locks held
+//! while a rank waits for another are those of the connections in use, and that of a communicator
+//! that is being made.
+
+#![warn(missing_docs)]
 
 mod abort;
-mod backend;
+pub mod backend;
 mod cpu;
+mod dispatch;
 mod error;
+mod gather;
 mod group;
 mod lane;
-mod launch;
 mod layout;
 mod memory;
 mod mesh;
-mod nccl;
-mod reduce;
-mod rendezvous;
+pub mod reduce;
 mod ring;
-mod signals;
-mod spec;
-mod sync;
-mod threads;
+pub mod sync;
+mod thread_transport;
 pub mod transport;
 
 pub use abort::Abort;
-pub use backend::all_reduce_bytes;
-pub use error::{CommError, Result};
+pub use cpu::Cpu;
+pub use error::{ABORTED, CommError, Result};
 pub use group::Group;
 pub use lane::Work;
-pub use launch::{
-    EnvWorld, Gpu, Launch, Launcher, end_process, in_one_sentence, launch, settle_for_gpus,
-};
-pub use layout::{Coords, Layout, Members};
-pub use mesh::Mesh;
-pub use reduce::Op;
-pub use signals::{Signals, Stopped};
-pub use spec::GroupSpec;
+pub use layout::{Coords, GROUPS, GroupKind, GroupSpec, Layout};
+pub use mesh::{Connect, GpuBackends, Mesh, Signals, Wiring};
+pub use reduce::ReduceOp;
+pub use ring::all_reduce_bytes;
+pub use thread_transport::thread_transports;

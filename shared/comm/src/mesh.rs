@@ -1,19 +1,16 @@
 //! One rank's view of the world: its place, and the groups it shares with others.
 
-mod gather;
-
 use crate::abort::Abort;
 use crate::backend::OnGpu;
 use crate::cpu::Cpu;
 use crate::error::CommError;
-use crate::layout::{Coords, Layout};
-use crate::nccl::{Connect, Cuda, Driver, Nccl, Watch};
-use crate::signals::Signals;
-use crate::spec::id;
+use crate::gather;
+use crate::group::Group;
+use crate::layout::{Coords, GROUPS, GroupSpec, Layout};
 use crate::transport::Transport;
-use crate::{Group, GroupSpec};
 use anyhow::Context;
 use report::{Chart, CommBytes, Trace};
+use serde::{Serialize, de::DeserializeOwned};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,125 +24,140 @@ const CHART_WIDTH: usize = 100;
 pub struct Mesh {
     /// This rank's number in the world.
     pub rank: usize,
+    /// The shape of the world.
     pub layout: Layout,
+    /// This rank's place in it.
     pub coords: Coords,
     /// Every rank: for small things (losses to show, norms, barriers), not for bulk data.
     pub world: Group,
     /// Every rank again, without a timeout: for waits while some ranks read or write files. A
     /// rank's failure or death still ends the wait.
     pub untimed: Group,
+    /// The ranks that have the same part of the model and of each sequence: replicas.
     pub dp: Group,
+    /// The stages that the activations of this rank's sequences pass.
     pub pp: Group,
+    /// The ranks that share this rank's sequences.
     pub cp: Group,
+    /// The ranks that share this rank's matrices.
     pub tp: Group,
     /// dp × cp, the ranks that hold the same weights: gradients are summed over it. With cp 1 it is
     /// the dp group itself.
-    pub data: Group,
+    pub dp_cp: Group,
     /// This rank's recording. It starts at once if the launch asked for it, and otherwise when
     /// the trainer calls [`Trace::start`], which all ranks should do at the same step.
     pub trace: Trace,
-    signals: Signals,
+    /// Those whose bytes metrics count, each with the name under which they do.
+    counted: Vec<(&'static str, Group)>,
+    signals: Arc<dyn Signals>,
 }
 
 /// What the groups of one rank have in common.
-pub(crate) struct Wiring {
+pub struct Wiring {
+    /// Moves their bytes.
     pub transport: Arc<dyn Transport>,
+    /// Ends their waits.
     pub abort: Abort,
+    /// The longest wait for a peer.
     pub timeout: Duration,
-    pub trace: bool,
-    /// This rank's GPU, where it has one.
-    pub gpu: Option<usize>,
-    pub signals: Signals,
+    /// Records what they do.
+    pub trace: Trace,
+    /// Where the rank has a GPU: what moves tensors on it.
+    pub gpu: Option<Arc<dyn GpuBackends>>,
+    /// What may tell the run to end.
+    pub signals: Arc<dyn Signals>,
 }
 
-impl Wiring {
-    pub(crate) fn watch<D: Driver>(
+/// Makes backends for tensors on this rank's GPU. The crate `nccl` has one; worlds on CPUs have none.
+pub trait GpuBackends: Send + Sync {
+    /// The backend of the group that `cpu` is for tensors on the CPU, connected as far as `ahead`
+    /// says. All ranks make theirs in the same order.
+    ///
+    /// # Errors
+    /// If the members' GPUs cannot be connected.
+    fn make(
         &self,
-        driver: D,
-        rank: String,
-    ) -> anyhow::Result<Arc<Watch<D>>> {
-        Watch::start(driver, rank, self.abort.clone(), self.timeout)
-    }
+        cpu: Arc<Cpu>,
+        ahead: Connect,
+        trace: Trace,
+    ) -> Result<Arc<dyn OnGpu>, CommError>;
+}
+
+/// What a group will need, and connects before anything is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connect {
+    /// Nothing for certain: it connects when it is first used.
+    WhenUsed,
+    /// Collectives.
+    Collectives,
+    /// And messages from each rank to the next.
+    AndNext,
+    /// And back.
+    AndBoth,
+}
+
+/// What may tell a run to end before its last step: signals, for instance. The crate `launch` has it.
+pub trait Signals: Send + Sync {
+    /// Whether a run that is told to end saves first.
+    fn saves(&self) -> bool;
+    /// The number of the signal that this process has been told to end by.
+    fn told(&self) -> Option<i32>;
+    /// All ranks end between two steps because of `signal`.
+    fn agree(&self, signal: i32);
 }
 
 impl Mesh {
+    /// The mesh of world rank `rank`.
+    ///
     /// # Errors
-    /// If the rank's GPU cannot be used, or its groups cannot be connected.
-    pub(crate) fn new(layout: Layout, rank: usize, wiring: &Wiring) -> anyhow::Result<Self> {
-        let trace = Trace::paused(rank, layout.coords(rank).to_string());
-        let watch = match wiring.gpu {
-            None => None,
-            Some(ordinal) => {
-                let cuda = Cuda::new(ordinal).with_context(|| format!("GPU {ordinal}"))?;
-                let watch = wiring.watch(cuda, layout.coords(rank).to_string())?;
-                trace.set_clock(watch.driver.clock());
-                Some(watch)
-            }
+    /// If the groups' GPUs cannot be connected.
+    pub fn new(layout: Layout, rank: usize, wiring: Wiring) -> Result<Self, CommError> {
+        let Wiring { transport, abort, timeout, trace, gpu, signals } = wiring;
+        let mut counted = Vec::new();
+        // All ranks make their groups in the same order, which connecting relies on.
+        let mut group = |name: &str, ahead: Connect| -> Result<Group, CommError> {
+            let (spec, transport) = (layout.group(name, rank), transport.clone());
+            let counted_as = GROUPS[spec.id as usize].counted_as;
+            let cpu = Arc::new(Cpu::new(spec, rank, transport, timeout, trace.clone()));
+            let make = |gpu: &Arc<dyn GpuBackends>| gpu.make(cpu.clone(), ahead, trace.clone());
+            let gpu = gpu.as_ref().map(make).transpose()?;
+            let group = Group::over(cpu, gpu, abort.clone(), trace.clone());
+            counted.extend(counted_as.map(|name| (name, group.clone())));
+            Ok(group)
         };
-        Ok(Self::over(layout, rank, wiring, watch.as_ref(), trace)?)
-    }
-
-    /// With `watch`, every group also moves tensors on its GPU.
-    pub(crate) fn over<D: Driver>(
-        layout: Layout,
-        rank: usize,
-        wiring: &Wiring,
-        watch: Option<&Arc<Watch<D>>>,
-        trace: Trace,
-    ) -> Result<Self, CommError> {
-        let names: Arc<[String]> = layout.names().into();
-        if wiring.trace {
-            trace.start();
-        }
-        // One id serves all groups of a dimension: they partition the world, so no two ranks meet
-        // in two of them. All ranks make their groups in the same order, which connecting relies
-        // on.
-        let group = |id: u32, name: &'static str, members: Vec<usize>, ahead: Connect| {
-            let names = names.clone();
-            let spec = GroupSpec { id, name, members, names };
-            let (transport, trace) = (wiring.transport.clone(), trace.clone());
-            let cpu = Arc::new(Cpu::new(spec, rank, transport, wiring.timeout, trace.clone()));
-            let mut gpu: Option<Arc<dyn OnGpu>> = None;
-            if let Some(watch) = watch {
-                let nccl = Nccl::new(cpu.clone(), watch.clone(), trace.clone());
-                nccl.connect(ahead)?;
-                gpu = Some(Arc::new(nccl));
-            }
-            Ok(Group::over(cpu, gpu, wiring.abort.clone(), trace))
-        };
-        let members = layout.members(rank);
-        // With cp > 1, gradients go over `data` and nothing goes over `dp`. (If something did, it
+        // With cp > 1, gradients go over `dp_cp` and nothing goes over `dp`. (If something did, it
         // would connect then.)
-        let dp_used = if layout.cp == 1 { Connect::Collectives } else { Connect::WhenUsed };
-        let dp = group(id::DP, "dp", members.dp, dp_used)?;
-        let (transport, abort) = (wiring.transport.clone(), wiring.abort.clone());
-        let everyone = GroupSpec {
-            id: id::UNTIMED,
-            name: "world",
-            members: members.world.clone(),
-            names: names.clone(),
-        };
-        let untimed = Group::new(everyone, rank, transport, abort, Duration::MAX, trace.clone());
-        let data = match layout.cp {
+        let sums = if layout.cp == 1 { Connect::Collectives } else { Connect::WhenUsed };
+        let dp = group("dp", sums)?;
+        let dp_cp = match layout.cp {
             1 => dp.clone(),
-            _ => group(id::DATA, "data", members.data, Connect::Collectives)?,
+            _ => group("dp_cp", Connect::Collectives)?,
         };
-        Ok(Mesh {
+        let world = group("world", Connect::WhenUsed)?; // for control, on the CPU
+        // Activations go to the next stage, gradients to the one before; the gradient of a tied
+        // embedding goes from one end to the other.
+        let pp = group("pp", Connect::AndBoth)?;
+        let cp = group("cp", Connect::AndNext)?;
+        let tp = group("tp", Connect::Collectives)?;
+        let again = GroupSpec { id: GROUPS.len() as u32, ..layout.group("world", rank) };
+        let untimed = Group::new(again, rank, transport, abort, Duration::MAX, trace.clone());
+        let coords = layout.coords(rank);
+        let mesh = Mesh {
             rank,
             layout,
-            coords: layout.coords(rank),
-            world: group(id::WORLD, "world", members.world, Connect::WhenUsed)?, // for control, on the CPU
+            coords,
+            world,
             untimed,
             dp,
-            // Activations go to the next stage, gradients to the one before; the gradient of a tied
-            // embedding goes from one end to the other.
-            pp: group(id::PP, "pp", members.pp, Connect::AndBoth)?,
-            cp: group(id::CP, "cp", members.cp, Connect::AndNext)?,
-            tp: group(id::TP, "tp", members.tp, Connect::Collectives)?,
-            data,
+            pp,
+            cp,
+            tp,
+            dp_cp,
             trace,
-            signals: wiring.signals.clone(),
-        })
+            counted,
+            signals,
+        };
+        Ok(mesh)
     }
 
     /// True on rank 0, which shows progress and writes files.
@@ -168,19 +180,22 @@ impl Mesh {
         Ok(signal != 0)
     }
 
-    /// Bytes this rank has sent so far along each dimension. What went over `data` counts as dp,
+    /// Bytes this rank has sent so far, by the names of its groups. What went over `dp_cp` counts as dp,
     /// since it carries gradients; the few bytes over `world` are left out.
     pub fn comm_bytes(&self) -> CommBytes {
-        let data = match self.layout.cp {
-            1 => 0, // the dp group itself
-            _ => self.data.bytes_sent(),
-        };
-        CommBytes {
-            dp: self.dp.bytes_sent() + data,
-            tp: self.tp.bytes_sent(),
-            pp: self.pp.bytes_sent(),
-            cp: self.cp.bytes_sent(),
-        }
+        self.counted.iter().map(|(name, group)| (*name, group.bytes_sent())).collect()
+    }
+
+    /// On rank 0 the values of all ranks that give one, in rank order; nothing elsewhere. A collective,
+    /// for control and not for the bulk; it waits as [`Mesh::untimed`] does.
+    ///
+    /// # Errors
+    /// If a value cannot be encoded, or a rank is lost.
+    pub fn gather<T>(&self, mine: Option<T>) -> anyhow::Result<Vec<T>>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        gather::gather(&self.untimed, mine)
     }
 
     /// Gathers every rank's trace on rank 0, which writes it to `path` and its chart beside it. A
@@ -207,49 +222,7 @@ impl Mesh {
     }
 
     fn gather_traces(&self) -> anyhow::Result<Vec<Vec<u8>>> {
-        self.gather_bytes(self.trace.export()).context("cannot gather the ranks' traces")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::{Launch, Layout, launch};
-    use report::Track;
-
-    #[test]
-    fn a_run_that_records_its_last_step_alone_can_draw_it() {
-        let settings =
-            Launch { layout: Layout { pp: 2, ..Layout::default() }, ..Launch::default() };
-        let charts = launch(&settings, |mesh| {
-            let steps = 3;
-            for step in 1..=steps {
-                mesh.world.barrier()?; // no rank is a step ahead
-                if step == steps {
-                    mesh.trace.start();
-                }
-                for micro_batch in 0..step {
-                    drop(mesh.trace.span(Track::Compute, format!("forward {micro_batch}")));
-                    drop(mesh.trace.span(Track::Compute, format!("backward {micro_batch}")));
-                }
-                drop(mesh.trace.span(Track::Compute, "optimizer"));
-            }
-            mesh.chart()
-        });
-        let charts = charts.unwrap();
-        let bubble = charts[0].as_ref().and_then(|chart| chart.bubble()).unwrap();
-        assert_eq!(bubble.ideal, 1.0 / 4.0); // pp 2, and 3 micro-batches in the last step
-        assert!(charts[1].is_none(), "only rank 0 draws");
-    }
-
-    #[test]
-    fn a_run_that_recorded_nothing_has_no_chart() {
-        let settings =
-            Launch { layout: Layout { pp: 2, ..Layout::default() }, ..Launch::default() };
-        let charts = launch(&settings, |mesh| {
-            drop(mesh.trace.span(Track::Compute, "forward 0"));
-            drop(mesh.trace.span(Track::Compute, "optimizer"));
-            mesh.chart()
-        });
-        assert!(charts.unwrap().iter().all(Option::is_none));
+        gather::gather_bytes(&self.untimed, self.trace.export())
+            .context("cannot gather the ranks' traces")
     }
 }

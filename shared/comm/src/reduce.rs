@@ -5,16 +5,18 @@ use tch::Kind;
 
 /// How a reduction combines elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
+pub enum ReduceOp {
+    /// Their sum.
     Sum,
+    /// The largest of them.
     Max,
 }
 
 /// Combines incoming bytes into a buffer of the same length, element by element.
-pub(crate) type Combine = fn(&mut [u8], &[u8]);
+pub type Combine = fn(&mut [u8], &[u8]);
 
 /// Dtypes that can be moved. A header names a dtype by its place here, so that all ranks agree.
-pub(crate) const DTYPES: [(Kind, &str); 10] = [
+pub const DTYPES: [(Kind, &str); 10] = [
     (Kind::Double, "f64"),
     (Kind::Float, "f32"),
     (Kind::BFloat16, "bf16"),
@@ -28,33 +30,33 @@ pub(crate) const DTYPES: [(Kind, &str); 10] = [
 ];
 
 /// The place of `kind` in [`DTYPES`].
-pub(crate) fn code(kind: Kind) -> Option<u8> {
+pub fn code(kind: Kind) -> Option<u8> {
     let place = DTYPES.iter().position(|(k, _)| *k == kind)?;
     Some(place as u8)
 }
 
 /// The name of the dtype at a place in [`DTYPES`].
-pub(crate) fn name(code: u8) -> &'static str {
+pub fn name(code: u8) -> &'static str {
     DTYPES.get(code as usize).map_or("unknown", |(_, name)| name)
 }
 
 /// Replaces a buffer by the incoming bytes.
-pub(crate) fn copy(into: &mut [u8], bytes: &[u8]) {
+pub fn copy(into: &mut [u8], bytes: &[u8]) {
     into.copy_from_slice(bytes);
 }
 
 /// Whether elements of `kind` can be combined; sums of the others would overflow at once or mean
 /// nothing.
-pub(crate) fn reduces(kind: Kind) -> bool {
-    combine(kind, Op::Sum).is_some()
+pub fn reduces(kind: Kind) -> bool {
+    combine(kind, ReduceOp::Sum).is_some()
 }
 
 /// The hint in the error for any other dtype.
-pub(crate) const REDUCES: &str = "it adds f64, f32, bf16, f16, i64, i32 and u8";
+pub const REDUCES: &str = "it adds f64, f32, bf16, f16, i64, i32 and u8";
 
 /// The function that applies `op` to elements of `kind`, or None if that is not defined. Integer
 /// sums wrap around; `Max` propagates NaN.
-pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
+pub fn combine(kind: Kind, op: ReduceOp) -> Option<Combine> {
     // Elements are read from and written to bytes, since a piece from the network may start at any
     // address. The compiler vectorises these loops all the same.
     macro_rules! each {
@@ -72,8 +74,8 @@ pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
     macro_rules! float {
         ($t:ty) => {
             match op {
-                Op::Sum => each!($t, |a: $t, b: $t| a + b),
-                Op::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
+                ReduceOp::Sum => each!($t, |a: $t, b: $t| a + b),
+                ReduceOp::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
             }
         };
     }
@@ -81,16 +83,16 @@ pub(crate) fn combine(kind: Kind, op: Op) -> Option<Combine> {
     macro_rules! half {
         ($t:ty) => {
             match op {
-                Op::Sum => each!($t, |a: $t, b: $t| <$t>::from_f32(a.to_f32() + b.to_f32())),
-                Op::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
+                ReduceOp::Sum => each!($t, |a: $t, b: $t| <$t>::from_f32(a.to_f32() + b.to_f32())),
+                ReduceOp::Max => each!($t, |a: $t, b: $t| if a > b || a.is_nan() { a } else { b }),
             }
         };
     }
     macro_rules! integer {
         ($t:ty) => {
             match op {
-                Op::Sum => each!($t, |a: $t, b: $t| a.wrapping_add(b)),
-                Op::Max => each!($t, |a: $t, b: $t| a.max(b)),
+                ReduceOp::Sum => each!($t, |a: $t, b: $t| a.wrapping_add(b)),
+                ReduceOp::Max => each!($t, |a: $t, b: $t| a.max(b)),
             }
         };
     }

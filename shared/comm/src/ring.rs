@@ -15,9 +15,18 @@ use crate::reduce::Combine;
 use crate::transport::{Call, Channel, Incoming, Outgoing, PIECE, Transport};
 use std::ops::Range;
 
-/// Chunk `c` of the `n` into which `len` elements are cut, of nearly equal length.
-pub(crate) fn chunk(len: usize, c: usize, n: usize) -> Range<usize> {
-    len * c / n..len * (c + 1) / n
+/// Chunk `c` of the `n` into which `numel` elements are cut, of nearly equal length.
+pub(crate) fn chunk(numel: usize, c: usize, n: usize) -> Range<usize> {
+    numel * c / n..numel * (c + 1) / n
+}
+
+/// Bytes that rank `rank` of `n` sends in a ring to sum `numel` elements of `width` bytes: all chunks
+/// but its own, then all but its right neighbour's. A library may use another algorithm, and a
+/// switch may add; where only ranks add, this is the minimum, up to rounding.
+pub fn all_reduce_bytes(numel: usize, width: usize, rank: usize, n: usize) -> u64 {
+    let kept = |c: usize| chunk(numel, c, n).len();
+    let sent = if n == 1 { 0 } else { 2 * numel - kept(rank) - kept((rank + 1) % n) };
+    (sent * width) as u64
 }
 
 /// One collective call on one rank.
@@ -56,17 +65,17 @@ impl Ring<'_> {
         combine: Combine,
     ) -> Result<()> {
         let mut at = 0; // in `output`
-        let mut scratch = Vec::new(); // the chunks of one piece: partial sums must not spoil the input
+        let mut workspace = Vec::new(); // the chunks of one piece: partial sums must not spoil the input
         for chunks in self.pieces(input.len() / width, width) {
-            scratch.clear();
+            workspace.clear();
             let mut packed = Vec::with_capacity(chunks.len());
             for chunk in chunks {
-                let start = scratch.len();
-                scratch.extend_from_slice(&input[chunk]);
-                packed.push(start..scratch.len());
+                let start = workspace.len();
+                workspace.extend_from_slice(&input[chunk]);
+                packed.push(start..workspace.len());
             }
-            self.reduce_scatter_in_place(&mut scratch, &packed, combine)?;
-            let own = &scratch[packed[self.rank].clone()];
+            self.reduce_scatter_in_place(&mut workspace, &packed, combine)?;
+            let own = &workspace[packed[self.rank].clone()];
             output[at..at + own.len()].copy_from_slice(own);
             at += own.len();
         }
@@ -213,18 +222,22 @@ impl Ring<'_> {
         self.transport.exchange(self.channel, out, incoming, &self.call)
     }
 
-    /// Cuts `len` elements into n chunks of nearly equal length, and each chunk into pieces: yields
+    /// Cuts `numel` elements into n chunks of nearly equal length, and each chunk into pieces: yields
     /// the same piece of every chunk, as ranges of bytes. At least one piece, even if it is empty.
     /// Pieces are of nearly equal length too: a short one at the end would make as many hops as a
     /// long one.
-    fn pieces(&self, len: usize, width: usize) -> impl Iterator<Item = Vec<Range<usize>>> + use<> {
+    fn pieces(
+        &self,
+        numel: usize,
+        width: usize,
+    ) -> impl Iterator<Item = Vec<Range<usize>>> + use<> {
         let n = self.members.len();
-        let longest = len.div_ceil(n); // elements of a chunk
+        let longest = numel.div_ceil(n); // elements of a chunk
         let count = longest.div_ceil(PIECE / width).max(1);
         let piece = longest.div_ceil(count);
         (0..count).map(move |p| {
             let part = |c: usize| {
-                let Range { start, end } = chunk(len, c, n);
+                let Range { start, end } = chunk(numel, c, n);
                 let from = (start + p * piece).min(end);
                 let to = (from + piece).min(end);
                 from * width..to * width

@@ -2,7 +2,7 @@
 
 mod ranks;
 
-use comm::Op;
+use comm::ReduceOp;
 use proptest::prelude::*;
 use proptest::sample::select;
 use ranks::{Over, numbers, run, same};
@@ -74,7 +74,7 @@ proptest! {
         let max = (1..world).fold(numbers_of(0), |max, rank| max.maximum(&numbers_of(rank)));
         let results = run(over, world, |group| {
             let tensor = numbers(group.rank(), &shape, kind);
-            group.all_reduce_op(&tensor, Op::Max).unwrap();
+            group.all_reduce_op(&tensor, ReduceOp::Max).unwrap();
             tensor
         });
         for tensor in results {
@@ -226,7 +226,7 @@ fn extremes_pass_nan_on() {
             let results = run(Over::Threads, 3, |group| {
                 let value = if group.rank() == spoiled { f64::NAN } else { 1. };
                 let tensor = Tensor::full([3], value, (kind, tch::Device::Cpu));
-                group.all_reduce_op(&tensor, Op::Max).unwrap();
+                group.all_reduce_op(&tensor, ReduceOp::Max).unwrap();
                 tensor.isnan().all().int64_value(&[])
             });
             assert_eq!(results, [1; 3], "{kind:?}");

@@ -2,8 +2,8 @@
 
 mod ranks;
 
-use comm::transport::TcpTransport;
-use comm::{Abort, CommError, Group, Op, Result};
+use comm::{Abort, CommError, Group, ReduceOp, Result};
+use launch::TcpTransport;
 use ranks::{Over, PATIENCE, group, numbers, run, run_with, speaks_of};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -24,7 +24,7 @@ fn mismatch(call: impl Fn(&Group) -> Result<()> + Sync, words: [&str; 2]) {
             let plain = |e: &&CommError| matches!(e, CommError::Mismatch { .. });
             let mismatch = errors.iter().find(plain).expect("one that says so");
             assert!(speaks_of(mismatch, &words), "{mismatch}");
-            assert!(speaks_of(mismatch, &["rank dp1 tp0", "group dp"]), "{mismatch}");
+            assert!(speaks_of(mismatch, &["rank dp1 pp0 cp0 tp0", "group dp"]), "{mismatch}");
             let others = errors.iter().all(|e| speaks_of(e, &["make the same calls"]));
             assert!(others, "{errors:?}");
         }
@@ -47,7 +47,7 @@ fn different_calls_are_a_mismatch() {
     mismatch(
         |g| match g.rank() {
             1 => g.all_reduce(&ones(4, Kind::Float)),
-            _ => g.all_reduce_op(&ones(4, Kind::Float), Op::Max),
+            _ => g.all_reduce_op(&ones(4, Kind::Float), ReduceOp::Max),
         },
         ["all_reduce of 4 f32", "all_reduce(max) of 4 f32"],
     );
@@ -118,7 +118,10 @@ fn a_peer_that_does_not_come_is_named() {
                 g.all_reduce(&ones(4, Kind::Float))
             });
             let error = results[0].as_ref().expect_err("nobody comes");
-            assert!(speaks_of(error, &["rank dp0 tp0 waited", "for rank dp1 tp0"]), "{error}");
+            assert!(
+                speaks_of(error, &["rank dp0 pp0 cp0 tp0 waited", "for rank dp1 pp0 cp0 tp0"]),
+                "{error}"
+            );
         }
     }
     let limit = Duration::from_millis(200);
@@ -127,7 +130,10 @@ fn a_peer_that_does_not_come_is_named() {
         _ => g.send(&ones(4, Kind::Float), 1),
     });
     let error = results[0].as_ref().expect_err("nobody receives");
-    assert!(speaks_of(error, &["rank dp0 tp0 waited", "for rank dp1 tp0"]), "{error}");
+    assert!(
+        speaks_of(error, &["rank dp0 pp0 cp0 tp0 waited", "for rank dp1 pp0 cp0 tp0"]),
+        "{error}"
+    );
 }
 
 #[test]
@@ -136,7 +142,7 @@ fn an_abort_ends_every_wait() {
         let results = run_with(over, 3, PATIENCE, |g, abort| match g.rank() {
             0 => {
                 thread::sleep(Duration::from_millis(20));
-                abort.raise("rank dp0 tp0 has had enough");
+                abort.raise("rank dp0 pp0 cp0 tp0 has had enough");
                 Ok(())
             }
             1 => g.all_reduce(&ones(4, Kind::Float)),
@@ -188,7 +194,7 @@ fn a_peer_that_dies_is_lost() {
     dies.join().unwrap();
     let error = survivor.all_reduce(&ones(4, Kind::Float)).expect_err("it is gone");
     assert!(matches!(error, CommError::Lost { .. }), "{error}");
-    let words = ["rank dp0 tp0 lost rank dp1 tp0", "all_reduce", "group dp"];
+    let words = ["rank dp0 pp0 cp0 tp0 lost rank dp1 pp0 cp0 tp0", "all_reduce", "group dp"];
     assert!(speaks_of(&error, &words), "{error}");
     assert!(abort.is_raised());
 }

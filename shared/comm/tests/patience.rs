@@ -2,9 +2,9 @@
 
 mod ranks;
 
-use comm::transport::threads;
-use comm::transport::{Call, Channel, Header, Incoming, OpCode, Outgoing, TcpTransport, Transport};
-use comm::{Abort, Group};
+use comm::transport::{Call, Channel, Header, Incoming, OpCode, Outgoing, Transport};
+use comm::{Abort, Group, Layout, thread_transports};
+use launch::TcpTransport;
 use ranks::{group, numbers, same};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -83,10 +83,10 @@ fn a_receiver_that_combines_for_long_is_waited_for() {
         into.copy_from_slice(bytes);
     }
     let abort = Abort::new();
-    let ways: Vec<Arc<dyn Transport>> = threads(2, abort);
-    let names = ["dp0", "dp1"].map(String::from);
-    let header = Header { op: OpCode::SendRecv, dtype: 8, root: 0, elements: 4 };
-    let call = |rank| Call { header, group: "dp", rank, names: &names, timeout: TIMEOUT };
+    let ways: Vec<Arc<dyn Transport>> = thread_transports(2, abort);
+    let spec = Layout { dp: 2, ..Layout::default() }.group("dp", 0);
+    let header = Header { op: OpCode::SendRecv, dtype: 8, root: 0, numel: 4 };
+    let call = |rank| Call { header, group: &spec, rank, timeout: TIMEOUT };
     let channel = Channel { group: 3, lane: 0 };
     thread::scope(|scope| {
         scope.spawn(|| {

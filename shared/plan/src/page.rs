@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use cli::{Config, CpLayout};
-use comm::{Coords, Layout, Members};
+use comm::{Coords, GROUPS, Layout};
 use report::thousands;
 use std::io::Write;
 
@@ -65,8 +65,10 @@ fn ranks(layout: Layout) -> String {
         return text;
     }
     text += &format!("  rank {}\n  rank {}\n", place(0), place(world - 1));
-    let Members { tp, cp, pp, dp, .. } = layout.members(0);
-    for (name, members) in [("tp", tp), ("cp", cp), ("pp", pp), ("dp", dp)] {
+    for name in
+        GROUPS.iter().filter(|kind| kind.counted_as == Some(kind.name)).map(|kind| kind.name)
+    {
+        let members = layout.group(name, 0).members;
         let (n, last) = (members.len(), thousands(members[members.len() - 1]));
         let shown = match n {
             1 => "0 alone".to_owned(),
@@ -131,14 +133,18 @@ fn memory(plan: &Plan) -> String {
 }
 
 fn bytes(plan: &Plan) -> String {
-    let mut text =
-        "sent by a rank in one step\n  stage          dp          tp          pp          cp\n"
-            .to_owned();
-    for pp in shown(plan) {
-        let sent = plan.comm_bytes(at(pp));
-        let [dp, tp, cp] = [sent.dp, sent.tp, sent.cp].map(size);
-        text += &format!("  {pp:>5}{dp:>12}{tp:>12}{:>12}{cp:>12}\n", size(sent.pp));
+    let rows: Vec<_> = shown(plan).into_iter().map(|pp| (pp, plan.comm_bytes(at(pp)))).collect();
+    let mut text = "sent by a rank in one step\n  stage".to_owned();
+    for (name, _) in rows[0].1.iter() {
+        text += &format!("{name:>12}");
     }
+    for (pp, sent) in rows {
+        text += &format!("\n  {pp:>5}");
+        for (_, bytes) in sent.iter() {
+            text += &format!("{:>12}", size(bytes));
+        }
+    }
+    text += "\n";
     text
 }
 

@@ -106,7 +106,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     let data = links::collective(gpu, cards(layout, links::data));
     let after = |pp: usize| {
         let at = Coords { pp, ..Coords::default() };
-        let sums = plan.comm_bytes(at).dp as f64 / data;
+        let sums = plan.comm_bytes(at)["dp"] as f64 / data;
         // Buckets travel during the last backward pass, a later stage's also while it waits: it ends
         // that pass earlier.
         let own = if plan.config.parallel.dp_sync == DpSync::Bucketed { 1.0 } else { 0.0 };

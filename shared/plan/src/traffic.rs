@@ -1,7 +1,7 @@
 //! What each rank of a run will send, counted from the settings alone.
 
 use cli::DpSync;
-use comm::{Coords, all_reduce_bytes};
+use comm::{Coords, GROUPS, all_reduce_bytes};
 use report::CommBytes;
 
 use crate::plan::Plan;
@@ -34,12 +34,14 @@ impl Plan<'_> {
         let hops = layout.cp as u64 - 1;
         let kv = (2 * hops).saturating_sub(1) * c + hops * self.softmax;
         let cp = self.layers(at.pp) * 2 * t * self.kv * kv;
-        CommBytes {
-            dp: buckets.into_iter().map(data).sum::<u64>() + data(1),
-            tp: m * tp + sum(1, w),
-            pp: m * neighbours * t * h * c + self.sum_tied_grad(at) + 2 * control,
-            cp: m * cp,
-        }
+        let none = GROUPS.iter().filter_map(|kind| Some((kind.counted_as?, 0)));
+        let sent = [
+            ("dp", buckets.into_iter().map(data).sum::<u64>() + data(1)),
+            ("tp", m * tp + sum(1, w)),
+            ("pp", m * neighbours * t * h * c + self.sum_tied_grad(at) + 2 * control),
+            ("cp", m * cp),
+        ];
+        none.chain(sent).collect()
     }
 
     /// What the first and the last stage send each other where both hold the embedding.

@@ -73,13 +73,14 @@ fn micros(ns: u64) -> f64 {
 
 /// The events of each track, in order of time, on as many rows as needed: in one row the format can
 /// draw spans only beside or inside each other, but two transfers may overlap.
-fn rows(events: &[Event]) -> Vec<(Track, usize, Vec<&Event>)> {
-    let mut tracks: BTreeMap<Track, Vec<&Event>> = BTreeMap::new();
+fn rows(events: &[Event]) -> Vec<(&Track, usize, Vec<&Event>)> {
+    let mut tracks: BTreeMap<_, (&Track, Vec<&Event>)> = BTreeMap::new();
     for event in events {
-        tracks.entry(event.track).or_default().push(event);
+        let row = tracks.entry(event.track.order());
+        row.or_insert_with(|| (&event.track, Vec::new())).1.push(event);
     }
     let mut out = Vec::new();
-    for (track, mut events) in tracks {
+    for (track, mut events) in tracks.into_values() {
         // Of two that start together, the longer is the outer one.
         events.sort_by_key(|event| (event.start_ns, std::cmp::Reverse(event.end_ns)));
         // A row, with the ends of its spans that are still open, outermost first.
@@ -111,8 +112,8 @@ mod tests {
     fn rank(rank: usize, spans: &[(Track, &'static str, u64, u64)]) -> Vec<u8> {
         let events = spans
             .iter()
-            .map(|&(track, name, start_ns, end_ns)| Event {
-                track,
+            .map(|&(ref track, name, start_ns, end_ns)| Event {
+                track: track.clone(),
                 name: name.into(),
                 start_ns,
                 end_ns,
@@ -148,7 +149,7 @@ mod tests {
         let events = written(&[
             rank(0, &[(Track::Compute, "forward", origin + 1_500, origin + 4_001)]),
             Vec::new(),
-            rank(1, &[(Track::Dp, "all_reduce", origin, origin + 2_000)]),
+            rank(1, &[(Track::group("dp"), "all_reduce", origin, origin + 2_000)]),
         ]);
         let expected = BTreeMap::from([((0, 0), vec![(1_500, 4_001)]), ((1, 0), vec![(0, 2_000)])]);
         assert_eq!(spans(&events), expected);
@@ -168,12 +169,12 @@ mod tests {
         let events = written(&[rank(
             0,
             &[
-                (Track::Dp, "starts with outer", 0, 5),
-                (Track::Dp, "inner", 10, 20),
-                (Track::Dp, "outer", 0, 50),
-                (Track::Dp, "crosses", 40, 60),
-                (Track::Dp, "after", 60, 70),
-                (Track::Tp, "elsewhere", 45, 65),
+                (Track::group("dp"), "starts with outer", 0, 5),
+                (Track::group("dp"), "inner", 10, 20),
+                (Track::group("dp"), "outer", 0, 50),
+                (Track::group("dp"), "crosses", 40, 60),
+                (Track::group("dp"), "after", 60, 70),
+                (Track::group("tp"), "elsewhere", 45, 65),
             ],
         )]);
         let rows = spans(&events);
@@ -190,7 +191,7 @@ mod tests {
             for _ in 0..3 {
                 drop(trace.span(Track::Compute, "micro-batch"));
             }
-            drop(trace.span(Track::Dp, "all_reduce").bytes(64));
+            drop(trace.span(Track::group("dp"), "all_reduce").bytes(64));
         }
         let events = written(&[trace.export()]);
         let rows = spans(&events);

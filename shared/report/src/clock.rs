@@ -108,7 +108,7 @@ mod tests {
         let (trace, clock) = under_clock(trace);
         let outer = clone.span(Track::Compute, "forward");
         drop(clone.span(Track::Wait, "recv"));
-        let sum = clone.span(Track::Dp, "all_reduce");
+        let sum = clone.span(Track::group("dp"), "all_reduce");
         drop(outer);
         drop(sum);
         assert_eq!((clock.marks(), clock.asked()), (4, vec![]), "asked before the export");
@@ -141,7 +141,7 @@ mod tests {
 
         let (trace, clock) = under_clock(Trace::paused(0, "dp0".into()));
         let early = trace.span(Track::Compute, "early");
-        trace.between(Track::Dp, "early", clock.at(1), clock.at(2), 8);
+        trace.between(Track::group("dp"), "early", clock.at(1), clock.at(2), 8);
         assert_eq!(clock.starts.load(Relaxed), 0);
         trace.start();
         assert_eq!(clock.starts.load(Relaxed), 1);
@@ -153,12 +153,15 @@ mod tests {
     #[test]
     fn a_span_between_two_marks_has_their_times_on_any_track() {
         let (trace, clock) = under_clock(Trace::new(0, "dp0".into()));
-        trace.between(Track::Tp, "all_gather", clock.at(7), clock.at(9), 64);
+        trace.between(Track::group("tp"), "all_gather", clock.at(7), clock.at(9), 64);
         // As a clock might say that broke down between the two.
-        trace.between(Track::Tp, "broken", clock.at(9), clock.at(0), 64);
+        trace.between(Track::group("tp"), "broken", clock.at(9), clock.at(0), 64);
         let events = events(&trace);
         let [event, broken] = &events[..] else { panic!("{events:?}") };
-        assert_eq!((event.track, &*event.name, event.bytes), (Track::Tp, "all_gather", Some(64)));
+        assert_eq!(
+            (&event.track, &*event.name, event.bytes),
+            (&Track::group("tp"), "all_gather", Some(64))
+        );
         assert_eq!([event, broken].map(times), ["all_gather 7–9", "broken 9–9"]);
         assert_eq!(clock.marks(), 0);
     }
@@ -170,7 +173,7 @@ mod tests {
         fn ns(&self) -> u64 {
             let (trace, (done, wait)) = (self.0.clone(), mpsc::channel());
             std::thread::spawn(move || {
-                drop(trace.span(Track::Dp, "meanwhile"));
+                drop(trace.span(Track::group("dp"), "meanwhile"));
                 done.send(()).unwrap();
             });
             wait.recv_timeout(Duration::from_secs(30)).expect("nothing can be recorded");
@@ -182,7 +185,7 @@ mod tests {
     fn others_record_while_an_export_waits() {
         let trace = Trace::new(0, "dp0".into());
         let behind = || Box::new(Behind(trace.clone()));
-        trace.between(Track::Pp, "send", behind(), behind(), 8);
+        trace.between(Track::group("pp"), "send", behind(), behind(), 8);
         assert_eq!(events(&trace).iter().map(times).collect::<Vec<_>>(), ["send 5–5"]);
         assert_eq!(events(&trace).len(), 3);
     }

@@ -1,33 +1,45 @@
 //! What a rank recorded, in the form in which it is sent to the rank that writes the file.
 
+use crate::comm_bytes::FIRST;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// The row of a rank on which a span is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Track {
+    /// What the rank computes.
     Compute,
     /// Blocked on another rank.
     Wait,
-    Dp,
-    Tp,
-    Pp,
-    Cp,
-    World,
+    /// What the group of this name exchanges.
+    Group(Cow<'static, str>),
 }
 
 impl Track {
-    pub(crate) fn name(self) -> &'static str {
+    /// The row of the group `name`.
+    pub const fn group(name: &'static str) -> Self {
+        Self::Group(Cow::Borrowed(name))
+    }
+
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Compute => "compute",
             Self::Wait => "wait",
-            Self::Dp => "dp",
-            Self::Tp => "tp",
-            Self::Pp => "pp",
-            Self::Cp => "cp",
-            Self::World => "world",
+            Self::Group(name) => name,
         }
+    }
+
+    /// Rows are drawn in this order; groups as in metrics, others behind them by name.
+    pub(crate) fn order(&self) -> (usize, &str) {
+        let place = match self {
+            Self::Compute => 0,
+            Self::Wait => 1,
+            Self::Group(name) => {
+                2 + FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len())
+            }
+        };
+        (place, self.name())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The metrics file: one JSON object per optimiser step.
 
+use crate::CommBytes;
 use crate::whole::write_whole;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -7,32 +8,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Bytes that a rank has sent in one step, by dimension.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommBytes {
-    pub dp: u64,
-    pub tp: u64,
-    pub pp: u64,
-    pub cp: u64,
-}
-
-impl std::ops::Sub for CommBytes {
-    type Output = Self;
-
-    /// What was sent between two readings of the counters.
-    fn sub(self, before: Self) -> Self {
-        Self {
-            dp: self.dp - before.dp,
-            tp: self.tp - before.tp,
-            pp: self.pp - before.pp,
-            cp: self.cp - before.cp,
-        }
-    }
-}
-
 /// What is reported about one optimiser step. It is the same on every rank, except for
 /// `comm_bytes`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepStats {
     /// Counted from 1.
     pub step: usize,
@@ -147,7 +125,7 @@ mod tests {
             tokens: 4096,
             tokens_per_second: 1e5 / 3.0,
             mfu: None,
-            comm_bytes: CommBytes { dp: 1, tp: 2, pp: 3, cp: u64::MAX },
+            comm_bytes: [("dp", 1), ("tp", 2), ("pp", 3), ("cp", u64::MAX)].into_iter().collect(),
             peak_memory_bytes: Some(1 << 33),
             mfu_strict: None,
             val_loss: None,

@@ -7,6 +7,7 @@ use anyhow::Result;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// What a [`Reporter`] must know of its run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// One rank of the world shows the run and writes its metrics.
@@ -116,7 +117,7 @@ impl Reporter {
                 tokens: (stats.step * self.options.tokens_per_step) as u64,
                 tokens_per_second,
                 mfu,
-                comm_bytes: stats.comm_bytes,
+                comm_bytes: stats.comm_bytes.clone(),
                 peak_memory_bytes: (self.options.peak_memory)(),
                 mfu_strict,
                 val_loss: validation.map(|of| of.loss),

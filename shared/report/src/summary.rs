@@ -10,6 +10,7 @@ use std::fmt;
 pub struct Summary {
     /// Steps of this run; those of a run that it resumed are not counted.
     pub steps: usize,
+    /// Of all of them together.
     pub seconds: f64,
     /// Loss of the first step and of the last; `None` if there was no step.
     pub losses: Option<(f64, f64)>,
@@ -21,6 +22,7 @@ pub struct Summary {
     pub mfu: Option<f64>,
     /// The same in the strict count ([`crate::strict_flops_per_token`]).
     pub mfu_strict: Option<f64>,
+    /// The most that this rank has held at one time.
     pub peak_memory_bytes: Option<u64>,
 }
 

@@ -96,7 +96,7 @@ impl Trace {
     #[must_use = "the span ends when this is dropped"]
     pub fn span(&self, track: Track, name: impl Into<Cow<'static, str>>) -> Span {
         Span(self.recorder().map(|recorder| Running {
-            start: recorder.now(track),
+            start: recorder.now(&track),
             recorder: recorder.clone(),
             track,
             name: name.into(),
@@ -138,7 +138,7 @@ impl Trace {
 
 impl Recorder {
     /// Now, for the host; for queued work, the moment when what is queued so far is done.
-    fn now(&self, track: Track) -> Moment {
+    fn now(&self, track: &Track) -> Moment {
         match self.clock.get() {
             Some(clock) if matches!(track, Track::Compute | Track::Wait) => {
                 Moment::Marked(clock.mark())
@@ -185,7 +185,7 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         if let Some(Running { recorder, track, name, start, bytes }) = self.0.take() {
-            let end = recorder.now(track);
+            let end = recorder.now(&track);
             lock(&recorder.ended).push(Ended { track, name, start, end, bytes });
         }
     }
@@ -223,14 +223,17 @@ mod tests {
         let trace = Trace::new(3, "dp1 pp1".into());
         let outer = trace.span(Track::Compute, "step");
         let other = trace.clone();
-        std::thread::spawn(move || drop(other.span(Track::Dp, "all_reduce").bytes(8)))
+        std::thread::spawn(move || drop(other.span(Track::group("dp"), "all_reduce").bytes(8)))
             .join()
             .unwrap();
         drop(outer);
         let rank: RankTrace = serde_json::from_slice(&trace.export()).unwrap();
         assert_eq!((rank.rank, rank.name.as_str()), (3, "dp1 pp1"));
         let [inner, outer] = &rank.events[..] else { panic!("{:?}", rank.events) };
-        assert_eq!((inner.track, &*inner.name, inner.bytes), (Track::Dp, "all_reduce", Some(8)));
+        assert_eq!(
+            (&inner.track, &*inner.name, inner.bytes),
+            (&Track::group("dp"), "all_reduce", Some(8))
+        );
         assert!(outer.start_ns <= inner.start_ns && inner.end_ns <= outer.end_ns);
     }
 }

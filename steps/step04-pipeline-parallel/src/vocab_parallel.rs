@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use checkpoint::shard_range;
-use comm::{Group, Op};
+use comm::{Group, ReduceOp};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -71,7 +71,7 @@ impl VocabParallel {
             let (targets, outside) = self.rows_of(&targets.unsqueeze(1)); // [chunk, 1]
             let mut logits = autograd::product(x, &weight.tr(), acc_kind)?; // [chunk, vocab/tp]
             let max = logits.amax(1, true); // [chunk, 1]
-            self.group.all_reduce_op(&max, Op::Max)?;
+            self.group.all_reduce_op(&max, ReduceOp::Max)?;
             logits -= max; // so that no exponential overflows
             let target = logits.gather(1, &targets, false).masked_fill(&outside, 0.0); // [chunk, 1]
             let mut softmax = logits.exp_(); // [chunk, vocab/tp]

@@ -9,6 +9,6 @@ fn main() -> ExitCode {
         if config.run.dry_run {
             return plan::print(&config, step06::dry_run::trainer(&config));
         }
-        comm::launch(&config.launch(), move |mesh| step06::train::run(&config, mesh)).map(drop)
+        launch::launch(&config.launch(), move |mesh| step06::train::run(&config, mesh)).map(drop)
     })
 }

@@ -32,7 +32,7 @@ pub fn save(
     mesh.untimed.barrier()?; // now the directory is there
     let mut all: Vec<_> = parameters.iter().zip(optimizer.moments(parameters)).collect();
     all.retain(|(parameter, _)| parameter.is_first(mesh.coords)); // others leave it to the first
-    let share = all.into_iter().skip(mesh.data.rank()).step_by(mesh.data.size());
+    let share = all.into_iter().skip(mesh.dp_cp.rank()).step_by(mesh.dp_cp.size());
     let tensors: Vec<_> =
         share.flat_map(|(parameter, moments)| pieces(parameter, moments, mesh)).collect();
     let file = (!tensors.is_empty()).then(|| writer.write(mesh.rank, tensors)).transpose()?;

@@ -46,7 +46,7 @@ impl<'a> Trainer<'a> {
         let stage = stages[mesh.coords.pp].clone();
         let model = Llama::new(&config.model, &weights, config.kind(), device, &tp, &cp, stage)?;
         let pipeline = PipelineParallel::new(config, mesh);
-        let data_parallel = DataParallel::new(model.parameters(), &mesh.data, &config.parallel)?;
+        let data_parallel = DataParallel::new(model.parameters(), &mesh.dp_cp, &config.parallel)?;
         let mut optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
         let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
         let eval_batches = config.eval_batches(mesh.coords.dp, mesh.layout.dp)?;
@@ -93,7 +93,7 @@ impl<'a> Trainer<'a> {
         self.data_parallel.finish()?;
         self.pipeline.sum_partial_grads(parameters)?;
         self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last
-        self.mesh.data.all_reduce(&loss)?;
+        self.mesh.dp_cp.all_reduce(&loss)?;
 
         let grads: Vec<Tensor> = parameters.iter().map(|p| p.tensor.grad()).collect();
         let norm = grad_norm(parameters, self.mesh)?;
@@ -119,7 +119,7 @@ impl<'a> Trainer<'a> {
         let shards: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.shard(m)).collect();
         let loss = self.pipeline.evaluate(&self.model, &shards, target_tokens as f64)?;
         self.mesh.pp.all_reduce(&loss)?;
-        self.mesh.data.all_reduce(&loss)?;
+        self.mesh.dp_cp.all_reduce(&loss)?;
         Ok(Validation { loss: loss.double_value(&[]), samples })
     }
 

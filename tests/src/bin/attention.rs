@@ -15,7 +15,7 @@ fn main() -> Result<()> {
         for [heads, kv_heads] in [[4, 4], [8, 2]] {
             for kind in [Kind::BFloat16, Kind::Float] {
                 // tch's operations panic where libtorch refuses.
-                comm::in_one_sentence(|| whole([heads, kv_heads, head_dim], kind)).map_err(|why| {
+                launch::in_one_sentence(|| whole([heads, kv_heads, head_dim], kind)).map_err(|why| {
                     let hint = if kind == Kind::BFloat16 { CUDNN } else { "" };
                     anyhow!("whole sequences, {kind:?}, {heads}/{kv_heads} heads of {head_dim}: {why}{hint}")
                 })?;

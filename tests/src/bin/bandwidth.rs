@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let flags: Vec<String> = std::env::args().skip(1).collect();
     let config = parity::parse(6, &flags)?;
     let device = config.device();
-    comm::launch(&config.launch(), move |mesh: &Mesh| {
+    launch::launch(&config.launch(), move |mesh: &Mesh| {
         for bytes in SIZES {
             let tensor = Tensor::zeros([bytes / 2], (Kind::BFloat16, device));
             let batch = |_| -> Result<f64> {

@@ -2,7 +2,7 @@
 //! NCCL and on the CPU around a ring, and ends in an error where the two differ.
 
 use anyhow::{Result, ensure};
-use comm::{Group, Mesh, Op};
+use comm::{Group, Mesh, ReduceOp};
 use tch::{Device, Kind, Tensor};
 
 const KINDS: [Kind; 7] =
@@ -12,8 +12,8 @@ fn main() -> Result<()> {
     let flags: Vec<String> = std::env::args().skip(1).collect();
     let config = parity::parse(6, &flags)?;
     let device = config.device();
-    comm::launch(&config.launch(), move |mesh: &Mesh| {
-        for group in [&mesh.world, &mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp, &mesh.data] {
+    launch::launch(&config.launch(), move |mesh: &Mesh| {
+        for group in [&mesh.world, &mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp, &mesh.dp_cp] {
             check(mesh.rank, group, device)?;
         }
         // Messages go where a run sends them: there the neighbours are connected from the start.
@@ -45,7 +45,7 @@ fn both(
 fn check(rank: usize, group: &Group, device: Device) -> Result<()> {
     let both =
         |what: &str, f: &dyn Fn(&Tensor) -> Result<Tensor>| both((rank, group, device), what, f);
-    for op in [Op::Sum, Op::Max] {
+    for op in [ReduceOp::Sum, ReduceOp::Max] {
         both("all_reduce", &|t| {
             group.all_reduce_op(t, op)?;
             Ok(t.shallow_clone())

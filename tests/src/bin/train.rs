@@ -1,7 +1,8 @@
 //! `train FLAGS…`: what the program of step `PARITY_STEP` does, where nothing has built that.
 
 use cli::Program;
-use comm::{Layout, launch};
+use comm::Layout;
+use launch::launch;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

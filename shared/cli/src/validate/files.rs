@@ -2,7 +2,7 @@
 
 use crate::config::{Config, DeviceName};
 use anyhow::{Context, Result, ensure};
-use comm::Launcher;
+use launch::Launcher;
 use std::path::Path;
 
 /// The most a little-endian u16 can name.

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, CpLayout};
 use anyhow::{Context, Result, ensure};
-use comm::Launcher;
+use launch::Launcher;
 
 /// Most ranks on one host: with more, threads and sockets run out first.
 const MOST_ON_ONE_HOST: usize = 256;

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use anyhow::{Result, ensure};
-use comm::{EnvWorld, Launcher};
+use launch::{EnvWorld, Launcher};
 
 pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
     let run = &config.run;

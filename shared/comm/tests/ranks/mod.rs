@@ -3,8 +3,9 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
-use comm::transport::{TcpTransport, Transport, threads};
-use comm::{Abort, CommError, Group, GroupSpec};
+use comm::transport::Transport;
+use comm::{Abort, CommError, Group, Layout, thread_transports};
+use launch::TcpTransport;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
@@ -23,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// One transport for each rank of a new world.
 pub fn transports(over: Over, world: usize, abort: &Abort) -> Vec<Arc<dyn Transport>> {
     if over == Over::Threads {
-        return threads(world, abort.clone());
+        return thread_transports(world, abort.clone());
     }
     let listen = |_| TcpListener::bind("127.0.0.1:0").unwrap();
     let listeners: Vec<_> = (0..world).map(listen).collect();
@@ -45,12 +46,7 @@ pub fn group(
     timeout: Duration,
     trace: report::Trace,
 ) -> Group {
-    let spec = GroupSpec {
-        id: 3,
-        name: "dp",
-        members: (0..world).collect(),
-        names: (0..world).map(|r| format!("dp{r} tp0")).collect(),
-    };
+    let spec = Layout { dp: world, ..Layout::default() }.group("dp", rank);
     Group::new(spec, rank, transport, abort.clone(), timeout, trace)
 }
 
@@ -84,8 +80,8 @@ pub fn run_with<T: Send>(
 /// Small whole numbers that differ from rank to rank. Their sum over eight ranks is exact in every
 /// dtype (at most 80, and bf16 holds whole numbers up to 256).
 pub fn numbers(rank: usize, shape: &[i64], kind: Kind) -> Tensor {
-    let len: i64 = shape.iter().product();
-    let count = Tensor::arange(len, (Kind::Int64, Device::Cpu));
+    let numel: i64 = shape.iter().product();
+    let count = Tensor::arange(numel, (Kind::Int64, Device::Cpu));
     let modulus = if kind == Kind::Bool { 2 } else { 11 };
     let numbers = (count * 7 + rank as i64 * 13).remainder(modulus);
     numbers.to_kind(kind).reshape(shape)
@@ -99,9 +95,9 @@ pub fn same(a: &Tensor, b: &Tensor) -> bool {
 pub fn bits(tensor: &Tensor) -> Vec<u8> {
     let tensor = tensor.contiguous();
     let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    let count = tensor.numel();
-    if count > 0 {
-        tensor.copy_data_u8(&mut bytes, count);
+    let numel = tensor.numel();
+    if numel > 0 {
+        tensor.copy_data_u8(&mut bytes, numel);
     }
     bytes
 }
