@@ -443,7 +443,7 @@ BUGS = [
     ("a world of one that looks for its rendezvous", "launch", "shared/launch/src/env.rs",
      "if size == 1 {", "if size == 0 {"),
     ("a signal that only rank 0 hears", "endings", "shared/comm/src/mesh.rs",
-     "self.signals.told().unwrap_or(0);", "self.signals.told().filter(|_| self.rank == 0).unwrap_or(0);"),
+     "self.interrupts.told().unwrap_or(0);", "self.interrupts.told().filter(|_| self.rank == 0).unwrap_or(0);"),
     ("a signal that is passed on counts twice", "endings", "shared/launch/src/signals.rs",
      "const AGAIN: Duration = Duration::from_secs(1);", "const AGAIN: Duration = Duration::ZERO;"),
     ("a launcher that keeps a signal to itself", "endings", "shared/launch/src/processes.rs",

@@ -91,8 +91,9 @@ fn the_sums_of_gradients_foretold_are_those_that_travel() {
             // Behind the gradients, the loss.
             let sums = plan.buckets(at).into_iter().chain([1]);
             let foretold: Vec<u64> = sums.map(|len| ring_bytes(len as usize, 8, mine, n)).collect();
+            let row = if layout.cp == 1 { "dp" } else { "dp_cp" };
             let is_sum = |span: &&Span| {
-                span.rank == rank as u64 && span.track == "dp" && span.name.contains("all_reduce")
+                span.rank == rank as u64 && span.track == row && span.name.contains("all_reduce")
             };
             let sent: Vec<u64> =
                 spans.iter().filter(is_sum).filter_map(|span| span.bytes).collect();

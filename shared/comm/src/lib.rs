@@ -53,7 +53,7 @@ pub use error::{ABORTED, CommError, Result};
 pub use group::Group;
 pub use lane::Work;
 pub use layout::{Coords, GROUPS, GroupKind, GroupSpec, Layout};
-pub use mesh::{Connect, GpuBackends, Mesh, Signals, Wiring};
+pub use mesh::{Connect, GpuBackends, Interrupts, Mesh, Wiring};
 pub use reduce::ReduceOp;
 pub use ring::all_reduce_bytes;
 pub use thread_transport::thread_transports;

@@ -49,7 +49,7 @@ pub struct Mesh {
     pub trace: Trace,
     /// Those whose bytes metrics count, each with the name under which they do.
     counted: Vec<(&'static str, Group)>,
-    signals: Arc<dyn Signals>,
+    interrupts: Arc<dyn Interrupts>,
 }
 
 /// What the groups of one rank have in common.
@@ -65,7 +65,7 @@ pub struct Wiring {
     /// Where the rank has a GPU: what moves tensors on it.
     pub gpu: Option<Arc<dyn GpuBackends>>,
     /// What may tell the run to end.
-    pub signals: Arc<dyn Signals>,
+    pub interrupts: Arc<dyn Interrupts>,
 }
 
 /// Makes backends for tensors on this rank's GPU. The crate `nccl` has one; worlds on CPUs have none.
@@ -97,7 +97,7 @@ pub enum Connect {
 }
 
 /// What may tell a run to end before its last step: signals, for instance. The crate `launch` has it.
-pub trait Signals: Send + Sync {
+pub trait Interrupts: Send + Sync {
     /// Whether a run that is told to end saves first.
     fn saves(&self) -> bool;
     /// The number of the signal that this process has been told to end by.
@@ -112,7 +112,7 @@ impl Mesh {
     /// # Errors
     /// If the groups' GPUs cannot be connected.
     pub fn new(layout: Layout, rank: usize, wiring: Wiring) -> Result<Self, CommError> {
-        let Wiring { transport, abort, timeout, trace, gpu, signals } = wiring;
+        let Wiring { transport, abort, timeout, trace, gpu, interrupts } = wiring;
         let mut counted = Vec::new();
         // All ranks make their groups in the same order, which connecting relies on.
         let mut group = |name: &str, ahead: Connect| -> Result<Group, CommError> {
@@ -155,7 +155,7 @@ impl Mesh {
             dp_cp,
             trace,
             counted,
-            signals,
+            interrupts,
         };
         Ok(mesh)
     }
@@ -169,13 +169,13 @@ impl Mesh {
     /// same answer on all of them, so that they save the same step. A collective. False in a run that
     /// does not save, which a signal ends at once.
     pub fn ends_early(&self) -> Result<bool, CommError> {
-        if !self.signals.saves() {
+        if !self.interrupts.saves() {
             return Ok(false);
         }
-        let told = self.signals.told().unwrap_or(0);
+        let told = self.interrupts.told().unwrap_or(0);
         let signal = self.world.highest(told as u64)? as i32; // 0 if none has come
         if signal != 0 {
-            self.signals.agree(signal);
+            self.interrupts.agree(signal);
         }
         Ok(signal != 0)
     }

@@ -8,7 +8,7 @@ use crate::secret::nonce;
 use crate::settings::{GRACE, Launch};
 use crate::signals::{announce, ended};
 use anyhow::{Context, anyhow};
-use comm::Signals;
+use comm::Interrupts;
 use comm::sync::start as start_thread;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

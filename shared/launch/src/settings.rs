@@ -102,8 +102,8 @@ impl Launch {
         if self.trace {
             trace.start();
         }
-        let signals = Arc::new(self.signals.clone());
-        let wiring = Wiring { transport, abort, timeout, trace, gpu, signals };
+        let interrupts = Arc::new(self.signals.clone());
+        let wiring = Wiring { transport, abort, timeout, trace, gpu, interrupts };
         Ok(Mesh::new(self.layout, rank, wiring)?)
     }
 

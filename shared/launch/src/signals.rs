@@ -6,6 +6,7 @@
 
 use crate::exit::end_process;
 use anyhow::{Context, anyhow};
+use comm::Interrupts;
 use comm::sync::{lock, start};
 use libc::c_int;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
@@ -55,7 +56,7 @@ pub struct Stopped {
 impl Signals {
     /// Heeds them from now on. With `saves`, the run is one that can save and end between two steps;
     /// then Ctrl-C (SIGINT) counts as well, unless this process was started to ignore it. Where nobody
-    /// [listens](Self::listen), the process ends with one sentence and code 1. A signal that comes
+    /// listens (the launchers do), the process ends with one sentence and code 1. A signal that comes
     /// again after a second ends the process at once.
     ///
     /// A write beyond the limit on a file's size (SIGXFSZ, `ulimit -f`) becomes an error like any
@@ -136,7 +137,7 @@ impl Signals {
     }
 }
 
-impl comm::Signals for Signals {
+impl Interrupts for Signals {
     fn saves(&self) -> bool {
         self.0.as_ref().is_some_and(|heeded| heeded.saves)
     }

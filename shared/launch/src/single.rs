@@ -10,7 +10,7 @@ use crate::signals::{announce, ended};
 use crate::tcp::TcpTransport;
 use anyhow::{anyhow, bail};
 use comm::sync::start;
-use comm::{Abort, Mesh, Signals};
+use comm::{Abort, Interrupts, Mesh};
 use std::sync::mpsc::{self, RecvTimeoutError};
 
 pub(crate) fn launch<T>(

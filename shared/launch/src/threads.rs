@@ -6,7 +6,7 @@ use crate::signals::{announce, ended};
 use anyhow::{Context, anyhow};
 use comm::sync::LIMIT;
 use comm::transport::Transport;
-use comm::{Abort, Mesh, Signals, thread_transports};
+use comm::{Abort, Interrupts, Mesh, thread_transports};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};

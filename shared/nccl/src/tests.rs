@@ -10,7 +10,7 @@ use comm::backend::{Backend, OnGpu, Queue};
 use comm::{
     Abort, CommError, Connect, Cpu, GpuBackends, Layout, Mesh, ReduceOp, Wiring, thread_transports,
 };
-use fake::{Asked, Fake, Hall, NoSignals};
+use fake::{Asked, Fake, Hall, NoInterrupts};
 use report::Trace;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -245,8 +245,8 @@ fn every_layout_connects() {
                     let watch = Watch::start(driver, name, abort.clone(), TIMEOUT).unwrap();
                     let gpu: Arc<dyn GpuBackends> = Arc::new(Watched(watch.clone()));
                     let (timeout, trace, gpu) = (TIMEOUT, Trace::off(), Some(gpu));
-                    let signals = Arc::new(NoSignals);
-                    let wiring = Wiring { transport, abort, timeout, trace, gpu, signals };
+                    let interrupts = Arc::new(NoInterrupts);
+                    let wiring = Wiring { transport, abort, timeout, trace, gpu, interrupts };
                     Mesh::new(layout, rank, wiring).map(drop).unwrap();
                     assert_eq!(watch.driver.inits.load(SeqCst), comms, "{layout}");
                 });

@@ -143,9 +143,9 @@ impl Drop for Comm {
 }
 
 /// A run that no signal ends.
-pub struct NoSignals;
+pub struct NoInterrupts;
 
-impl comm::Signals for NoSignals {
+impl comm::Interrupts for NoInterrupts {
     fn saves(&self) -> bool {
         false
     }
