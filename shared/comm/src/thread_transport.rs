@@ -22,12 +22,8 @@ type Stream = (Channel, usize, usize);
 pub fn thread_transports(world: usize, abort: Abort) -> Vec<Arc<dyn Transport>> {
     let slots = Arc::<Slots>::default();
     let transport = |rank| {
-        Arc::new(Threads {
-            rank,
-            slots: slots.clone(),
-            known: Mutex::default(),
-            abort: abort.clone(),
-        }) as Arc<dyn Transport>
+        let (slots, known, abort) = (slots.clone(), Mutex::default(), abort.clone());
+        Arc::new(Threads { rank, slots, known, abort }) as Arc<dyn Transport>
     };
     (0..world).map(transport).collect()
 }
@@ -46,10 +42,7 @@ struct Threads {
 impl Threads {
     fn slot(&self, stream: Stream) -> Arc<Slot> {
         let mut known = lock(&self.known);
-        let find = || {
-            let mut slots = lock(&self.slots);
-            slots.entry(stream).or_default().clone()
-        };
+        let find = || lock(&self.slots).entry(stream).or_default().clone();
         known.entry(stream).or_insert_with(find).clone()
     }
 
