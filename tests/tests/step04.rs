@@ -124,6 +124,24 @@ fn a_schedule_makes_every_pass_once_and_in_order() {
     }
 }
 
+/// The book cannot call the step: it reads a file.
+#[test]
+fn the_book_draws_the_lists_of_the_trainer() {
+    let file = include_str!("../../book/pictures/schedules.txt");
+    let mut lines = file.lines().filter(|line| !line.starts_with('#'));
+    for schedule in SCHEDULES {
+        assert_eq!(lines.next().unwrap(), schedule.to_string());
+        for stage in 0..4 {
+            let words = passes(schedule, stage, 4, 8).into_iter().map(|pass| match pass {
+                Pass::Forward(i) => format!("F{i}"),
+                Pass::Backward(i) => format!("B{i}"),
+            });
+            assert_eq!(lines.next().unwrap(), words.collect::<Vec<_>>().join(" "));
+        }
+    }
+    assert_eq!(lines.next(), None);
+}
+
 #[test]
 fn stages_are_cut_where_the_slowest_is_fastest() {
     let config = |vocab_size, layers: usize| {

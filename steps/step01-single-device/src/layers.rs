@@ -5,9 +5,11 @@ use autograd::Stacked;
 use checkpoint::{LlamaConfig, Weights};
 use tch::Tensor;
 
-/// A trainable tensor under its Hugging Face name.
+/// A trainable tensor.
 pub struct Parameter {
+    /// As Hugging Face calls it.
     pub name: String,
+    /// Its numbers, with their gradient in `.grad`.
     pub tensor: Tensor,
     /// Whether weight decay acts on it: on matrices, and not on the gains of norms.
     pub decays: bool,
@@ -15,6 +17,7 @@ pub struct Parameter {
 
 /// Fetches weights by name, and lists those it has fetched.
 pub struct Loader<'a> {
+    /// Where they come from.
     pub weights: &'a Weights,
     /// In the order of the forward pass.
     pub parameters: Vec<Parameter>,

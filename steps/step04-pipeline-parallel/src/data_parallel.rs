@@ -112,8 +112,8 @@ impl Bucketed {
         let bytes = |p: &&Tensor| p.numel() * p.kind().elt_size_in_bytes();
         for members in cut(&backwards.iter().map(bytes).collect::<Vec<_>>(), bucket_bytes) {
             let members = &backwards[members];
-            let numbers: i64 = members.iter().map(|p| p.numel() as i64).sum();
-            let flat = Tensor::zeros([numbers], (members[0].kind(), members[0].device()));
+            let numel: i64 = members.iter().map(|p| p.numel() as i64).sum();
+            let flat = Tensor::zeros([numel], (members[0].kind(), members[0].device()));
             let bucket = Arc::new(Mutex::new(Bucket {
                 flat: flat.shallow_clone(),
                 members: members.len(),

@@ -10,11 +10,12 @@ use crate::tensor_parallel::TensorParallel;
 /// The name of the embedding.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// A trainable tensor under its Hugging Face name, and which part of it each rank holds. Over dp it is
-/// always [`Placement::Partial`].
+/// A trainable tensor, and which part of it each rank holds. Over dp it is always
+/// [`Placement::Partial`].
 pub struct Parameter {
+    /// As Hugging Face calls it.
     pub name: String,
-    /// This rank's part.
+    /// This rank's part, with its gradient in `.grad`.
     pub tensor: Tensor,
     /// The shape of the whole.
     pub global_shape: Vec<i64>,
@@ -36,7 +37,9 @@ impl Parameter {
 
 /// Fetches weights by name, and lists those it has fetched.
 pub struct Loader<'a> {
+    /// Where they come from.
     pub weights: &'a Weights,
+    /// Whose shards they are.
     pub tp: &'a TensorParallel,
     /// Whether the embedding is also the head.
     pub tied: bool,

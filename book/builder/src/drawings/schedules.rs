@@ -3,8 +3,9 @@
 
 use super::canvas::{At, Canvas};
 
+/// What each stage does in which order, under AFAB and under 1F1B, as the trainer lists it.
+const LISTS: &str = include_str!("../../../pictures/schedules.txt");
 const STAGES: usize = 4;
-const MICRO_BATCHES: usize = 8;
 const LEFT: f64 = 34.0;
 const WIDTH: f64 = 520.0;
 const ROW: f64 = 26.0;
@@ -47,7 +48,7 @@ pub fn with_messages() -> String {
 fn draw(title: &str, desc: &str, message: usize) -> String {
     let height = 2.0 * (30.0 + ROW * STAGES as f64) + 52.0;
     let mut c = Canvas::new(WIDTH, height, title, desc);
-    let charts = [("AFAB", run(true, message)), ("1F1B", run(false, message))];
+    let charts = [("AFAB", run("afab", message)), ("1F1B", run("1f1b", message))];
     let longest = charts.iter().map(|(_, rows)| end(rows)).max().unwrap_or(1);
     let scale = Scale((WIDTH - LEFT - 4.0) / longest as f64);
     let mut y = 0.0;
@@ -76,22 +77,21 @@ fn end(rows: &[Vec<Pass>]) -> usize {
     rows.iter().flatten().map(Pass::end).max().unwrap_or(0)
 }
 
-/// Each stage's passes in order: the order is the schedule's, the times follow from who waits for whom.
-fn run(all: bool, message: usize) -> Vec<Vec<Pass>> {
-    let order = |stage: usize| {
-        let ahead = if all { MICRO_BATCHES } else { STAGES - stage };
-        let mut order: Vec<(bool, usize)> = (0..ahead).map(|i| (true, i)).collect();
-        for i in 0..MICRO_BATCHES {
-            order.push((false, i));
-            if ahead + i < MICRO_BATCHES {
-                order.push((true, ahead + i));
-            }
-        }
-        order
+/// The passes of each stage: whether it is a forward one, and the micro-batch.
+fn orders(schedule: &str) -> Vec<Vec<(bool, usize)>> {
+    let pass = |word: &str| {
+        let (direction, micro_batch) = word.split_at(1);
+        (direction == "F", micro_batch.parse().expect("a number follows"))
     };
-    let orders: Vec<_> = (0..STAGES).map(order).collect();
+    let lists = LISTS.lines().skip_while(|line| *line != schedule).skip(1).take(STAGES);
+    lists.map(|line| line.split(' ').map(pass).collect()).collect()
+}
+
+/// Each stage's passes in order. The order is the schedule's, the times follow from who waits for whom.
+fn run(schedule: &str, message: usize) -> Vec<Vec<Pass>> {
+    let orders = orders(schedule);
     let mut rows: Vec<Vec<Pass>> = (0..STAGES).map(|_| Vec::new()).collect();
-    while rows.iter().any(|row| row.len() < 2 * MICRO_BATCHES) {
+    while rows.iter().zip(&orders).any(|(row, order)| row.len() < order.len()) {
         for stage in 0..STAGES {
             let Some(&(forward, micro_batch)) = orders[stage].get(rows[stage].len()) else {
                 continue;
@@ -154,15 +154,20 @@ mod tests {
 
     #[test]
     fn both_schedules_idle_as_the_formula_says() {
-        for all in [true, false] {
-            let ideal = (FORWARD + BACKWARD) * (MICRO_BATCHES + STAGES - 1);
-            assert_eq!(end(&run(all, 0)), ideal);
+        for schedule in ["afab", "1f1b"] {
+            let micro_batches = orders(schedule)[0].len() / 2;
+            assert_eq!((orders(schedule).len(), micro_batches), (STAGES, 8));
+            let ideal = (FORWARD + BACKWARD) * (micro_batches + STAGES - 1);
+            assert_eq!(end(&run(schedule, 0)), ideal);
         }
     }
 
     #[test]
     fn messages_cost_one_forward_one_backward_more() {
         // As the descriptions say, in forward passes.
-        assert_eq!([true, false].map(|all| end(&run(all, 1))), [36 * FORWARD, 41 * FORWARD]);
+        assert_eq!(
+            ["afab", "1f1b"].map(|schedule| end(&run(schedule, 1))),
+            [36 * FORWARD, 41 * FORWARD]
+        );
     }
 }
