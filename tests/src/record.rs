@@ -201,8 +201,8 @@ pub fn record_with(
     })
 }
 
-/// Has every rank make its trainer and hand it to `drive`, with its rank and place. Returns what `drive`
-/// did on the ranks in this process, in rank order.
+/// Has every rank make its trainer and hand it to `drive`, with its rank and place. Returns what
+/// `drive` did on the ranks in this process, in rank order.
 pub fn train_with<T: Send + 'static>(
     step: u8,
     flags: &[String],

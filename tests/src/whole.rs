@@ -6,9 +6,9 @@ use checkpoint::Placement;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// Whole tensors from the parts that the ranks of a run (all of them, in rank order) hold, by what each
-/// parameter says of its placement. Panics where two ranks that should hold the same numbers do not,
-/// bit for bit, or where a rank holds what it should not.
+/// Whole tensors from the parts that the ranks of a run (all of them, in rank order) hold, by what
+/// each parameter says of its placement. Panics where two ranks that should hold the same numbers
+/// do not, bit for bit, or where a rank holds what it should not.
 #[track_caller]
 pub fn whole(what: &str, records: &[Record]) -> Tensors {
     // A replica: the ranks of one dp and cp coordinate.

@@ -42,10 +42,10 @@ pub(crate) fn remove_templates(dir: &Path) -> Result<()> {
     }
 }
 
-/// Writes into an export in `dir` what transformers needs to turn the tokens of `model` into text and
-/// to know where a text ends: the files of `tokenizer`, or else of the model in `hf_model` that it
-/// was trained from. Returns `model` with the ids of the tokens that begin and end a text, which a
-/// model that has none yet, or has got another tokenizer, takes from the tokenizer's files.
+/// Writes into an export in `dir` what transformers needs to turn the tokens of `model` into text
+/// and to know where a text ends: the files of `tokenizer`, or else of the model in `hf_model` that
+/// it was trained from. Returns `model` with the ids of the tokens that begin and end a text, which
+/// a model that has none yet, or has got another tokenizer, takes from the tokenizer's files.
 pub fn copy_tokenizer(
     dir: &Path,
     model: &LlamaConfig,
@@ -114,8 +114,8 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How the model in `hf_model` generates, or else with which tokens a text begins and ends. `ids` are
-/// also put in the place of that model's if the tokenizer is not its own.
+/// How the model in `hf_model` generates, or else with which tokens a text begins and ends. `ids`
+/// are also put in the place of that model's if the tokenizer is not its own.
 fn generation(
     dir: &Path,
     ids: &Map<String, Value>,

@@ -1,5 +1,5 @@
-//! Where weights come from, a Hugging Face directory or a seed; which part of them a rank holds; and
-//! checkpoints that put the parts together again.
+//! Where weights come from, a Hugging Face directory or a seed; which part of them a rank holds;
+//! and checkpoints that put the parts together again.
 
 #![warn(missing_docs)]
 
@@ -29,8 +29,8 @@ use safetensors_dir::SafetensorsDir;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Checks that `dir` holds the weights of the model `config`: all of them and no others, each of its
-/// shape. Reads only headers, except for a head that `config` ties to the embedding.
+/// Checks that `dir` holds the weights of the model `config`: all of them and no others, each of
+/// its shape. Reads only headers, except for a head that `config` ties to the embedding.
 ///
 /// # Errors
 /// One sentence that names the first weight which is wrong.
@@ -71,8 +71,9 @@ impl Weights {
         self.shard(name, shape, 0, 0, 1)
     }
 
-    /// The shard of rank `rank` of `ranks`, see [`shard_range`], along dimension `dim` of the tensor
-    /// `name`, whose whole shape is `shape` (one or two dimensions); a leaf that requires a gradient.
+    /// The shard of rank `rank` of `ranks`, see [`shard_range`], along dimension `dim` of the
+    /// tensor `name`, whose whole shape is `shape` (one or two dimensions); a leaf that requires a
+    /// gradient.
     pub fn shard(
         &self,
         name: &str,

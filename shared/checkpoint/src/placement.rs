@@ -12,16 +12,16 @@ pub enum Placement {
     Shard(usize),
     /// Every rank holds all of it, and computes its whole gradient.
     Replicate,
-    /// Several ranks hold all of it, but each computes only a part of its gradient: the whole is the
-    /// sum of theirs.
+    /// Several ranks hold all of it, but each computes only a part of its gradient: the whole is
+    /// the sum of theirs.
     Partial,
     /// One rank holds all of it, and the others none: in a pipeline, what stands on one stage.
     Alone,
 }
 
 impl Placement {
-    /// Whether rank `rank` of the dimension is the first that holds what it holds. Where something is
-    /// to be counted or written once, this rank does it.
+    /// Whether rank `rank` of the dimension is the first that holds what it holds. Where something
+    /// is to be counted or written once, this rank does it.
     pub fn is_first(self, rank: usize) -> bool {
         rank == 0 || matches!(self, Self::Shard(_) | Self::Alone)
     }
@@ -37,8 +37,8 @@ impl Placement {
     }
 }
 
-/// What rank r of p holds of n rows: `[n*r/p, n*(r+1)/p)`, rounded down. No two lengths differ by more
-/// than one.
+/// What rank r of p holds of n rows: `[n*r/p, n*(r+1)/p)`, rounded down. No two lengths differ by
+/// more than one.
 pub fn shard_range(length: i64, rank: usize, ranks: usize) -> Range<i64> {
     let start = |rank: usize| length * rank as i64 / ranks as i64;
     start(rank)..start(rank + 1)

@@ -28,8 +28,8 @@ pub(crate) struct SafetensorsDir {
     head_alone: bool,
 }
 
-/// A tensor whose bytes are copied when its turn to be written comes: a model's tensors may fill the
-/// memory of a GPU, and the CPU then holds a copy of one of them at a time.
+/// A tensor whose bytes are copied when its turn to be written comes: a model's tensors may fill
+/// the memory of a GPU, and the CPU then holds a copy of one of them at a time.
 struct Unwritten<'a> {
     tensor: &'a Tensor,
     dtype: Dtype,

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const MANIFEST: &str = "checkpoint.json";
-/// The version of what `checkpoint.json` says. Format 1 described a part by one dimension and a range
-/// of it; format 2 describes it by its offsets and extents in every dimension.
+/// The version of what `checkpoint.json` says. Format 1 described a part by one dimension and a
+/// range of it; format 2 describes it by its offsets and extents in every dimension.
 const FORMAT: u32 = 2;
 
 /// The progress of a run, and what decides which samples come next.

@@ -50,8 +50,8 @@ pub(crate) fn draw(seed: u64, layers: i64, name: &str, slice: &[Range<i64>]) -> 
 /// Numbers that pay for a thread, which takes as long to start as some thousand to draw.
 const PER_THREAD: usize = 1 << 16;
 
-/// Runs `work` here and on up to `helpers` other threads, at most one for each core. If the system allows
-/// fewer threads, or none, fewer do the work.
+/// Runs `work` here and on up to `helpers` other threads, at most one for each core. If the system
+/// allows fewer threads, or none, fewer do the work.
 fn with_helpers(helpers: usize, work: impl Fn() + Sync) {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {

@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow, bail, ensure};
 use std::collections::BTreeSet;
 
 impl LlamaConfig {
-    /// Every weight, in the order of the computation: its Hugging Face name and its shape. A head that
-    /// is tied to the embedding is none.
+    /// Every weight, in the order of the computation: its Hugging Face name and its shape. A head
+    /// that is tied to the embedding is none.
     pub fn weights(&self) -> impl Iterator<Item = (String, Vec<i64>)> {
         let (vocab, hidden) = (self.vocab_size, self.hidden_size);
         let queries = self.num_attention_heads * self.head_dim();

@@ -19,8 +19,8 @@ pub(crate) struct SpecialTokens {
 
 impl SpecialTokens {
     /// Those of the `tokenizer.json` at `path`, as the files in `home` say, or else as they are
-    /// called if just one of its special tokens is called so. A token outside of the model's vocabulary, of
-    /// `vocab_size`, is none: no model can write it.
+    /// called if just one of its special tokens is called so. A token outside of the model's
+    /// vocabulary, of `vocab_size`, is none: no model can write it.
     pub fn read(path: &Path, home: Option<&Path>, vocab_size: i64) -> Result<Self> {
         let tokenizer = json(path)?;
         let mut beside = vec![];
@@ -81,7 +81,8 @@ fn id_of(tokenizer: &Value, token: &str) -> Option<u64> {
     added.find_map(|other| other["id"].as_u64()).or_else(of_model)
 }
 
-/// Null for what is no JSON: a file that is broken says nothing, and no run that has trained ends for it.
+/// Null for what is no JSON: a file that is broken says nothing, and no run that has trained ends
+/// for it.
 fn json(path: &Path) -> Result<Value> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(serde_json::from_slice(&bytes).unwrap_or_default())

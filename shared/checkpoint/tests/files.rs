@@ -1,5 +1,5 @@
-//! Files as models come in them: what they hold is read as it stands there, or refused in a sentence
-//! that says what is wrong.
+//! Files as models come in them: what they hold is read as it stands there, or refused in a
+//! sentence that says what is wrong.
 
 use checkpoint::{LlamaConfig, Weights, check_weights};
 use std::fs;

@@ -1,6 +1,6 @@
 //! A run on paper: what each rank will hold and send, and how long a step may take. Counted from
-//! the settings and from what the step tells of its trainer, so that a plan for a world of any size takes
-//! no time.
+//! the settings and from what the step tells of its trainer, so that a plan for a world of any size
+//! takes no time.
 
 #![warn(missing_docs)]
 

@@ -40,8 +40,8 @@ pub fn tp(at: Coords) -> Coords {
     Coords { tp: 0, ..at }
 }
 
-/// Bytes per second that a rank sends in a collective. Its rings share what crosses among their cards;
-/// inside a node all of it passes each NVLink.
+/// Bytes per second that a rank sends in a collective. Its rings share what crosses among their
+/// cards; inside a node all of it passes each NVLink.
 pub fn collective(gpu: &Figures, cards: Option<usize>) -> f64 {
     OF_LINKS * cards.map_or(gpu.nvlink, |cards| gpu.nvlink.min(cards as f64 * gpu.network))
 }

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use crate::schedule::in_flight;
 
-/// What a plan has to know of the trainer that it is about. The step tells it: nothing of this is written
-/// down here a second time.
+/// What a plan has to know of the trainer that it is about. The step tells it: nothing of this is
+/// written down here a second time.
 pub struct Trainer {
     /// The layers of each stage.
     pub stages: Vec<Range<i64>>,
@@ -132,15 +132,15 @@ impl<'a> Plan<'a> {
         let (t, h, i, c, w) =
             (self.tokens, self.hidden, self.intermediate, self.compute, self.weight);
         let cast = if c < w { c } else { 0 }; // a second one, in the dtype of products
-        // Backward through an MLP: the gradients to its output, to silu(gate)·up, to gate and up, and to x.
-        // Those to weights are added where they belong, and on a CPU cast before.
+        // Backward through an MLP: the gradients to its output, to silu(gate)·up, to gate and up,
+        // and to x. Those to weights are added where they belong, and on a CPU cast before.
         let added = if self.config.run.device == DeviceName::Cpu { cast } else { 0 };
         let mlp = t * (2 * h + 3 * i) * c + i * h * added;
         let (table, (first, last)) = (self.vocab(at.tp) * h, self.ends(at.pp));
         // The gradient to the whole table, before it is added to that of the micro-batches before.
         let embedding = u64::from(first) * table * w;
-        // In the loss: what the head reads, and the cast head; in a chunk of it the softmax, its cast gradient
-        // and the gradient to what was read.
+        // In the loss: what the head reads, and the cast head; in a chunk of it the softmax, its
+        // cast gradient and the gradient to what was read.
         let chunk = t.min(self.trainer.chunk_len);
         let logits = chunk * self.vocab(at.tp) * (self.softmax + cast);
         let loss = logits + (t + chunk) * h * c + table * (cast + added);
@@ -158,8 +158,8 @@ impl<'a> Plan<'a> {
         let (t, h, c) = (self.tokens, self.hidden, self.compute);
         let wider = c < self.weight && self.config.run.device == DeviceName::Cpu;
         let (first, last) = self.ends(at.pp);
-        // A norm: what it reads, and a factor a token. On CPU its parts also keep what they computed in
-        // f32, and the product before the weight.
+        // A norm: what it reads, and a factor a token. On CPU its parts also keep what they
+        // computed in f32, and the product before the weight.
         let norm = match self.config.run.device {
             DeviceName::Cpu => t * (2 * h + 1) * self.weight,
             DeviceName::Cuda => t * (h * c + self.softmax),
@@ -191,11 +191,11 @@ impl<'a> Plan<'a> {
         self.layers(at.pp) * (column + row) * self.hidden
     }
 
-    /// Bytes read and written by all operations of a micro-batch, forward and backward, that are neither
-    /// a product nor attention.
+    /// Bytes read and written by all operations of a micro-batch, forward and backward, that are
+    /// neither a product nor attention.
     pub fn elementwise(&self, at: Coords) -> u64 {
-        // A norm reads and writes; backward it reads x and the gradient, writes, and reads both again
-        // for its weight. A sum of two reads both and writes; its gradients are added alike.
+        // A norm reads and writes; backward it reads x and the gradient, writes, and reads both
+        // again for its weight. A sum of two reads both and writes; its gradients are added alike.
         let (norm, sum) = (7 * self.hidden, 6 * self.hidden);
         // Forward and backward, x is multiplied (read, written) and its halves are added to (3).
         let rotary = 10 * (self.q + self.kv);
@@ -204,8 +204,9 @@ impl<'a> Plan<'a> {
         // silu (2), the product (3); backward two products (3 each) and silu's gradient (3).
         let swiglu = 14 * self.intermediate;
         let (c, s) = (self.compute, self.softmax);
-        // For each block of the ring: its output is cast (c, s) and blended in (3s); its gradient to the
-        // queries is added (2s + c), those to keys and values too, to zeros, and then to what came (6s + c).
+        // For each block of the ring: its output is cast (c, s) and blended in (3s); its gradient
+        // to the queries is added (2s + c), those to keys and values too, to zeros, and then to
+        // what came (6s + c).
         let hops = self.config.parallel.layout.cp as u64 - 1;
         let ring = hops * (self.q * (2 * c + 6 * s) + 2 * self.kv * (c + 6 * s));
         let layer = (2 * norm + 2 * sum + rotary + beside + swiglu) * c + ring;

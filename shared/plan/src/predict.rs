@@ -13,8 +13,8 @@ use crate::schedule::walk;
 /// H100, where cuDNN computes it, FlashAttention-3 reaches up to 75% (Shah et al., 2024), and less
 /// for short sequences and backward; on an A100 FlashAttention-2 reaches 50 to 73% (Dao, 2023).
 pub const OF_PEAK: f64 = 0.70;
-/// The same of FlashAttention-2 on Hopper, for which it was not written (Shah et al., 2024, abstract). A
-/// ring calls it by name, since it needs its log-sum-exp.
+/// The same of FlashAttention-2 on Hopper, for which it was not written (Shah et al., 2024,
+/// abstract). A ring calls it by name, since it needs its log-sum-exp.
 pub const OF_PEAK_RING: f64 = 0.35;
 /// The share of the memory's bandwidth that a long copy reaches: an assumption.
 pub const OF_MEMORY: f64 = 0.90;
@@ -73,8 +73,9 @@ impl Step {
         self.seconds() - saved * (1.0 + self.bubble / self.busy())
     }
 
-    /// The step with each stage cut into `parts` that take turns (Narayanan et al., 2021). The pipeline
-    /// fills in passes of a part each; the messages, `parts` times as many, are taken for hidden as now.
+    /// The step with each stage cut into `parts` that take turns (Narayanan et al., 2021). The
+    /// pipeline fills in passes of a part each; the messages, `parts` times as many, are taken for
+    /// hidden as now.
     pub fn interleaved(&self, parts: u64) -> f64 {
         self.seconds() - self.bubble * (1.0 - 1.0 / parts as f64)
     }
@@ -107,13 +108,13 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     let after = |pp: usize| {
         let at = Coords { pp, ..Coords::default() };
         let sums = plan.comm_bytes(at)["dp"] as f64 / data;
-        // Buckets travel during the last backward pass, a later stage's also while it waits: it ends
-        // that pass earlier.
+        // Buckets travel during the last backward pass, a later stage's also while it waits: it
+        // ends that pass earlier.
         let own = if plan.config.parallel.dp_sync == DpSync::Bucketed { 1.0 } else { 0.0 };
         (sums - 2.0 / 3.0 * slowest.busy() * (own + pp as f64)).max(0.0)
     };
-    // Zeroed, summed for the norm, scaled; AdamW reads four numbers and writes three. Then weights are
-    // cast and put side by side.
+    // Zeroed, summed for the norm, scaled; AdamW reads four numbers and writes three. Then weights
+    // are cast and put side by side.
     let held = plan.parameters(Coords::default()).iter().sum::<u64>() * plan.weight;
     let copies = plan.copied(Coords::default()) * (plan.weight + 3 * plan.compute);
     Step {
@@ -136,16 +137,17 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let flops = |n: f64| n / (gpu.peak(config.run.dtype) * OF_PEAK);
     let (per_layer, head) = (h * (2 * q + 2 * kv + 3 * i), u64::from(last) * h * plan.vocab(at.tp));
     let matrices = layers * per_layer + head;
-    // Half of the scores are masked. Two products forward; five backward, with the scores once more.
+    // Half of the scores are masked. Two products forward; five backward, with the scores once
+    // more.
     let scores = (t * config.data.seq_len as u64 * q) as f64 / balance(plan);
     let attention = |n: f64| n / (gpu.peak(config.run.dtype) * of_attention(config));
     let (forward, backward) = (attention(2.0 * scores), attention(5.0 * scores));
 
-    // A weight's gradient is read and written by the product that adds to it, the head's in each chunk;
-    // that is then scaled (read, written) and added (read twice, written).
+    // A weight's gradient is read and written by the product that adds to it, the head's in each
+    // chunk; that is then scaled (read, written) and added (read twice, written).
     let grads = layers * per_layer * 2 + head * (2 * t.div_ceil(plan.trainer.chunk_len) + 5);
-    // Logits: the largest (read), what is subtracted, exponentials, their division (read, written), their
-    // sum (read), and the cast.
+    // Logits: the largest (read), what is subtracted, exponentials, their division (read, written),
+    // their sum (read), and the cast.
     let cast = if compute < plan.softmax { plan.softmax + compute } else { 0 };
     let logits = u64::from(last) * t * plan.vocab(at.tp) * (8 * plan.softmax + cast);
     let traffic = (grads * weight + logits + plan.elementwise(at)) as f64;
@@ -161,8 +163,8 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let mut tp = layers as f64 * (2.0 * sum + beside(q + 2 * kv) + beside(2 * i));
     tp += if first { sum } else { 0.0 } + if last { beside(plan.vocab(at.tp)) } else { 0.0 };
 
-    // A block travels while the one before is attended to; backward its gradients travel too, at last
-    // alone.
+    // A block travels while the one before is attended to; backward its gradients travel too, at
+    // last alone.
     let (hops, kv_numbers) = ((layout.cp - 1) as f64, (2 * t * kv) as f64);
     let link = links::message(gpu, cards(layout, links::cp).is_some());
     let ring = |bytes: u64| kv_numbers * bytes as f64 / link;
@@ -180,8 +182,8 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     }
 }
 
-/// How evenly the cp ranks share the causal mask: mean over busiest. In contiguous blocks the last of
-/// c ranks attends to c − 1 whole ones and half of its own, the mean is c/2.
+/// How evenly the cp ranks share the causal mask: mean over busiest. In contiguous blocks the last
+/// of c ranks attends to c − 1 whole ones and half of its own, the mean is c/2.
 pub fn balance(plan: &Plan) -> f64 {
     match (plan.config.parallel.cp_layout, plan.config.parallel.layout.cp as f64) {
         (CpLayout::Zigzag, _) => 1.0,

@@ -1,4 +1,5 @@
-//! The passes of a pipeline on paper: when each begins, when its message arrives, and what is kept meanwhile.
+//! The passes of a pipeline on paper: when each begins, when its message arrives, and what is kept
+//! meanwhile.
 
 use report::Pass;
 
@@ -6,8 +7,8 @@ use report::Pass;
 /// products for each one of a forward pass.
 const SHARES: [f64; 2] = [1.0 / 3.0, 2.0 / 3.0];
 
-/// The most micro-batches whose activations are kept at one time: from the forward pass to the backward
-/// one.
+/// The most micro-batches whose activations are kept at one time: from the forward pass to the
+/// backward one.
 pub fn in_flight(passes: &[Pass]) -> u64 {
     let (mut kept, mut most) = (0, 0);
     for pass in passes {
@@ -20,11 +21,12 @@ pub fn in_flight(passes: &[Pass]) -> u64 {
     most
 }
 
-/// Seconds until all stages are done. Stage s makes `passes[s]` in this order, and a micro-batch takes it
-/// `busy[s]`; a message between s and s + 1 takes `hops[s]`. Messages travel beside passes, those of one
-/// border and direction one after the other. A pass waits for its input and for the pass before it, as in
-/// `pipeline_parallel.rs`. (There a gradient sets out only after the forward pass in front of it. Equal
-/// stages lose a ninth of what messages cost, with four of them, and less with more.)
+/// Seconds until all stages are done. Stage s makes `passes[s]` in this order, and a micro-batch
+/// takes it `busy[s]`; a message between s and s + 1 takes `hops[s]`. Messages travel beside
+/// passes, those of one border and direction one after the other. A pass waits for its input and
+/// for the pass before it, as in `pipeline_parallel.rs`. (There a gradient sets out only after the
+/// forward pass in front of it. Equal stages lose a ninth of what messages cost, with four of them,
+/// and less with more.)
 ///
 /// # Panics
 /// If the lists never end, because every stage waits for another.
@@ -96,7 +98,8 @@ mod tests {
         let walk = |lists: [&[Pass]; 2]| walk(&lists.map(<[Pass]>::to_vec), &[3.0; 2], &[0.5]);
         // Stage 1: F0 1.5–2.5, B0 2.5–4.5; F1 4.5–5.5, B1 5.5–7.5. Stage 0: B1 from 8.
         close(walk([&[F(0), F(1), B(0), B(1)], &[F(0), B(0), F(1), B(1)]]), 10.0);
-        // The last micro-batch first: stage 1 F0, F1 up to 3.5, B1 5.5, B0 7.5; stage 0 B1 6–8, B0 8–10.
+        // The last micro-batch first: stage 1 F0, F1 up to 3.5, B1 5.5, B0 7.5; stage 0 B1 6–8, B0
+        // 8–10.
         close(walk([&[F(0), F(1), B(1), B(0)], &[F(0), F(1), B(1), B(0)]]), 10.0);
         // One at a time: F0 1, message, F0 and B0 until 4.5, message, B0 until 7; and again.
         close(walk([&[F(0), B(0), F(1), B(1)], &[F(0), B(0), F(1), B(1)]]), 14.0);
@@ -120,8 +123,9 @@ mod tests {
         }
     }
 
-    /// Stage s has p − s micro-batches under way, and each needs 2(p − s − 1) messages from the start of
-    /// its forward pass to the end of its backward one. Stage 0 thus waits 2(p − 1)/p messages for each.
+    /// Stage s has p − s micro-batches under way, and each needs 2(p − s − 1) messages from the
+    /// start of its forward pass to the end of its backward one. Stage 0 thus waits 2(p − 1)/p
+    /// messages for each.
     #[test]
     fn messages_cost_one_forward_one_backward_some_for_each_micro_batch() {
         for p in [2, 4, 8, 16] {
@@ -132,7 +136,8 @@ mod tests {
 
     #[test]
     fn messages_of_one_border_and_direction_travel_one_after_the_other() {
-        // Slower than passes, they set the pace: 1 forward, ten messages of 5, and back in the same way.
+        // Slower than passes, they set the pace: 1 forward, ten messages of 5, and back in the same
+        // way.
         close(messages(true, 2, 10, 5.0), 2.0 * (1.0 + 10.0 * 5.0 + 2.0) - 33.0);
     }
 }

@@ -29,8 +29,8 @@ impl Plan<'_> {
         }
         let control = sum_over(1, w, at.pp, layout.pp); // the loss, or the gradient norm
         let neighbours = u64::from(!first) + u64::from(!last);
-        // Keys and values go around forward, and backward from where their first hop has brought them;
-        // their gradients, in the dtype of the softmax, come home.
+        // Keys and values go around forward, and backward from where their first hop has brought
+        // them; their gradients, in the dtype of the softmax, come home.
         let hops = layout.cp as u64 - 1;
         let kv = (2 * hops).saturating_sub(1) * c + hops * self.softmax;
         let cp = self.layers(at.pp) * 2 * t * self.kv * kv;
@@ -51,8 +51,9 @@ impl Plan<'_> {
         if both { self.vocab(at.tp) * self.hidden * self.weight } else { 0 }
     }
 
-    /// Numbers in each all-reduce of the gradients of the rank at `at`, in the order of the backward
-    /// pass, cut as the trainer cuts them; with `dp-sync` naive in the order of the forward pass.
+    /// Numbers in each all-reduce of the gradients of the rank at `at`, in the order of the
+    /// backward pass, cut as the trainer cuts them; with `dp-sync` naive in the order of the
+    /// forward pass.
     pub fn buckets(&self, at: Coords) -> Vec<u64> {
         let (parallel, mut parameters) = (&self.config.parallel, self.parameters(at));
         if parallel.dp_sync == DpSync::Naive {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// The pass of one micro-batch through one stage of a pipeline. Displayed as its span is called in a
-/// trace: `forward 3`.
+/// The pass of one micro-batch through one stage of a pipeline. Displayed as its span is called in
+/// a trace: `forward 3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// The activations of a micro-batch, for the next stage.

@@ -106,8 +106,8 @@ impl Bucketed {
     fn new(parameters: &[Parameter], group: &Group, bucket_bytes: usize) -> Result<Self> {
         let is_last_pass = Arc::new(AtomicBool::new(false));
         let (mut buckets, mut hooks) = (vec![], vec![]);
-        // The backward pass reaches the parameters from last to first, and fills the buckets in this
-        // order.
+        // The backward pass reaches the parameters from last to first, and fills the buckets in
+        // this order.
         let backwards: Vec<&Tensor> = parameters.iter().rev().map(|p| &p.tensor).collect();
         let bytes = |p: &&Tensor| p.numel() * p.kind().elt_size_in_bytes();
         for members in cut(&backwards.iter().map(bytes).collect::<Vec<_>>(), bucket_bytes) {
@@ -172,8 +172,8 @@ impl Bucket {
     }
 }
 
-/// Cuts a list of parameters, of these sizes in bytes, into buckets of at most `most` bytes; a larger
-/// parameter gets its own.
+/// Cuts a list of parameters, of these sizes in bytes, into buckets of at most `most` bytes; a
+/// larger parameter gets its own.
 pub fn cut(sizes: &[usize], most: usize) -> Vec<Range<usize>> {
     let (mut buckets, mut filled) = (Vec::<Range<usize>>::new(), 0);
     for (i, size) in sizes.iter().enumerate() {

@@ -23,7 +23,8 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Whether the rank at `at` is the first of its replica that holds these numbers: it counts them.
+    /// Whether the rank at `at` is the first of its replica that holds these numbers: it counts
+    /// them.
     pub fn is_first(&self, at: Coords) -> bool {
         self.tp.is_first(at.tp)
     }
@@ -40,8 +41,8 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The tensor `name` of the shape `global_shape`; with a `shard_dim`, this rank's shard along that
-    /// dimension.
+    /// The tensor `name` of the shape `global_shape`; with a `shard_dim`, this rank's shard along
+    /// that dimension.
     pub fn get(
         &mut self,
         name: &str,

@@ -23,13 +23,14 @@ pub struct Parameter {
     pub decays: bool,
     /// Over the ranks of a tp group.
     pub tp: Placement,
-    /// Over the stages: on one of them it stands alone; an embedding that is also the head stands on the
-    /// first and on the last, and its gradient is the sum of theirs.
+    /// Over the stages: on one of them it stands alone; an embedding that is also the head stands
+    /// on the first and on the last, and its gradient is the sum of theirs.
     pub pp: Placement,
 }
 
 impl Parameter {
-    /// Whether the rank at `at` is the first of its replica that holds these numbers: it counts them.
+    /// Whether the rank at `at` is the first of its replica that holds these numbers: it counts
+    /// them.
     pub fn is_first(&self, at: Coords) -> bool {
         self.tp.is_first(at.tp) && self.pp.is_first(at.pp)
     }
@@ -48,8 +49,8 @@ pub struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The tensor `name` of the shape `global_shape`; with a `shard_dim`, this rank's shard along that
-    /// dimension.
+    /// The tensor `name` of the shape `global_shape`; with a `shard_dim`, this rank's shard along
+    /// that dimension.
     pub fn get(
         &mut self,
         name: &str,

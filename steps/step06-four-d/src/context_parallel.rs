@@ -1,6 +1,6 @@
-//! Context parallelism: each rank holds some positions of every sequence. Only attention looks beyond
-//! them: keys and values travel around a ring, and every rank attends to each block as it passes
-//! (Liu et al., *Ring Attention with Blockwise Transformers*, 2023).
+//! Context parallelism: each rank holds some positions of every sequence. Only attention looks
+//! beyond them: keys and values travel around a ring, and every rank attends to each block as it
+//! passes (Liu et al., *Ring Attention with Blockwise Transformers*, 2023).
 
 use anyhow::Result;
 use autograd::{attention_block, attention_block_backward};
@@ -31,9 +31,9 @@ pub struct Tile {
 
 /// What rank `rank` computes with the block of rank `from`; each rank has `rows` positions.
 ///
-/// Contiguous: the whole block precedes this rank's tokens, or follows them. Zigzag: rank r of c has
-/// pieces r and 2c − 1 − r of 2c, so the first piece of an earlier rank precedes both of this rank's,
-/// and the second follows both; the pieces of a later rank lie between them.
+/// Contiguous: the whole block precedes this rank's tokens, or follows them. Zigzag: rank r of c
+/// has pieces r and 2c − 1 − r of 2c, so the first piece of an earlier rank precedes both of this
+/// rank's, and the second follows both; the pieces of a later rank lie between them.
 pub fn tile(layout: CpLayout, rank: usize, from: usize, rows: i64) -> Option<Tile> {
     let (all, first, second) = (0..rows, 0..rows / 2, rows / 2..rows);
     if from == rank {
@@ -102,9 +102,9 @@ impl ContextParallel {
         })
     }
 
-    /// `q`: `[batch, heads, seq/cp, head_dim]`; `kv`: `[2, batch, kv_heads, seq/cp, head_dim]`. Returns
-    /// the output, of the shape of `q`; its log-sum-exp (the logarithm of each softmax's denominator),
-    /// `[batch, heads, seq/cp]`; and the previous rank's `kv`.
+    /// `q`: `[batch, heads, seq/cp, head_dim]`; `kv`: `[2, batch, kv_heads, seq/cp, head_dim]`.
+    /// Returns the output, of the shape of `q`; its log-sum-exp (the logarithm of each softmax's
+    /// denominator), `[batch, heads, seq/cp]`; and the previous rank's `kv`.
     fn forward(&self, q: &Tensor, kv: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let (rank, ranks) = (self.group.rank(), self.group.size());
         // This rank's own block, while it sets out around the ring; then the others as they pass.
@@ -127,11 +127,12 @@ impl ContextParallel {
         Ok((out.to_kind(q.kind()), lse, neighbour))
     }
 
-    /// The gradients of `q` and `kv`, from those of the output; all tensors in the shapes of `forward`.
+    /// The gradients of `q` and `kv`, from those of the output; all tensors in the shapes of
+    /// `forward`.
     ///
-    /// Each block of keys and values goes around once more, from where its first hop has brought it. Its
-    /// gradient travels one hop behind it, collects every rank's share, and ends on the rank that owns
-    /// the block.
+    /// Each block of keys and values goes around once more, from where its first hop has brought
+    /// it. Its gradient travels one hop behind it, collects every rank's share, and ends on the
+    /// rank that owns the block.
     fn backward(
         &self,
         grad: &Tensor,
@@ -176,8 +177,8 @@ impl ContextParallel {
         Ok((grad_q.to_kind(q.kind()), grad_own.to_kind(q.kind())))
     }
 
-    /// Starts to send a tensor to the next rank, and to receive one of the same shape from the previous
-    /// rank.
+    /// Starts to send a tensor to the next rank, and to receive one of the same shape from the
+    /// previous rank.
     fn pass_on(&self, tensor: &Tensor) -> Passing {
         let (rank, ranks) = (self.group.rank(), self.group.size());
         let received = tensor.empty_like(); // before the send: to get memory, a GPU may have to be idle
@@ -208,8 +209,8 @@ impl Passing {
     }
 }
 
-/// Merges a block into the softmax over the earlier blocks, in place. Both outputs are weighted averages
-/// of values; the block's share in the new one is e^block_lse / (e^block_lse + e^lse) =
+/// Merges a block into the softmax over the earlier blocks, in place. Both outputs are weighted
+/// averages of values; the block's share in the new one is e^block_lse / (e^block_lse + e^lse) =
 /// sigmoid(block_lse − lse).
 fn merge(out: &Tensor, lse: &Tensor, block_out: &Tensor, block_lse: &Tensor) {
     let share = (block_lse - lse).sigmoid().unsqueeze(-1); // [batch, heads, rows, 1]

@@ -78,8 +78,8 @@ pub fn grad_norm(parameters: &[Parameter], mesh: &Mesh) -> Result<Tensor> {
     Ok(squares.sqrt())
 }
 
-/// Scales the gradients down to norm `clip` if theirs, `norm` (`[]`), is larger; `clip` 0 turns this
-/// off. The 1e-6 is that of PyTorch's `clip_grad_norm_`.
+/// Scales the gradients down to norm `clip` if theirs, `norm` (`[]`), is larger; `clip` 0 turns
+/// this off. The 1e-6 is that of PyTorch's `clip_grad_norm_`.
 pub fn clip_grads(grads: &[Tensor], norm: &Tensor, clip: f64) -> Result<()> {
     if clip == 0.0 {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Pipeline parallelism: each stage holds some consecutive layers and passes its output to the next;
-//! gradients come back the same way. Micro-batches keep several stages busy at the same time.
+//! Pipeline parallelism: each stage holds some consecutive layers and passes its output to the
+//! next; gradients come back the same way. Micro-batches keep several stages busy at the same time.
 
 use anyhow::{Context, Result};
 use checkpoint::Placement;
@@ -26,7 +26,8 @@ pub struct PipelineParallel {
     trace: Trace,
 }
 
-/// Both ends of a stage's autograd graph of one micro-batch. While it is there, so are the activations.
+/// Both ends of a stage's autograd graph of one micro-batch. While it is there, so are the
+/// activations.
 struct Graph {
     /// What was received; `None` on the first stage.
     input: Option<Tensor>,
@@ -91,7 +92,8 @@ impl PipelineParallel {
         Ok(loss)
     }
 
-    /// The sum of the micro-batches' losses, `[]`, without gradients; zero on all stages but the last.
+    /// The sum of the micro-batches' losses, `[]`, without gradients; zero on all stages but the
+    /// last.
     pub fn evaluate(
         &self,
         model: &Llama,
@@ -115,8 +117,8 @@ impl PipelineParallel {
         Ok(loss)
     }
 
-    /// Starts to receive what a pass needs, a tensor of this shape. Nothing for the first stage's forward
-    /// and the last stage's backward passes.
+    /// Starts to receive what a pass needs, a tensor of this shape. Nothing for the first stage's
+    /// forward and the last stage's backward passes.
     fn receive(&self, pass: Pass, shape: [i64; 3]) -> Option<Work<Tensor>> {
         let stage = self.group.rank();
         let from = match pass {
@@ -127,9 +129,9 @@ impl PipelineParallel {
         Some(self.group.irecv(&Tensor::empty(shape, (self.kind, self.device)), from))
     }
 
-    /// Starts to receive what the next pass needs while this one computes. But a forward pass asks for no
-    /// gradient: the neighbour that computes it may have asked for what this pass computes, and a pending
-    /// receive keeps a GPU busy that a pass may need idle.
+    /// Starts to receive what the next pass needs while this one computes. But a forward pass asks
+    /// for no gradient: the neighbour that computes it may have asked for what this pass computes,
+    /// and a pending receive keeps a GPU busy that a pass may need idle.
     fn receive_ahead(&self, pass: Pass, next: Option<&Pass>) -> Option<Work<Tensor>> {
         match (pass, *next?) {
             (Pass::Forward(_), Pass::Backward(_)) => None,
@@ -150,8 +152,8 @@ impl PipelineParallel {
         Ok(Graph { input, output })
     }
 
-    /// A backward pass, from the gradient that was received, or from the loss itself. Returns the gradient
-    /// of the input, of its shape.
+    /// A backward pass, from the gradient that was received, or from the loss itself. Returns the
+    /// gradient of the input, of its shape.
     fn backward(&self, graph: Graph, received: Option<Tensor>) -> Result<Option<Tensor>> {
         match received {
             None => autograd::backward(&graph.output)?,
@@ -160,9 +162,9 @@ impl PipelineParallel {
         Ok(graph.input.map(|input| input.grad()))
     }
 
-    /// Starts to send the result of a pass to the stage that needs it, and waits for the message before it,
-    /// which has been taken by now: a message keeps its memory until somebody has waited for it. Nothing
-    /// for the last stage's forward and the first stage's backward passes.
+    /// Starts to send the result of a pass to the stage that needs it, and waits for the message
+    /// before it, which has been taken by now: a message keeps its memory until somebody has waited
+    /// for it. Nothing for the last stage's forward and the first stage's backward passes.
     fn send(
         &self,
         pass: Pass,
@@ -179,8 +181,8 @@ impl PipelineParallel {
         Ok(Some(sent))
     }
 
-    /// What the stage makes of a micro-batch: activations to pass on, of the shape of `input`, or on the
-    /// last stage the loss, `[]`.
+    /// What the stage makes of a micro-batch: activations to pass on, of the shape of `input`, or
+    /// on the last stage the loss, `[]`.
     fn output(
         &self,
         model: &Llama,
@@ -195,7 +197,8 @@ impl PipelineParallel {
         Ok(x)
     }
 
-    /// Logits for the token after position `last`: `[vocab]`, on all stages. `tokens`: `[1, seq/cp]`.
+    /// Logits for the token after position `last`: `[vocab]`, on all stages. `tokens`: `[1,
+    /// seq/cp]`.
     pub fn next_token(&self, model: &Llama, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let shape = [1, tokens.size()[1], self.shape[2]];
         let received = self.receive(Pass::Forward(0), shape).map(Work::wait).transpose()?;
@@ -208,8 +211,8 @@ impl PipelineParallel {
         Ok(logits)
     }
 
-    /// Sums the gradients that are [`Placement::Partial`] over the stages: that of a tied embedding,
-    /// which stands on the first and on the last.
+    /// Sums the gradients that are [`Placement::Partial`] over the stages: that of a tied
+    /// embedding, which stands on the first and on the last.
     pub fn sum_partial_grads(&self, parameters: &[Parameter]) -> Result<()> {
         let (stage, last) = (self.group.rank(), self.group.size() - 1);
         let partial = parameters.iter().filter(|p| p.pp == Placement::Partial && last > 0);

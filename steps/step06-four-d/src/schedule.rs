@@ -1,5 +1,5 @@
-//! What each stage of a pipeline holds, and in which order it computes. Nothing here depends on a rank or
-//! a tensor: the trainer executes these lists, and a dry run counts them.
+//! What each stage of a pipeline holds, and in which order it computes. Nothing here depends on a
+//! rank or a tensor: the trainer executes these lists, and a dry run counts them.
 
 use checkpoint::LlamaConfig;
 use cli::Schedule;

@@ -1,9 +1,9 @@
 //! Checkpoints that any layout can resume from.
 //!
-//! Ranks that differ only in dp and cp hold the same parameters, so they share the writing: each one
-//! writes every n-th of them, with its two Adam moments and a note of its place in the whole. A rank
-//! that resumes asks for its own boxes of the tensors, and gets them from whichever files hold pieces
-//! of them.
+//! Ranks that differ only in dp and cp hold the same parameters, so they share the writing: each
+//! one writes every n-th of them, with its two Adam moments and a note of its place in the whole. A
+//! rank that resumes asks for its own boxes of the tensors, and gets them from whichever files hold
+//! pieces of them.
 
 use anyhow::{Context, Result, ensure};
 use checkpoint::saved::{CheckpointReader, CheckpointWriter, Piece, delete_older};
@@ -15,8 +15,8 @@ use tch::Tensor;
 use crate::layers::Parameter;
 use crate::optimizer::{Optimizer, learning_rate};
 
-/// Writes the checkpoint of `step` updates to `dir`. A collective. When it returns, the checkpoint is
-/// complete; until then the previous one counts as the newest.
+/// Writes the checkpoint of `step` updates to `dir`. A collective. When it returns, the checkpoint
+/// is complete; until then the previous one counts as the newest.
 pub fn save(
     dir: &Path,
     step: usize,
@@ -82,7 +82,8 @@ pub fn resume(
     Ok(step)
 }
 
-/// What is saved of a parameter: itself and its two moments, each with a note of its place in the whole.
+/// What is saved of a parameter: itself and its two moments, each with a note of its place in the
+/// whole.
 fn pieces(
     parameter: &Parameter,
     [exp_avg, exp_avg_sq]: [Tensor; 2],

@@ -45,8 +45,8 @@ fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(named.collect())
 }
 
-/// Deletes the checkpoints in `dir` that are older than that of `step`, except for the `keep` − 1 newest
-/// of them. Later ones, if there are any, stay: another run has made them.
+/// Deletes the checkpoints in `dir` that are older than that of `step`, except for the `keep` − 1
+/// newest of them. Later ones, if there are any, stay: another run has made them.
 pub fn delete_older(dir: &Path, step: usize, keep: usize) -> Result<()> {
     let mut older: Vec<_> = named_in(dir)?.into_iter().filter(|(of, _)| *of < step).collect();
     older.sort();

@@ -136,8 +136,8 @@ impl CheckpointReader {
         whole.with_context(|| format!("{} is empty", wanted.name))
     }
 
-    /// The pieces that overlap `wanted`, each with the number of its file, and what they have in common.
-    /// Together these make up all of it, once.
+    /// The pieces that overlap `wanted`, each with the number of its file, and what they have in
+    /// common. Together these make up all of it, once.
     fn overlaps(&self, wanted: &Piece) -> Result<Vec<(usize, &Piece, Region)>> {
         let Piece { name, global_shape: shape, region } = wanted;
         let (mut overlaps, mut missing) =
