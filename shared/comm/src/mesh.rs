@@ -129,35 +129,27 @@ impl Mesh {
         // would connect then.)
         let sums = if layout.cp == 1 { Connect::Collectives } else { Connect::WhenUsed };
         let dp = group("dp", sums)?;
-        let dp_cp = match layout.cp {
-            1 => dp.clone(),
-            _ => group("dp_cp", Connect::Collectives)?,
-        };
-        let world = group("world", Connect::WhenUsed)?; // for control, on the CPU
-        // Activations go to the next stage, gradients to the one before; the gradient of a tied
-        // embedding goes from one end to the other.
-        let pp = group("pp", Connect::AndBoth)?;
-        let cp = group("cp", Connect::AndNext)?;
-        let tp = group("tp", Connect::Collectives)?;
         let again = GroupSpec { id: GROUPS.len() as u32, ..layout.group("world", rank) };
-        let untimed = Group::new(again, rank, transport, abort, Duration::MAX, trace.clone());
-        let coords = layout.coords(rank);
-        let mesh = Mesh {
+        Ok(Mesh {
             rank,
             layout,
-            coords,
-            world,
-            untimed,
+            coords: layout.coords(rank),
+            world: group("world", Connect::WhenUsed)?, // for control, on the CPU
+            dp_cp: match layout.cp {
+                1 => dp.clone(),
+                _ => group("dp_cp", Connect::Collectives)?,
+            },
             dp,
-            pp,
-            cp,
-            tp,
-            dp_cp,
+            // Activations go to the next stage, gradients to the one before; the gradient of a tied
+            // embedding goes from one end to the other.
+            pp: group("pp", Connect::AndBoth)?,
+            cp: group("cp", Connect::AndNext)?,
+            tp: group("tp", Connect::Collectives)?,
+            untimed: Group::new(again, rank, transport, abort, Duration::MAX, trace.clone()),
             trace,
             counted,
             interrupts,
-        };
-        Ok(mesh)
+        })
     }
 
     /// True on rank 0, which shows progress and writes files.
