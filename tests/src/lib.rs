@@ -4,11 +4,13 @@
 mod compare;
 mod record;
 pub mod recorder;
+mod steps;
 mod whole;
 
 pub use compare::{Bound, compare};
 pub use record::{
-    LocalParameter, Place, Record, TELL, TRAINING, Tensors, Training, parse, record, record_with,
-    train_with,
+    LocalParameter, Place, Record, TELL, TRAINING, Tensors, Training, record, record_with,
+    train_config, train_with,
 };
+pub use steps::{Ready, Step, parse};
 pub use whole::whole;

@@ -2,12 +2,14 @@
 
 use anyhow::{Context, Result, bail};
 use checkpoint::Placement;
-use cli::{Config, Program};
-use comm::{Coords, Layout, Mesh};
+use cli::TrainConfig;
+use comm::{Coords, Mesh};
 use report::{StepStats, Trace};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
+
+use crate::steps::{Ready, Step, parse};
 
 /// Whole tensors, however the run had split them, by Hugging Face name.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -177,25 +179,19 @@ impl Record {
     }
 }
 
-/// The configuration of `step` under these flags.
-pub fn parse(step: u8, flags: &[String]) -> Result<Config> {
-    let program = Program { step, about: "", layout: Layout::default() };
-    Ok(cli::parse(&program, flags.iter().cloned(), |name| std::env::var(name).ok())?)
-}
-
 /// Trains `step` under these flags and returns the records of the ranks in this process, in rank
 /// order.
 pub fn record(step: u8, flags: &[String]) -> Result<Vec<Record>> {
     record_with(step, flags, |_, _| ())
 }
 
-/// As [`record`], with a last change to every rank's configuration: (configuration, rank).
+/// As [`record`], with a last change to every rank's configuration: (its `[train]`, rank).
 pub fn record_with(
     step: u8,
     flags: &[String],
-    change: impl Fn(&mut Config, usize) + Send + Sync + 'static,
+    change: impl Fn(&mut TrainConfig, usize) + Send + Sync + 'static,
 ) -> Result<Vec<Record>> {
-    let steps = parse(step, flags)?.train.steps;
+    let steps = train_config(step, flags)?.steps;
     train_with(step, flags, change, move |rank, coords, trainer| {
         Record::take(rank, coords, steps, trainer)
     })
@@ -206,28 +202,26 @@ pub fn record_with(
 pub fn train_with<T: Send + 'static>(
     step: u8,
     flags: &[String],
-    change: impl Fn(&mut Config, usize) + Send + Sync + 'static,
+    change: impl Fn(&mut TrainConfig, usize) + Send + Sync + 'static,
     drive: impl Fn(usize, Coords, &mut dyn Training) -> Result<T> + Send + Sync + 'static,
 ) -> Result<Vec<T>> {
-    let config = parse(step, flags)?;
-    let launch = config.launch();
-    let config = move |rank| {
-        let mut config = config.clone();
-        change(&mut config, rank);
-        config
-    };
     macro_rules! launch {
-        ($step:ident) => {
-            launch::launch(&launch, move |mesh: &Mesh| {
-                let mut trainer = $step::train::Trainer::new(&config(mesh.rank), mesh)?;
+        ($step:ident) => {{
+            let config = parse::<$step::config::Config>(flags)?;
+            launch::launch(&config.launch(), move |mesh: &Mesh| {
+                let config = changed(&config, |train| change(train, mesh.rank));
+                let mut trainer = $step::train::Trainer::new(&config, config.texts(), mesh)?;
                 drive(mesh.rank, mesh.coords, &mut trainer)
             })
-        };
+        }};
     }
     match step {
         1 => {
             tch::set_num_threads(1); // as every rank of a larger world
-            let mut trainer = step01::train::Trainer::new(&config(0), Trace::off())?;
+            let config = parse::<step01::config::Config>(flags)?;
+            let config = changed(&config, |train| change(train, 0));
+            let texts = config.texts();
+            let mut trainer = step01::train::Trainer::new(&config, texts, Trace::off())?;
             Ok(vec![drive(0, Coords::default(), &mut trainer)?])
         }
         2 => launch!(step02),
@@ -237,6 +231,25 @@ pub fn train_with<T: Send + 'static>(
         6 => launch!(step06),
         _ => bail!("there is no step {step}"),
     }
+}
+
+fn changed<C: Step>(config: &Ready<C>, change: impl FnOnce(&mut TrainConfig)) -> Ready<C> {
+    let mut config = config.clone();
+    change(config.train_mut());
+    config
+}
+
+/// How `step` learns under these flags.
+pub fn train_config(step: u8, flags: &[String]) -> Result<TrainConfig> {
+    Ok(match step {
+        1 => parse::<step01::config::Config>(flags)?.train.clone(),
+        2 => parse::<step02::config::Config>(flags)?.train.clone(),
+        3 => parse::<step03::config::Config>(flags)?.train.clone(),
+        4 => parse::<step04::config::Config>(flags)?.train.clone(),
+        5 => parse::<step05::config::Config>(flags)?.train.clone(),
+        6 => parse::<step06::config::Config>(flags)?.train.clone(),
+        _ => bail!("there is no step {step}"),
+    })
 }
 
 /// The dtype in which a record's tensors are compared.

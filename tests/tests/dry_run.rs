@@ -2,21 +2,22 @@
 
 mod common;
 
-use cli::{Config, Gpu};
+use cli::Gpu;
 use comm::{Coords, Mesh};
 use common::{Model, Span, layout_flags, most_in_flight, passes, ring_bytes, spans};
 use insta::assert_snapshot;
-use parity::{Record, Tensors, parse, record};
+use parity::{Ready, Record, Tensors, parse, record, train_config};
 use plan::{Plan, predict, rates};
 use std::process::Command;
-use step06::dry_run::trainer;
+use step06::config::{Config, Parallel};
+use step06::dry_run::{self, trainer};
 
-fn planned(config: &Config) -> Plan<'_> {
-    Plan::new(config, trainer(config))
+fn planned(config: &Config) -> Plan {
+    Plan::new(dry_run::run(config), trainer(config))
 }
 
 fn page(config: &Config) -> String {
-    plan::page(config, trainer(config))
+    plan::page(dry_run::run(config), trainer(config))
 }
 
 /// Worlds that between them use every formula: each dimension alone and all at once, stages of unequal
@@ -43,7 +44,7 @@ fn worlds() -> Vec<Vec<String>> {
 #[test]
 fn the_bytes_foretold_are_the_bytes_sent() {
     for flags in worlds() {
-        let config = parse(6, &flags).unwrap();
+        let config = parse::<Config>(&flags).unwrap();
         let plan = planned(&config);
         for Record { coords, stats, .. } in record(6, &flags).unwrap() {
             for stats in stats {
@@ -56,14 +57,24 @@ fn the_bytes_foretold_are_the_bytes_sent() {
 /// Parameters that a bucket has room for are not sent alone: each message has its latency.
 #[test]
 fn the_sums_of_gradients_foretold_are_those_that_travel() {
-    type Run = fn(&Config, &Mesh) -> anyhow::Result<()>;
+    macro_rules! run {
+        ($step:ident) => {
+            |flags| {
+                let config = parse::<$step::config::Config>(flags)?;
+                let launch = config.launch();
+                let run = move |mesh: &Mesh| $step::train::run(&config, config.texts(), mesh);
+                launch::launch(&launch, run).map(drop)
+            }
+        };
+    }
+    type Run = fn(&[String]) -> anyhow::Result<()>;
     let runs: [(u8, &str, Run); 6] = [
-        (2, "--dp 2", step02::train::run),
-        (2, "--dp 2 --dp-sync naive", step02::train::run),
-        (3, "--dp 2 --tp 2", step03::train::run),
-        (4, "--dp 3 --pp 2 --tp 1", step04::train::run),
-        (5, "--dp 1 --pp 1 --cp 2 --tp 1", step05::train::run),
-        (6, "--dp 2 --pp 2 --cp 2 --tp 1", step06::train::run),
+        (2, "--dp 2", run!(step02)),
+        (2, "--dp 2 --dp-sync naive", run!(step02)),
+        (3, "--dp 2 --tp 2", run!(step03)),
+        (4, "--dp 3 --pp 2 --tp 1", run!(step04)),
+        (5, "--dp 1 --pp 1 --cp 2 --tp 1", run!(step05)),
+        (6, "--dp 2 --pp 2 --cp 2 --tp 1", run!(step06)),
     ];
     let dir = tempfile::tempdir().unwrap();
     for (step, flags, run) in runs {
@@ -71,7 +82,8 @@ fn the_sums_of_gradients_foretold_are_those_that_travel() {
         // 2,621 numbers at the most.
         let shape = "--global-batch 6 --micro-batch 1 --steps 1 --bucket-mb 0.02";
         let flags = format!("{shape} {flags} --trace {}", path.display());
-        let config = parse(step, &Model::default().flags(&flags)).unwrap();
+        let all = Model::default().flags(&flags);
+        let config = parse::<Config>(&all).unwrap(); // which has the flags of every step
         let plan = planned(&config);
         if step == 2 && !flags.contains("naive") {
             // From the head back to the embedding, each of which is more than a bucket holds: the final norm,
@@ -80,11 +92,10 @@ fn the_sums_of_gradients_foretold_are_those_that_travel() {
             let cut = [&[8192, 32 + 1536][..], &layer, &[1536], &layer, &[8192]].concat();
             assert_eq!(plan.buckets(Coords::default()), cut);
         }
-        let config_of_run = config.clone();
-        launch::launch(&config.launch(), move |mesh| run(&config_of_run, mesh)).unwrap();
+        run(&all).unwrap();
         let mut spans = spans(&path);
         spans.sort_by(|a, b| a.start.total_cmp(&b.start));
-        let layout = config.parallel.layout;
+        let layout = config.parallel.layout();
         for rank in 0..layout.world() {
             let at = layout.coords(rank);
             let (mine, n) = (at.dp * layout.cp + at.cp, layout.dp * layout.cp);
@@ -108,7 +119,7 @@ fn the_weights_foretold_are_the_weights_held() {
         tensors.values().map(|t| t.numel() * t.kind().elt_size_in_bytes()).sum()
     };
     for flags in worlds() {
-        let config = parse(6, &flags).unwrap();
+        let config = parse::<Config>(&flags).unwrap();
         let plan = planned(&config);
         for Record { coords, weights, grads, .. } in record(6, &flags).unwrap() {
             let memory = plan.memory(coords);
@@ -130,10 +141,12 @@ fn the_passes_foretold_are_those_that_are_made() {
             let run = format!("--micro-batch 1 --pp {pp} --schedule {schedule} --steps 1");
             let run = format!("{run} --global-batch {micro_batches} --trace {}", path.display());
             let model = Model { layers: 5, ..Model::default() };
-            let config = parse(6, &model.flags(&run)).unwrap();
+            let config = parse::<Config>(&model.flags(&run)).unwrap();
             let of_run = config.clone();
-            launch::launch(&config.launch(), move |mesh| step06::train::run(&of_run, mesh))
-                .unwrap();
+            launch::launch(&config.launch(), move |mesh| {
+                step06::train::run(&of_run, of_run.texts(), mesh)
+            })
+            .unwrap();
             let (made, plan) = (passes(&path), planned(&config));
             assert_eq!(made, trainer(&config).passes, "{schedule}, {pp} stages");
             for (stage, made) in made.iter().enumerate() {
@@ -147,7 +160,7 @@ fn the_passes_foretold_are_those_that_are_made() {
 const CHILD: &str = "FERROTRON_TEST_ACTIVATIONS";
 
 /// A model whose activations dwarf everything else: 2048 tokens at once.
-fn wide(micro_batches: usize, flags: &str) -> Config {
+fn wide(micro_batches: usize, flags: &str) -> Ready<Config> {
     let path = format!("{}/wide.toml", env!("CARGO_TARGET_TMPDIR"));
     let text = "[model]\nvocab_size = 256\nhidden_size = 128\nintermediate_size = 256\n\
                 num_hidden_layers = 4\nnum_attention_heads = 4\nnum_key_value_heads = 2\n\
@@ -156,7 +169,7 @@ fn wide(micro_batches: usize, flags: &str) -> Config {
     std::fs::write(&path, text).unwrap();
     let run = format!("--config {path} --micro-batch 8 {flags}");
     let flags = format!("{run} --global-batch {}", 8 * micro_batches);
-    parse(6, &flags.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    parse::<Config>(&flags.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
 }
 
 /// The peak memory of each rank, in bytes, in a run of one step. Each is a process of its own, by this test
@@ -186,7 +199,7 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
         let config = wide(micro_batches.parse().unwrap(), flags);
         let launch = config.launch();
         launch::launch(&launch, move |mesh| {
-            step06::train::Trainer::new(&config, mesh)?.step()?;
+            step06::train::Trainer::new(&config, config.texts(), mesh)?.step()?;
             let peaks = mesh.gather(report::peak_memory_bytes())?;
             if mesh.is_leader() {
                 println!("peaks {peaks:?}"); // the others' output is not passed on
@@ -207,7 +220,7 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
     let one_f_one_b = ("--dtype f32 --pp 2 --schedule 1f1b".to_owned(), 0.04, 4);
     for (flags, bound, messages) in afab.chain([one_f_one_b]) {
         let configs = [3, 1].map(|micro_batches| wide(micro_batches, &flags));
-        let layout = configs[0].parallel.layout;
+        let layout = configs[0].parallel.layout();
         // Two runs that differ in the micro-batches in flight alone.
         let [three, one] = [3, 1].map(|micro_batches| peaks(micro_batches, &flags, layout.world()));
         for rank in 0..layout.world() {
@@ -224,10 +237,10 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
 }
 
 /// A file of `configs/`, for a dry run under these flags.
-fn published(name: &str, flags: &str) -> Config {
+fn published(name: &str, flags: &str) -> Ready<Config> {
     let path = format!("{}/../configs/{name}.toml", env!("CARGO_MANIFEST_DIR"));
     let flags = format!("--dry-run --config {path} {flags}");
-    parse(6, &flags.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    parse::<Config>(&flags.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).unwrap()
 }
 
 /// Llama 3 405B: *The Llama 3 Herd of Models*, table 4: the layout, and its MFU.
@@ -247,7 +260,7 @@ fn the_largest_worlds_are_laid_out_whole() {
         let config = published("llama-3.1-405b", flags);
         assert!(page(&config).contains(mesh), "{}", page(&config));
         let plan = planned(&config);
-        let layout = config.parallel.layout;
+        let layout = config.parallel.layout();
         assert_eq!(plan.stages().iter().map(|s| s.end - s.start).sum::<i64>(), 126);
         assert!(plan.stages().windows(2).all(|pair| pair[0].end == pair[1].start));
         let tokens = config.train.global_batch * config.data.seq_len;
@@ -269,7 +282,8 @@ fn the_largest_worlds_are_laid_out_whole() {
 fn the_published_models_have_their_published_sizes() {
     let parameters = |name| {
         let mut config = published(name, "");
-        config.parallel.layout = comm::Layout::default();
+        let Parallel { dp, pp, cp, tp, .. } = &mut config.parallel;
+        [dp, pp, cp, tp].into_iter().for_each(|ranks| *ranks = 1);
         planned(&config).parameters(Coords::default()).iter().sum::<u64>()
     };
     // As counted by Hugging Face: 1.71B, 8.03B, 406B.
@@ -286,7 +300,7 @@ fn each_configuration_names_the_first_step_that_takes_it() {
         let (_, needs) = text.split_once("Needs step0").expect(name);
         let needs: u8 = needs[..1].parse().unwrap();
         // Where there is no GPU, or no data, a step refuses the run for that.
-        let too_early = |step| match parse(step, &["--config".to_owned(), path.clone()]) {
+        let too_early = |step| match train_config(step, &["--config".to_owned(), path.clone()]) {
             Ok(_) => false,
             Err(error) => format!("{error:#}").contains("comes with step"),
         };
@@ -300,7 +314,8 @@ fn llama_405b_was_faster_than_this_schedule_and_slower_than_an_interleaved_one()
         let config = published("llama-3.1-405b", flags);
         let gpu = Gpu::H100.figures();
         let step = predict(&planned(&config), &gpu);
-        let mfu = |seconds: f64| 100.0 * rates(&config, seconds)[0] / gpu.bf16;
+        let mfu =
+            |seconds: f64| 100.0 * rates(&step06::dry_run::run(&config), seconds)[0] / gpu.bf16;
         let plan = planned(&config);
         let layers = (0..plan.stages().len()).map(|stage| plan.layers(stage)).min().unwrap();
         let (ours, most) = (mfu(step.seconds()), mfu(step.interleaved(layers)));
@@ -403,7 +418,7 @@ fn a_ring_s_attention_is_half_as_fast_on_hopper() {
     let seconds = |gpu: Gpu, cp: usize, layout: &str| {
         let flags = format!("--dp 1 --tp 8 --pp 1 --cp {cp} --cp-layout {layout}");
         let mut config = published("llama-3.1-8b", &flags);
-        config.run.gpu = gpu;
+        config.planning.gpu = gpu;
         predict(&planned(&config), &gpu.figures()).attention
     };
     for (gpu, slower) in [(Gpu::H100, 2.0), (Gpu::H200, 2.0), (Gpu::A100, 1.0)] {
@@ -420,7 +435,7 @@ fn a_ring_s_attention_is_half_as_fast_on_hopper() {
 fn nothing_that_a_run_would_need_is_missed() {
     let flags = "--dry-run --launcher env --device cuda --data /no/such.txt --tokenizer /no/t.json \
                  --save /dev/null --metrics /no/dir/m.jsonl --dp 16384 --global-batch 32768";
-    let config = parse(6, &flags.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    let config = parse::<Config>(&flags.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
     assert!(page(&config.unwrap()).contains("16,384 ranks"));
 }
 
@@ -429,7 +444,7 @@ fn any_layout_of_sixteen_has_a_page_that_a_person_can_read() {
     for layout in common::layouts(16) {
         let model = Model { layers: 16, ..Model::default() };
         let flags = format!("--dry-run --global-batch 32 --seq-len 32 {}", layout_flags(layout));
-        let Ok(config) = parse(6, &model.flags(&flags)) else {
+        let Ok(config) = parse::<Config>(&model.flags(&flags)) else {
             assert_eq!(layout.tp, 16, "{layout}"); // more than key/value heads
             continue;
         };
@@ -441,8 +456,7 @@ fn any_layout_of_sixteen_has_a_page_that_a_person_can_read() {
 
 #[test]
 fn the_page_of_a_small_world() {
-    let config = parse(
-        6,
+    let config = parse::<Config>(
         &"--dry-run --dp 2 --pp 2 --cp 2 --tp 2".split(' ').map(str::to_owned).collect::<Vec<_>>(),
     );
     assert_snapshot!(page(&config.unwrap()), @r"

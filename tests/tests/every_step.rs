@@ -3,7 +3,6 @@
 
 mod common;
 
-use cli::CpLayout::{Contiguous, Zigzag};
 use comm::Layout;
 use common::{Model, layout_flags};
 use parity::{Bound, compare, parse, record, record_with, whole};
@@ -89,9 +88,9 @@ fn replicas_seeded_differently_still_start_equal() {
     ] {
         let layout = layout(split);
         let run = format!("{batch} {}", flags_of(step, layout));
-        let reseed = move |config: &mut cli::Config, rank| {
+        let reseed = move |train: &mut cli::TrainConfig, rank| {
             let at = layout.coords(rank);
-            config.train.seed += 100 * (at.dp * layout.cp + at.cp) as u64;
+            train.seed += 100 * (at.dp * layout.cp + at.cp) as u64;
         };
         let what = format!("step {step}, {run}");
         let records = record_with(step, &Model::default().flags(&run), reseed).unwrap();
@@ -132,7 +131,7 @@ fn attend(
 macro_rules! ring {
     ($step:ident, $number:literal, $layout:expr, $cp:expr) => {{
         let flags = format!("--seq-len {SEQ} --cp {} --cp-layout {} --dtype bf16", $cp, $layout);
-        let config = parse($number, &Model::default().flags(&flags)).unwrap();
+        let config = parse::<$step::config::Config>(&Model::default().flags(&flags)).unwrap();
         let parts = launch::launch(&config.launch(), move |mesh| {
             let cp = $step::context_parallel::ContextParallel::new(&config, mesh);
             let own = inputs(Kind::BFloat16).map(|t| t.index_select(1, &cp.positions));
@@ -167,7 +166,7 @@ fn attention_in_bf16_errs_no_more_over_a_ring_than_on_one_rank() {
     };
     let single = errors(&single);
     let mut worse = vec![];
-    for how in [Contiguous, Zigzag] {
+    for how in ["contiguous", "zigzag"] {
         let runs = [
             (5, [2, 4, 16].map(|cp| errors(&ring!(step05, 5, how, cp)))),
             (6, [2, 4, 16].map(|cp| errors(&ring!(step06, 6, how, cp)))),
@@ -193,29 +192,29 @@ fn a_rank_has_the_positions_that_the_layout_of_the_sequence_gives_it() {
     let seq = 24;
     for (how, cp, expected) in [
         // By hand.
-        (Contiguous, 2, vec![(0, 0..12), (1, 12..24)]),
-        (Zigzag, 2, vec![(0, 0..6), (0, 18..24), (1, 6..18)]),
-        (Zigzag, 3, vec![(0, 0..4), (0, 20..24), (1, 4..8), (1, 16..20), (2, 8..16)]),
+        ("contiguous", 2, vec![(0, 0..12), (1, 12..24)]),
+        ("zigzag", 2, vec![(0, 0..6), (0, 18..24), (1, 6..18)]),
+        ("zigzag", 3, vec![(0, 0..4), (0, 20..24), (1, 4..8), (1, 16..20), (2, 8..16)]),
     ] {
         let mut of_ranks: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
         for (rank, range) in expected {
             of_ranks.entry(rank).or_default().extend(range);
         }
         let flags = format!("--seq-len {seq} --cp {cp} --cp-layout {how} --dp 1 --pp 1 --tp 1");
-        let launched = |step| {
-            let config = parse(step, &Model::default().flags(&flags)).unwrap();
-            let positions = launch::launch(&config.launch(), move |mesh| {
-                Ok(match step {
-                    5 => step05::context_parallel::ContextParallel::new(&config, mesh).positions,
-                    _ => step06::context_parallel::ContextParallel::new(&config, mesh).positions,
-                })
-            });
-            let numbers = |t: Tensor| Vec::<i64>::try_from(t.to_device(Device::Cpu)).unwrap();
-            positions.unwrap().into_iter().map(numbers).enumerate().collect::<BTreeMap<_, _>>()
-        };
-        for step in [5, 6] {
-            assert_eq!(launched(step), of_ranks, "step {step}, {how}");
+        macro_rules! check {
+            ($step:ident) => {
+                let config =
+                    parse::<$step::config::Config>(&Model::default().flags(&flags)).unwrap();
+                let positions = launch::launch(&config.launch(), move |mesh| {
+                    Ok($step::context_parallel::ContextParallel::new(&config, mesh).positions)
+                });
+                let numbers = |t: Tensor| Vec::<i64>::try_from(t.to_device(Device::Cpu)).unwrap();
+                let positions = positions.unwrap().into_iter().map(numbers).enumerate();
+                assert_eq!(positions.collect::<BTreeMap<_, _>>(), of_ranks, "{how}");
+            };
         }
+        check!(step05);
+        check!(step06);
     }
 }
 
@@ -237,7 +236,8 @@ const POSITIONS: i64 = 8192;
 fn rotary_tables_are_computed_in_f64_and_rounded_once() {
     // bf16 counts to 256 and f32 to 2²⁴; from there on not every position has a number of its own, and an
     // angle, position × frequency, that is rounded errs by whole radians.
-    let mut model = parse(1, &Model::default().flags("")).unwrap().model;
+    let mut model =
+        parse::<step01::config::Config>(&Model::default().flags("")).unwrap().model.clone();
     let (head_dim, half) = (16, 8);
     (model.max_position_embeddings, model.head_dim) = (POSITIONS, Some(head_dim));
     model.rope_scaling = None;
@@ -290,7 +290,8 @@ fn all_steps_have_the_learning_rates_of_the_formula() {
             min_lr
         }
     };
-    let mut train = parse(1, &Model::default().flags("")).unwrap().train;
+    let mut train =
+        parse::<step01::config::Config>(&Model::default().flags("")).unwrap().train.clone();
     for steps in [0, 1, 2, 3, 10, 101] {
         // (No steps with a warm-up are those of a model that is only used.)
         for warmup in [0, 1, 2, 5, 9, 10, 60, 101].into_iter().filter(|n| *n <= steps || steps == 0)
@@ -338,5 +339,35 @@ fn losses_and_norms_are_kept_in_f32_where_bf16_is_computed_in() {
             let (loss, norm) = (stats.loss, stats.grad_norm);
             assert!(!is_bf16(loss) && !is_bf16(norm), "step {step}: {loss} and {norm}");
         }
+    }
+}
+
+#[test]
+fn every_step_knows_which_settings_come_later() {
+    let known = [
+        cli::names::<step01::config::Config>(),
+        cli::names::<step02::config::Config>(),
+        cli::names::<step03::config::Config>(),
+        cli::names::<step04::config::Config>(),
+        cli::names::<step05::config::Config>(),
+        cli::names::<step06::config::Config>(),
+    ];
+    let mut come = vec![];
+    for (pair, step) in known.windows(2).zip(2..) {
+        assert!(
+            pair[0].iter().all(|name| pair[1].contains(name)),
+            "step {step} has lost a setting"
+        );
+        let new = pair[1].iter().filter(|name| !pair[0].contains(name));
+        come.extend(new.map(|(table, name)| (step, table.clone(), name.clone())));
+    }
+    come.sort();
+    for step in 1..=6 {
+        let later = cli::later_than(step);
+        let mut later: Vec<_> =
+            later.map(|l| (l.since, l.table.to_owned(), l.name.to_owned())).collect();
+        later.sort();
+        let expected: Vec<_> = come.iter().filter(|(since, ..)| *since > step).cloned().collect();
+        assert_eq!(later, expected, "as step {step} knows them");
     }
 }

@@ -7,10 +7,9 @@ mod common;
 
 use anyhow::{Result, ensure};
 use checkpoint::Placement;
-use cli::Config;
 use comm::Mesh;
 use common::Model;
-use parity::parse;
+use parity::{Step, parse};
 use report::{Clock, Mark};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -85,15 +84,15 @@ fn numbers(shape: &[i64]) -> Tensor {
     (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7).sin().view(shape)
 }
 
-type Attention = fn(&Config, &Mesh, [&Tensor; 3]) -> Result<Tensor>;
+type Attention<C> = fn(&C, &Mesh, [&Tensor; 3]) -> Result<Tensor>;
 
 /// On the first of two ranks, which attends to its own block alone: whether the output is computed before the
 /// rank waits for the other block, and gradients before it waits for what the other adds to them.
-fn attends_before_it_waits(step: u8, attention: Attention) -> [bool; 2] {
+fn attends_before_it_waits<C: Step>(attention: Attention<C>) -> [bool; 2] {
     let (rows, heads, kv_heads, head_dim) = (8, 4, 2, 4);
     let flags =
         format!("--seq-len {} --dp 1 --pp 1 --cp 2 --tp 1 --cp-layout contiguous", 2 * rows);
-    let config = parse(step, &Model::default().flags(&flags)).unwrap();
+    let config = parse::<C>(&Model::default().flags(&flags)).unwrap();
     let line = Line::new();
     let outcomes = launch::launch(&config.launch(), move |mesh| {
         if mesh.cp.rank() == 1 {
@@ -126,28 +125,29 @@ fn attends_before_it_waits(step: u8, attention: Attention) -> [bool; 2] {
 
 #[test]
 fn keys_and_values_travel_while_a_rank_attends() {
-    let of = |step, attention| attends_before_it_waits(step, attention);
-    let step05: Attention = |config, mesh, [q, k, v]| {
+    let step05: Attention<step05::config::Config> = |config, mesh, [q, k, v]| {
         step05::context_parallel::ContextParallel::new(config, mesh).attention(q, k, v)
     };
-    let step06: Attention = |config, mesh, [q, k, v]| {
+    let step06: Attention<step06::config::Config> = |config, mesh, [q, k, v]| {
         step06::context_parallel::ContextParallel::new(config, mesh).attention(q, k, v)
     };
-    assert_eq!((of(5, step05), of(6, step06)), ([true; 2], [true; 2]), "forward and backward");
+    let both = (attends_before_it_waits(step05), attends_before_it_waits(step06));
+    assert_eq!(both, ([true; 2], [true; 2]), "forward and backward");
 }
 
-type Column = fn(&Config, &Mesh, [&Tensor; 2]) -> Result<Tensor>;
+type Column<C> = fn(&C, &Mesh, [&Tensor; 2]) -> Result<Tensor>;
 
 /// On rank 0 of two tp ranks, what `watch` says of a column-parallel product of `x` with a weight.
-fn column_parallel(
-    (step, column): (u8, Column),
+fn column_parallel<C: Step>(
+    column: Column<C>,
     sync: &str,
     watch: impl Fn(&Mesh, [&Tensor; 2], Tensor) -> Result<bool> + Send + Sync + 'static,
 ) -> bool {
+    let step = C::NUMBER;
     let only = if step == 3 { "" } else { "--pp 1" };
     let config = format!("--dp 1 {only} --tp 2 --tp-sync {sync}");
     let config = if step > 4 { format!("{config} --cp 1") } else { config };
-    let config = parse(step, &Model::default().flags(&config)).unwrap();
+    let config = parse::<C>(&Model::default().flags(&config)).unwrap();
     let outcomes = launch::launch(&config.launch(), move |mesh| {
         let [x, weight] = [[6, 8], [4, 8]].map(|size| numbers(&size).set_requires_grad(true));
         let out = column(&config, mesh, [&x, &weight])?;
@@ -158,7 +158,7 @@ fn column_parallel(
 
 /// Whether a rank computes the gradient of a column-parallel weight before it waits for the sum of the gradient
 /// of what the weight was multiplied with.
-fn multiplies_before_it_waits(column: (u8, Column), sync: &str) -> bool {
+fn multiplies_before_it_waits<C: Step>(column: Column<C>, sync: &str) -> bool {
     let line = Line::new();
     column_parallel(column, sync, move |mesh, [x, weight], out| {
         match mesh.tp.rank() {
@@ -173,7 +173,7 @@ fn multiplies_before_it_waits(column: (u8, Column), sync: &str) -> bool {
 
 /// Whether that sum is on its way before the gradient of the weight is there. What never sets out is waited for
 /// as long as `patience`.
-fn sums_before_it_multiplies(column: (u8, Column), sync: &str, patience: Duration) -> bool {
+fn sums_before_it_multiplies<C: Step>(column: Column<C>, sync: &str, patience: Duration) -> bool {
     column_parallel(column, sync, move |mesh, [_, weight], out| {
         let (group, before) = (mesh.tp.clone(), mesh.tp.bytes_sent());
         let (summed, when_ready) = (Arc::new(Mutex::new(None)), Instant::now());
@@ -192,27 +192,27 @@ fn sums_before_it_multiplies(column: (u8, Column), sync: &str, patience: Duratio
     })
 }
 
-macro_rules! column {
-    ($step:ident) => {
-        |config, mesh, [x, weight]| {
+macro_rules! overlaps {
+    ($step:ident) => {{
+        let column: Column<$step::config::Config> = |config, mesh, [x, weight]| {
             let tp = $step::tensor_parallel::TensorParallel::new(config, mesh);
             let weights = autograd::Stacked::new(vec![weight.shallow_clone()]);
             weights.linear(tp.before_product(x)?)
-        }
-    };
+        };
+        let step = stringify!($step);
+        assert!(sums_before_it_multiplies(column, "overlapped", NEVER), "{step} sums too late");
+        assert!(multiplies_before_it_waits(column, "overlapped"), "{step} waits too early");
+        let briefly = Duration::from_millis(100);
+        assert!(!sums_before_it_multiplies(column, "blocking", briefly), "{step} does not block");
+    }};
 }
 
 #[test]
 fn a_sum_over_tp_travels_while_the_weights_gradient_is_computed() {
-    let steps: [(u8, Column); 4] =
-        [(3, column!(step03)), (4, column!(step04)), (5, column!(step05)), (6, column!(step06))];
-    for of in steps {
-        let step = of.0;
-        assert!(sums_before_it_multiplies(of, "overlapped", NEVER), "step {step} sums too late");
-        assert!(multiplies_before_it_waits(of, "overlapped"), "step {step} waits too early");
-        let briefly = Duration::from_millis(100);
-        assert!(!sums_before_it_multiplies(of, "blocking", briefly), "step {step} does not block");
-    }
+    overlaps!(step03);
+    overlaps!(step04);
+    overlaps!(step05);
+    overlaps!(step06);
 }
 
 /// Two replicas with six parameters in buckets of two. A backward pass goes on to the parameters in front only
@@ -222,7 +222,7 @@ macro_rules! sums_within_the_backward_pass {
         const NUMBERS: usize = 1024;
         let bucket = 2 * NUMBERS * size_of::<f64>();
         let run = format!("--dp 2 {} --bucket-mb {}", $flags, bucket as f64 / 1048576.0);
-        let config = parse($number, &Model::default().flags(&run)).unwrap();
+        let config = parse::<$step::config::Config>(&Model::default().flags(&run)).unwrap();
         launch::launch(&config.launch(), move |mesh| {
             let tensor = |_| numbers(&[NUMBERS as i64]).set_requires_grad(true);
             let parameters: Vec<$step::layers::Parameter> =
@@ -293,10 +293,12 @@ fn a_bucket_travels_as_soon_as_the_backward_pass_has_filled_it() {
 macro_rules! messages_travel_while_it_computes {
     ($step:ident, $number:literal, $flags:literal, $stage:literal) => {{
         let run = "--dp 1 --pp 2 --global-batch 2 --micro-batch 1 --timeout 30";
-        let config = parse($number, &Model::default().flags(&format!("{run} {}", $flags))).unwrap();
+        let config =
+            parse::<$step::config::Config>(&Model::default().flags(&format!("{run} {}", $flags)))
+                .unwrap();
         let line = Line::new();
         launch::launch(&config.launch(), move |mesh| {
-            let trainer = $step::train::Trainer::new(&config, mesh)?;
+            let trainer = $step::train::Trainer::new(&config, config.texts(), mesh)?;
             if mesh.pp.rank() != $stage {
                 let message = numbers(&[1, config.data.seq_len as i64, config.model.hidden_size]);
                 let before = 1 - $stage; // of two activations, the first is taken at once
@@ -342,9 +344,11 @@ fn place(name: &str) -> i64 {
 macro_rules! order_of_gradients {
     ($step:ident, $number:literal, $flags:literal) => {{
         let run = "--global-batch 3 --micro-batch 1";
-        let config = parse($number, &Model::default().flags(&format!("{run} {}", $flags))).unwrap();
+        let config =
+            parse::<$step::config::Config>(&Model::default().flags(&format!("{run} {}", $flags)))
+                .unwrap();
         let mut orders = launch::launch(&config.launch(), move |mesh| {
-            let mut trainer = $step::train::Trainer::new(&config, mesh)?;
+            let mut trainer = $step::train::Trainer::new(&config, config.texts(), mesh)?;
             let order = Arc::new(Mutex::new(Vec::<String>::new()));
             let parameters = trainer.model.parameters().iter();
             let hooks = parameters.map(|parameter| {

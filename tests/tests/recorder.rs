@@ -5,7 +5,7 @@
 use parity::parse;
 use parity::recorder::{Call, Recorded, available, recorded};
 use plan::Plan;
-use step06::dry_run::trainer;
+use step06::dry_run;
 
 /// What the ranks of step 6 ask for under these flags; None where there is no library to ask.
 fn asked(flags: &[String]) -> Option<Vec<Recorded>> {
@@ -109,10 +109,12 @@ fn the_memory_foretold_is_what_the_allocator_gives() {
             path.display()
         );
         let Some(ranks) = asked(&flags(&run)) else { return };
-        let config = parse(6, &flags(&format!("{run} --device cuda --dry-run"))).unwrap();
-        let plan = Plan::new(&config, trainer(&config));
+        let config =
+            parse::<step06::config::Config>(&flags(&format!("{run} --device cuda --dry-run")))
+                .unwrap();
+        let plan = Plan::new(dry_run::run(&config), dry_run::trainer(&config));
         for Recorded { rank, peak, .. } in ranks {
-            let foretold = plan.memory(config.parallel.layout.coords(rank)).total() + WORKSPACE;
+            let foretold = plan.memory(config.parallel.layout().coords(rank)).total() + WORKSPACE;
             let error = peak as f64 / foretold as f64 - 1.0;
             let percent = 100.0 * error;
             println!("{layout}, rank {rank}: {peak} bytes, {foretold} foretold, {percent:+.2} %");

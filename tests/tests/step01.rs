@@ -30,7 +30,8 @@ fn try_trainer(dir: &Path, dtype: &str) -> anyhow::Result<step01::train::Trainer
     );
     let mut flags: Vec<String> = run.split_whitespace().map(str::to_owned).collect();
     flags.extend(["--data".into(), tokens_file().display().to_string()]);
-    step01::train::Trainer::new(&parity::parse(1, &flags)?, Trace::off())
+    let config = parity::parse::<step01::config::Config>(&flags)?;
+    step01::train::Trainer::new(&config, config.texts(), Trace::off())
 }
 
 /// Tokens below the fixtures' vocabulary of 96; the tests feed their own batches.
@@ -229,7 +230,7 @@ fn clipping_scales_all_gradients_alike_and_zero_turns_it_off() {
 #[test]
 fn the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine() {
     let run = "--lr 1e-2 --min-lr 1e-3 --warmup 4 --steps 12 --global-batch 4 --micro-batch 2";
-    let train = parity::parse(1, &flags(false, run)).unwrap().train;
+    let train = parity::parse::<step01::config::Config>(&flags(false, run)).unwrap().train.clone();
     let expected = [
         // A quarter, a half, three quarters and all of 0.01.
         0.0025,
@@ -285,8 +286,8 @@ fn bf16_computes_in_bf16_and_keeps_its_weights_in_f32() {
 #[test]
 fn the_default_model_learns_the_tales() {
     let flags = ["--steps", "20", "--sample", "0"].map(str::to_owned);
-    let config = parity::parse(1, &flags).unwrap();
-    let mut trainer = step01::train::Trainer::new(&config, Trace::off()).unwrap();
+    let config = parity::parse::<step01::config::Config>(&flags).unwrap();
+    let mut trainer = step01::train::Trainer::new(&config, config.texts(), Trace::off()).unwrap();
     let losses: Vec<f64> = (0..20).map(|_| trainer.step().unwrap().loss).collect();
     // Bytes at first are a draw from 256: ln 256 = 5.55, give or take what 0.02-sized weights
     // make of it.

@@ -40,13 +40,14 @@ fn every_world_and_way_of_summing_computes_what_step01_computes() {
 fn the_next_token_is_scored_as_by_step01() {
     let tokens =
         || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
-    let flags = |step| parse(step, &flags(true, "--global-batch 2 --micro-batch 1")).unwrap();
-    let one = step01::train::Trainer::new(&flags(1), report::Trace::off()).unwrap();
+    let flags = flags(true, "--global-batch 2 --micro-batch 1");
+    let config = parse::<step01::config::Config>(&flags).unwrap();
+    let one = step01::train::Trainer::new(&config, config.texts(), report::Trace::off()).unwrap();
     let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0); // [seq, vocab]
     for last in [0, 6, 15] {
-        let config = flags(2);
+        let config = parse::<step02::config::Config>(&flags).unwrap();
         let scores = launch::launch(&config.launch(), move |mesh| {
-            let trainer = step02::train::Trainer::new(&config, mesh)?;
+            let trainer = step02::train::Trainer::new(&config, config.texts(), mesh)?;
             tch::no_grad(|| trainer.model.next_token(&tokens(), last))
         });
         assert_eq!(scores.unwrap()[0], expected.get(last), "position {last}");
@@ -66,7 +67,7 @@ fn one_micro_batch_a_replica_is_enough() {
 #[test]
 fn a_gradient_that_never_comes_is_missed() {
     let run = "--global-batch 2 --micro-batch 1 --dp 2 --dp-sync bucketed";
-    let config = parse(2, &flags(false, run)).unwrap();
+    let config = parse::<step02::config::Config>(&flags(false, run)).unwrap();
     let errors = launch::launch(&config.launch(), move |mesh| {
         let parameter = |name: &str| {
             let tensor = Tensor::ones([3], (Kind::Double, Device::Cpu)).set_requires_grad(true);
@@ -86,7 +87,7 @@ fn a_gradient_that_never_comes_is_missed() {
 fn ranks_seeded_differently_still_start_equal() {
     for sync in SYNCS {
         let run = format!("--global-batch 24 --micro-batch 3 --dp 4 --dp-sync {sync} {BUCKETS}");
-        let reseed = |config: &mut cli::Config, rank| config.train.seed += 100 * rank as u64;
+        let reseed = |train: &mut cli::TrainConfig, rank| train.seed += 100 * rank as u64;
         let records = record_with(2, &flags(false, &run), reseed).unwrap();
         let reference = reference(false, "--global-batch 24 --micro-batch 3");
         compare(&run, &reference, &whole(&run, &records), Bound::REORDERED);
@@ -171,8 +172,11 @@ fn the_trace_shows_buckets_travelling_during_the_backward_pass() {
              --dp-sync {sync} {BUCKETS} --trace {}",
             path.display()
         );
-        let config = parity::parse(2, &flags(false, &run)).unwrap();
-        launch::launch(&config.launch(), move |mesh| step02::train::run(&config, mesh)).unwrap();
+        let config = parity::parse::<step02::config::Config>(&flags(false, &run)).unwrap();
+        launch::launch(&config.launch(), move |mesh| {
+            step02::train::run(&config, config.texts(), mesh)
+        })
+        .unwrap();
         common::spans(&path)
     };
     // Sums that start on a rank before a backward pass of that rank has ended.

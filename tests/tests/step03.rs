@@ -148,12 +148,13 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
         let model = Model { vocab, ..Model::default() };
         let tokens =
             || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
-        let config = parse(1, &model.flags("")).unwrap();
-        let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+        let config = parse::<step01::config::Config>(&model.flags("")).unwrap();
+        let one =
+            step01::train::Trainer::new(&config, config.texts(), report::Trace::off()).unwrap();
         let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0).get(9); // [vocab]
-        let config = parse(3, &model.flags("--tp 4")).unwrap();
+        let config = parse::<step03::config::Config>(&model.flags("--tp 4")).unwrap();
         let scores = launch::launch(&config.launch(), move |mesh| {
-            let trainer = step03::train::Trainer::new(&config, mesh)?;
+            let trainer = step03::train::Trainer::new(&config, config.texts(), mesh)?;
             tch::no_grad(|| trainer.model.next_token(&tokens(), 9))
         });
         for scores in scores.unwrap() {
@@ -173,8 +174,11 @@ fn the_trace_shows_gradients_summed_while_others_are_computed() {
             "--global-batch 8 --micro-batch 8 --tp 2 --seq-len 128 --steps 4 --tp-sync {sync} --trace {}",
             path.display()
         );
-        let config = parse(3, &flags(false, &run)).unwrap();
-        launch::launch(&config.launch(), move |mesh| step03::train::run(&config, mesh)).unwrap();
+        let config = parse::<step03::config::Config>(&flags(false, &run)).unwrap();
+        launch::launch(&config.launch(), move |mesh| {
+            step03::train::run(&config, config.texts(), mesh)
+        })
+        .unwrap();
         let spans = common::spans(&path);
         let of = |rank, name: &'static str| {
             spans.iter().filter(move |s| s.rank == rank && s.name.contains(name))

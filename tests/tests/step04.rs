@@ -2,7 +2,6 @@
 
 mod common;
 
-use cli::Schedule::{self, AllForwardAllBackward, OneForwardOneBackward};
 use common::{
     Model, assert_killed_rank_is_named, assert_launchers_agree, most_in_flight, ring_bytes,
     without_norm,
@@ -11,6 +10,7 @@ use parity::{Bound, Record, compare, parse, record, whole};
 use report::Pass;
 use std::process::Command;
 use std::time::Duration;
+use step04::config::Schedule::{self, AllForwardAllBackward, OneForwardOneBackward};
 use step04::schedule::{passes, stages};
 use tch::{Device, Kind, Tensor};
 
@@ -29,8 +29,10 @@ fn every_layout_computes_what_step01_computes() {
         for world in [1, 2, 4, 8] {
             for (dp, pp, tp) in layouts(world) {
                 for schedule in SCHEDULES {
-                    let run =
-                        format!("{batch} --dp {dp} --pp {pp} --tp {tp} --schedule {schedule}");
+                    let run = format!(
+                        "{batch} --dp {dp} --pp {pp} --tp {tp} --schedule {}",
+                        cli::word(&schedule)
+                    );
                     let what = format!("{run}, tied {tied}");
                     let records = record(4, &model(tied).flags(&run)).unwrap();
                     assert_eq!(records.len(), world);
@@ -57,7 +59,7 @@ fn any_number_of_stages_and_micro_batches_computes_the_same_bits_and_never_hangs
         let reference = without_norm(model(false).reference(&batch));
         for pp in 1..=8 {
             for schedule in SCHEDULES {
-                let run = format!("{batch} --pp {pp} --schedule {schedule}");
+                let run = format!("{batch} --pp {pp} --schedule {}", cli::word(&schedule));
                 let records = record(4, &model(false).flags(&run)).unwrap();
                 compare(&run, &reference, &without_norm(whole(&run, &records)), Bound::Bits);
             }
@@ -68,7 +70,10 @@ fn any_number_of_stages_and_micro_batches_computes_the_same_bits_and_never_hangs
 #[test]
 fn the_two_schedules_agree_bit_for_bit_with_tied_embeddings_too() {
     let run = |schedule| {
-        let run = format!("--global-batch 8 --micro-batch 2 --dp 2 --pp 3 --schedule {schedule}");
+        let run = format!(
+            "--global-batch 8 --micro-batch 2 --dp 2 --pp 3 --schedule {}",
+            cli::word(&schedule)
+        );
         whole(&run, &record(4, &model(true).flags(&run)).unwrap())
     };
     let [afab, one] = SCHEDULES.map(run);
@@ -82,22 +87,25 @@ fn a_stage_keeps_the_activations_of_no_more_micro_batches_than_stages_follow_it(
     let path = dir.path().join("trace.json");
     for schedule in SCHEDULES {
         let run = format!(
-            "--global-batch {micro_batches} --micro-batch 1 --pp {pp} --schedule {schedule} --steps 1 \
-             --trace {}",
+            "--global-batch {micro_batches} --micro-batch 1 --pp {pp} --schedule {} --steps 1 --trace {}",
+            cli::word(&schedule),
             path.display()
         );
-        let config = parse(4, &model(false).flags(&run)).unwrap();
-        launch::launch(&config.launch(), move |mesh| step04::train::run(&config, mesh)).unwrap();
+        let config = parse::<step04::config::Config>(&model(false).flags(&run)).unwrap();
+        launch::launch(&config.launch(), move |mesh| {
+            step04::train::run(&config, config.texts(), mesh)
+        })
+        .unwrap();
         let made = common::passes(&path);
         for (stage, made) in made.iter().enumerate() {
-            assert_eq!(*made, passes(schedule, stage, pp, micro_batches), "{schedule}");
+            assert_eq!(*made, passes(schedule, stage, pp, micro_batches), "{schedule:?}");
         }
         let expected = match schedule {
             AllForwardAllBackward => [8, 8, 8, 8],
             OneForwardOneBackward => [4, 3, 2, 1],
         };
         let in_flight: Vec<usize> = made.iter().map(|made| most_in_flight(made)).collect();
-        assert_eq!(in_flight, expected, "{schedule}");
+        assert_eq!(in_flight, expected, "{schedule:?}");
     }
 }
 
@@ -130,7 +138,7 @@ fn the_book_draws_the_lists_of_the_trainer() {
     let file = include_str!("../../book/pictures/schedules.txt");
     let mut lines = file.lines().filter(|line| !line.starts_with('#'));
     for schedule in SCHEDULES {
-        assert_eq!(lines.next().unwrap(), schedule.to_string());
+        assert_eq!(lines.next().unwrap(), cli::word(&schedule));
         for stage in 0..4 {
             let words = passes(schedule, stage, 4, 8).into_iter().map(|pass| match pass {
                 Pass::Forward(i) => format!("F{i}"),
@@ -145,7 +153,7 @@ fn the_book_draws_the_lists_of_the_trainer() {
 #[test]
 fn stages_are_cut_where_the_slowest_is_fastest() {
     let config = |vocab_size, layers: usize| {
-        let model = parse(4, &model(false).flags("")).unwrap().model;
+        let model = parse::<step04::config::Config>(&model(false).flags("")).unwrap().model.clone();
         checkpoint::LlamaConfig { vocab_size, num_hidden_layers: layers as i64, ..model }
     };
     // By hand, in multiplications a token: a layer is 32·(2·64 + 2·32 + 3·48) + 64·16 = 11,776, and
@@ -197,8 +205,9 @@ fn gradients_are_summed_over_replicas_while_the_last_backward_pass_goes_on() {
         "--global-batch 16 --micro-batch 4 --dp 2 --pp 2 --seq-len 64 --steps 3 --bucket-mb 0.01 --trace {}",
         path.display()
     );
-    let config = parse(4, &model(false).flags(&run)).unwrap();
-    launch::launch(&config.launch(), move |mesh| step04::train::run(&config, mesh)).unwrap();
+    let config = parse::<step04::config::Config>(&model(false).flags(&run)).unwrap();
+    launch::launch(&config.launch(), move |mesh| step04::train::run(&config, config.texts(), mesh))
+        .unwrap();
     let spans = common::spans(&path);
     let sums = |name: &'static str| {
         let during = |sum: &&common::Span| {
@@ -222,12 +231,13 @@ fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
     let tokens =
         || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
     for tied in [false, true] {
-        let config = parse(1, &model(tied).flags("")).unwrap();
-        let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+        let config = parse::<step01::config::Config>(&model(tied).flags("")).unwrap();
+        let one =
+            step01::train::Trainer::new(&config, config.texts(), report::Trace::off()).unwrap();
         let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0).get(9); // [vocab]
-        let config = parse(4, &model(tied).flags("--pp 3 --tp 2")).unwrap();
+        let config = parse::<step04::config::Config>(&model(tied).flags("--pp 3 --tp 2")).unwrap();
         let scores = launch::launch(&config.launch(), move |mesh| {
-            let trainer = step04::train::Trainer::new(&config, mesh)?;
+            let trainer = step04::train::Trainer::new(&config, config.texts(), mesh)?;
             tch::no_grad(|| trainer.next_token(&tokens(), 9))
         });
         for scores in scores.unwrap() {

@@ -2,9 +2,9 @@
 
 mod common;
 
-use cli::CpLayout::{self, Contiguous, Zigzag};
 use common::{Model, assert_launchers_agree, layout_flags, layouts, without_norm};
 use parity::{Bound, Record, compare, parse, record, whole};
+use step05::config::CpLayout::{self, Contiguous, Zigzag};
 use step05::context_parallel::tile;
 use tch::{Device, Kind, Tensor};
 
@@ -31,7 +31,8 @@ fn every_layout_with_shared_sequences_computes_what_step01_computes() {
         for how in sequence_layouts(layout.cp) {
             let (tied, schedule) = (i % 2 == 0, ["1f1b", "afab"][i / 2 % 2]);
             let flags = layout_flags(layout);
-            let run = format!("{batch} {flags} --cp-layout {how} --schedule {schedule}");
+            let run =
+                format!("{batch} {flags} --cp-layout {} --schedule {schedule}", cli::word(&how));
             let what = format!("{run}, tied {tied}");
             let records = record(5, &model(tied).flags(&run)).unwrap();
             let run = whole(&what, &records);
@@ -48,7 +49,7 @@ fn pieces_of_any_length_and_several_sequences_at_once_do_too() {
         let batch = format!("--global-batch 4 --micro-batch 2 --seq-len {seq}");
         let reference = Model::default().reference(&batch);
         for how in LAYOUTS.into_iter().filter(|how| *how == Contiguous || seq % (2 * cp) == 0) {
-            let run = format!("{batch} --cp {cp} --cp-layout {how}");
+            let run = format!("{batch} --cp {cp} --cp-layout {}", cli::word(&how));
             let records = record(5, &Model::default().flags(&run)).unwrap();
             compare(&run, &reference, &whole(&run, &records), Bound::REORDERED);
         }
@@ -103,7 +104,7 @@ fn every_query_meets_every_key_before_it_once_and_no_other() {
             }
             let seq = ranks * rows;
             let expected = (0..seq).flat_map(|q| (0..=q).map(move |k| ((q, k), 1))).collect();
-            assert_eq!(met, expected, "{how} over {ranks}");
+            assert_eq!(met, expected, "{how:?} over {ranks}");
             // What each rank computes, in blocks of `rows` by `rows`.
             let blocks: Vec<f64> = work.iter().map(|&w| w as f64 / (rows * rows) as f64).collect();
             let expected = |rank: usize| match how {
@@ -122,7 +123,7 @@ fn what_travels_around_the_ring_is_the_formula() {
         for how in sequence_layouts(cp) {
             let global_batch = micro_batch * micro_batches;
             let batch = format!("--global-batch {global_batch} --micro-batch {micro_batch}");
-            let run = format!("{batch} --cp {cp} --tp {tp} --cp-layout {how}");
+            let run = format!("{batch} --cp {cp} --tp {tp} --cp-layout {}", cli::word(&how));
             let records = record(5, &Model::default().flags(&run)).unwrap();
             // Keys and values of this rank's positions, with as many heads as there are: not one for
             // each query head.
@@ -169,15 +170,15 @@ fn bf16_stays_close_to_f32() {
 fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
     let tokens =
         || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
-    let config = parse(1, &model(true).flags("")).unwrap();
-    let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+    let config = parse::<step01::config::Config>(&model(true).flags("")).unwrap();
+    let one = step01::train::Trainer::new(&config, config.texts(), report::Trace::off()).unwrap();
     let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0); // [seq, vocab]
     for how in LAYOUTS {
         for last in [0, 6, 15] {
-            let flags = format!("--pp 2 --tp 2 --cp 2 --cp-layout {how}");
-            let config = parse(5, &model(true).flags(&flags)).unwrap();
+            let flags = format!("--pp 2 --tp 2 --cp 2 --cp-layout {}", cli::word(&how));
+            let config = parse::<step05::config::Config>(&model(true).flags(&flags)).unwrap();
             let scores = launch::launch(&config.launch(), move |mesh| {
-                let trainer = step05::train::Trainer::new(&config, mesh)?;
+                let trainer = step05::train::Trainer::new(&config, config.texts(), mesh)?;
                 tch::no_grad(|| trainer.next_token(&tokens(), last))
             });
             for scores in scores.unwrap() {

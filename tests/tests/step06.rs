@@ -129,9 +129,9 @@ fn names(dir: &Path) -> Vec<String> {
 /// Trains six steps in `layout` with a checkpoint after four, and returns what the last two computed.
 fn uninterrupted(model: Model, layout: &str, dir: &Path) -> Tensors {
     let save = format!("{BATCH} {layout} --save {} --save-every 4", dir.display());
-    let config = parse(6, &model.flags(&save)).unwrap();
-    let parallel = config.parallel.layout;
-    launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    let config = parse::<step06::config::Config>(&model.flags(&save)).unwrap();
+    let parallel = config.parallel.layout();
+    launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
     let saved = names(dir).into_iter().filter(|name| !name.starts_with('.')); // a lock stays there
     assert!(saved.eq(["step-000004", "step-000006"]), "every fourth step, and the last");
     let files = names(&dir.join("step-000004")).into_iter().filter(|n| n.starts_with("rank-"));
@@ -143,9 +143,9 @@ fn uninterrupted(model: Model, layout: &str, dir: &Path) -> Tensors {
 /// What the two steps after the checkpoint compute in `layout`.
 fn resumed(model: Model, layout: &str, dir: &Path) -> Tensors {
     let run = format!("{BATCH} {layout} --resume {}", dir.join("step-000004").display());
-    let config = parse(6, &model.flags(&run)).unwrap();
+    let config = parse::<step06::config::Config>(&model.flags(&run)).unwrap();
     let records = launch::launch(&config.launch(), move |mesh| {
-        Record::take(mesh.rank, mesh.coords, 2, &mut Trainer::new(&config, mesh)?)
+        Record::take(mesh.rank, mesh.coords, 2, &mut Trainer::new(&config, config.texts(), mesh)?)
     });
     last_two(whole(&run, &records.unwrap()))
 }
@@ -186,9 +186,9 @@ fn ranks_with_the_same_weights_share_the_writing() {
         let (dir, layout) = (tempfile::tempdir().unwrap(), Layout { dp, pp, cp, tp });
         let run_flags = format!("{BATCH} --steps 1 {}", layout_flags(layout));
         let save = format!("{run_flags} --save {}", dir.path().display());
-        let config = parse(6, &flags(true, &save)).unwrap();
+        let config = parse::<step06::config::Config>(&flags(true, &save)).unwrap();
         let of_run = config.clone();
-        launch::launch(&config.launch(), move |mesh| run(&of_run, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&of_run, of_run.texts(), mesh)).unwrap();
         let text = std::fs::read(dir.path().join("step-000001/checkpoint.json")).unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let files = manifest["files"].as_array().unwrap();
@@ -226,8 +226,8 @@ fn ranks_with_the_same_weights_share_the_writing() {
 fn small_checkpoint(dir: &Path) {
     let run_flags =
         format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 --steps 4 --save {}", dir.display());
-    let config = parse(6, &flags(false, &run_flags)).unwrap();
-    launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    let config = parse::<step06::config::Config>(&flags(false, &run_flags)).unwrap();
+    launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
 }
 
 #[test]
@@ -248,11 +248,11 @@ fn a_broken_save_leaves_the_checkpoint_before_it_usable() {
     };
     // It resumes after step 4, and the next save clears the remains away.
     let save = format!("--save {} --save-every 1 --save-keep 2", dir.path().display());
-    let config = parse(6, &flags_of(&save)).unwrap();
+    let config = parse::<step06::config::Config>(&flags_of(&save)).unwrap();
     launch::launch(&config.launch(), move |mesh| {
-        let trainer = Trainer::new(&config, mesh)?;
+        let trainer = Trainer::new(&config, config.texts(), mesh)?;
         assert_eq!(trainer.step, 4);
-        run(&config, mesh)
+        run(&config, config.texts(), mesh)
     })
     .unwrap();
     assert!(!partial.exists());
@@ -267,10 +267,13 @@ fn a_checkpoint_that_was_changed_or_cut_or_is_of_another_model_is_refused() {
     small_checkpoint(dir.path());
     let resume = format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 --resume {}", dir.path().display());
     let refusal = |model: Model, more: &str| {
-        let error = match parse(6, &model.flags(&format!("{resume} {more}"))) {
+        let error = match parse::<step06::config::Config>(&model.flags(&format!("{resume} {more}")))
+        {
             Err(error) => error,
             Ok(config) => {
-                let launch = launch::launch(&config.launch(), move |mesh| run(&config, mesh));
+                let launch = launch::launch(&config.launch(), move |mesh| {
+                    run(&config, config.texts(), mesh)
+                });
                 launch.expect_err("it was taken")
             }
         };
@@ -303,12 +306,14 @@ fn a_byte_that_changed_in_any_file_is_found_in_any_layout() {
     let dir = tempfile::tempdir().unwrap();
     let save =
         format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 2 --steps 1 --save {}", dir.path().display());
-    let config = parse(6, &flags(false, &save)).unwrap();
-    launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    let config = parse::<step06::config::Config>(&flags(false, &save)).unwrap();
+    launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
     let resumed = |layout: &str| {
         let resume = format!("{BATCH} {layout} --resume {}", dir.path().display());
-        let config = parse(6, &flags(false, &resume)).unwrap();
-        launch::launch(&config.launch(), move |mesh| Ok(Trainer::new(&config, mesh)?.step))
+        let config = parse::<step06::config::Config>(&flags(false, &resume)).unwrap();
+        launch::launch(&config.launch(), move |mesh| {
+            Ok(Trainer::new(&config, config.texts(), mesh)?.step)
+        })
     };
     for rank in 0..4 {
         let file = dir.path().join(format!("step-000001/rank-{rank:05}.safetensors"));
@@ -336,19 +341,19 @@ fn all_ranks_resume_the_checkpoint_that_the_first_one_finds() {
     let later = |dir: &Path| {
         let resume = format!("--resume {0} --save {0}", dir.display());
         let run_flags = format!("{BATCH} --dp 1 --pp 1 --cp 1 --tp 1 {resume}");
-        let config = parse(6, &flags(false, &run_flags)).unwrap();
-        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let config = parse::<step06::config::Config>(&flags(false, &run_flags)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
     };
     let updates = || {
         let [first, second] = [&dirs[0], &dirs[1]].map(|dir| dir.path().to_owned());
         let resume = format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 1 --resume {}", first.display());
-        let config = parse(6, &flags(false, &resume)).unwrap();
+        let config = parse::<step06::config::Config>(&flags(false, &resume)).unwrap();
         launch::launch(&config.launch(), move |mesh| {
             let mut config = config.clone();
             if mesh.rank == 1 {
-                config.run.resume = Some(second.clone());
+                config.checkpoints.resume = Some(second.clone());
             }
-            Ok(Trainer::new(&config, mesh)?.step)
+            Ok(Trainer::new(&config, config.texts(), mesh)?.step)
         })
     };
     later(dirs[1].path());
@@ -366,10 +371,10 @@ fn a_slow_disk_ends_no_run() {
     let dir = tempfile::tempdir().unwrap();
     let timeout = std::time::Duration::from_millis(300);
     let run_flags = format!("{BATCH} --dp 2 --pp 1 --cp 1 --tp 1 --timeout 0.3");
-    let config = parse(6, &flags(false, &run_flags)).unwrap();
+    let config = parse::<step06::config::Config>(&flags(false, &run_flags)).unwrap();
     let at = dir.path().to_owned();
     launch::launch(&config.launch(), move |mesh| {
-        let mut trainer = Trainer::new(&config, mesh)?;
+        let mut trainer = Trainer::new(&config, config.texts(), mesh)?;
         trainer.step()?;
         let (save, hf) = (at.join("save"), at.join("hf"));
         for slow in [0, 1] {
@@ -389,8 +394,14 @@ fn a_slow_disk_ends_no_run() {
             wait();
             let parameters = trainer.model.parameters();
             let mut optimizer = Optimizer::new(parameters, 0.1);
-            let step =
-                sharded_checkpoint::resume(&save, parameters, &mut optimizer, &config, mesh)?;
+            let step = sharded_checkpoint::resume(
+                &save,
+                parameters,
+                &mut optimizer,
+                &config,
+                &config.texts().training,
+                mesh,
+            )?;
             assert_eq!(step, 1);
         }
         Ok(())
@@ -404,8 +415,8 @@ fn a_finished_checkpoint_is_exported_without_training_and_goes_on_from_its_expor
     small_checkpoint(dir.path());
     let (ck, hf) = (dir.path().display(), dir.path().join("hf"));
     let run_as = |flags: &[String]| {
-        let config = parse(6, flags).unwrap();
-        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let config = parse::<step06::config::Config>(flags).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
     };
     let layout = "--dp 1 --pp 1 --cp 1 --tp 1";
     let again = dir.path().join("again");
@@ -435,17 +446,21 @@ const CHILD: &str = "FERROTRON_TEST_USED";
 #[test]
 fn a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text() {
     if let Ok(run) = std::env::var(CHILD) {
-        let config = parse(6, &run.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
-        launch::launch(&config.launch(), move |mesh| self::run(&config, mesh)).unwrap();
+        let config =
+            parse::<step06::config::Config>(&run.split(' ').map(str::to_owned).collect::<Vec<_>>())
+                .unwrap();
+        launch::launch(&config.launch(), move |mesh| self::run(&config, config.texts(), mesh))
+            .unwrap();
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     small_checkpoint(dir.path());
     let run = format!("{BATCH} --dp 1 --pp 2 --cp 1 --tp 1 --steps 4 --eval-every 9");
     let run = flags(false, &format!("{run} --eval-batches 1 --resume {}", dir.path().display()));
-    let config = parse(6, &run).unwrap();
-    let losses =
-        launch::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
+    let config = parse::<step06::config::Config>(&run).unwrap();
+    let losses = launch::launch(&config.launch(), move |mesh| {
+        Trainer::new(&config, config.texts(), mesh)?.evaluate()
+    });
     // What is printed, is printed by a process of its own: this test binary.
     let name = "a_model_that_is_not_trained_on_tells_its_loss_on_held_out_text";
     let mut child = Command::new(std::env::current_exe().unwrap());
@@ -503,8 +518,9 @@ fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
             let steps = "--global-batch 2 --micro-batch 1 --steps 2";
             let hf = dir.path().display();
             let export = format!("{steps} {layout} --seed {seed} --export-hf {hf}");
-            let config = parse(6, &flags(tied, &export)).unwrap();
-            launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+            let config = parse::<step06::config::Config>(&flags(tied, &export)).unwrap();
+            launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh))
+                .unwrap();
             let trained = whole(steps, &record(6, &flags(tied, &export)).unwrap());
 
             let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
@@ -523,10 +539,11 @@ fn what_is_exported_loads_again_in_any_layout_with_the_same_numbers() {
 
             let load = format!("--hf-model {hf} --dtype f64 --seq-len 16 --sample 0 --steps 1");
             let load: Vec<String> = load.split(' ').map(str::to_owned).collect();
-            let config = parse(1, &load).unwrap();
+            let config = parse::<step01::config::Config>(&load).unwrap();
             assert_eq!(config.model.tie_word_embeddings, tied);
             assert!(config.model.rope_scaling.is_some());
-            let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+            let one =
+                step01::train::Trainer::new(&config, config.texts(), report::Trace::off()).unwrap();
             for parameter in one.model.parameters() {
                 let theirs = &trained[&format!("step 2: weight of {}", parameter.name)];
                 let same = theirs.equal(&parameter.tensor.detach());
@@ -547,8 +564,8 @@ fn an_export_holds_every_row_of_an_uneven_vocabulary() {
         let model = Model { tied, vocab: 259, ..Model::default() };
         let run_flags = "--dp 1 --cp 1 --global-batch 2 --micro-batch 1 --steps 1 --lr 1e-2";
         let export = format!("{run_flags} {layout} --export-hf {}", dir.path().display());
-        let config = parse(6, &model.flags(&export)).unwrap();
-        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let config = parse::<step06::config::Config>(&model.flags(&export)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
         let trained = whole(layout, &record(6, &model.flags(&export)).unwrap());
         let (read, _) = LlamaConfig::from_hf_dir(dir.path()).unwrap();
         checkpoint::check_weights(dir.path(), &read).unwrap();
@@ -576,8 +593,8 @@ fn the_config_of_an_export_names_the_dtype_of_its_files() {
         let dir = tempfile::tempdir().unwrap();
         let run_flags = "--dp 1 --pp 1 --cp 1 --tp 2 --global-batch 2 --micro-batch 1 --steps 1";
         let export = format!("{run_flags} --dtype {dtype} --export-hf {}", dir.path().display());
-        let config = parse(6, &flags(false, &export)).unwrap();
-        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        let config = parse::<step06::config::Config>(&flags(false, &export)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
         let bytes = std::fs::read(dir.path().join("model.safetensors")).unwrap();
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -595,14 +612,14 @@ fn the_config_of_an_export_names_the_dtype_of_its_files() {
 fn the_next_token_is_scored_alike_on_all_ranks_and_as_by_step01() {
     let tokens =
         || (Tensor::arange(16, (Kind::Int64, Device::Cpu)) * 37 + 5).fmod(256).unsqueeze(0);
-    let config = parse(1, &flags(true, "")).unwrap();
-    let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+    let config = parse::<step01::config::Config>(&flags(true, "")).unwrap();
+    let one = step01::train::Trainer::new(&config, config.texts(), report::Trace::off()).unwrap();
     let expected = tch::no_grad(|| one.model.forward(&tokens())).unwrap().get(0); // [seq, vocab]
     for last in [0, 6, 15] {
         let layout = "--global-batch 2 --micro-batch 1 --dp 2 --pp 2 --cp 2 --tp 2";
-        let config = parse(6, &flags(true, layout)).unwrap();
+        let config = parse::<step06::config::Config>(&flags(true, layout)).unwrap();
         let scores = launch::launch(&config.launch(), move |mesh| {
-            let trainer = Trainer::new(&config, mesh)?;
+            let trainer = Trainer::new(&config, config.texts(), mesh)?;
             tch::no_grad(|| trainer.next_token(&tokens(), last))
         });
         for scores in scores.unwrap() {
@@ -617,9 +634,9 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     let evaluate = |layout: &str| -> (f64, Vec<f64>) {
         let run =
             format!("--global-batch 8 --micro-batch 1 {layout} --eval-every 1 --eval-batches 2");
-        let config = parse(6, &Model::default().flags(&run)).unwrap();
+        let config = parse::<step06::config::Config>(&Model::default().flags(&run)).unwrap();
         let all = launch::launch(&config.launch(), move |mesh| {
-            let mut trainer = Trainer::new(&config, mesh)?;
+            let mut trainer = Trainer::new(&config, config.texts(), mesh)?;
             let before = trainer.evaluate()?.loss;
             let losses = (0..2).map(|_| Ok(trainer.step()?.loss)).collect::<anyhow::Result<_>>()?;
             Ok((before, losses))
@@ -637,9 +654,13 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     approx::assert_relative_eq!(one, 256f64.ln(), max_relative = 0.01);
     // Over both batches, a token counts as much as any other.
     let held_out = "--global-batch 8 --micro-batch 8 --eval-every 1 --eval-batches 2";
-    let config = parse(6, &flags(false, held_out)).unwrap();
-    let step01 = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
-    let batches = config.eval_batches(0, 1).unwrap().unwrap();
+    let config = parse::<step06::config::Config>(&flags(false, held_out)).unwrap();
+    let batches = step06::held_out::batches(&config, config.texts(), 0, 1).unwrap();
+    let batches = batches.unwrap();
+    let same = flags(false, "--global-batch 8 --micro-batch 8");
+    let config = parse::<step01::config::Config>(&same).unwrap();
+    let step01 =
+        step01::train::Trainer::new(&config, config.texts(), report::Trace::off()).unwrap();
     let loss_of = |batch| {
         let [data::MicroBatch { inputs, targets }] = &batches.step(batch).unwrap()[..] else {
             panic!()
@@ -661,16 +682,16 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
 #[test]
 fn an_evaluation_computes_no_gradient() {
     let run = "--dp 1 --pp 1 --cp 1 --tp 2 --global-batch 4 --micro-batch 2 --eval-every 1";
-    let config = parse(6, &Model::default().flags(run)).unwrap();
+    let config = parse::<step06::config::Config>(&Model::default().flags(run)).unwrap();
     let (tokens, hidden, layers) = (2 * 16, 32, 2);
     let sums = [(2 * layers + 1) * tokens * hidden, tokens, 2 * tokens];
     let run = config.clone();
     let sent = launch::launch(&config.launch(), move |mesh| {
-        let trainer = Trainer::new(&run, mesh)?;
+        let trainer = Trainer::new(&run, run.texts(), mesh)?;
         let before = mesh.tp.bytes_sent();
         trainer.evaluate()?;
         let of = |n: &usize| comm::all_reduce_bytes(*n, 8, mesh.tp.rank(), 2);
-        let micro_batches = 2 * run.train.eval_batches as u64;
+        let micro_batches = 2 * run.evaluation.eval_batches as u64;
         Ok((mesh.tp.bytes_sent() - before, micro_batches * sums.iter().map(of).sum::<u64>()))
     });
     for (sent, expected) in sent.unwrap() {

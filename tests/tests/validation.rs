@@ -34,8 +34,10 @@ fn flags(path: &Path, run: &str) -> Vec<String> {
 
 /// The mean loss of each sample of a file, by the first weights of one device.
 fn losses(path: &Path) -> Vec<f64> {
-    let config = parse(1, &Model { layers: 4, ..Model::default() }.flags("")).unwrap();
-    let one = step01::train::Trainer::new(&config, report::Trace::off()).unwrap();
+    let config =
+        parse::<step01::config::Config>(&Model { layers: 4, ..Model::default() }.flags(""))
+            .unwrap();
+    let one = step01::train::Trainer::new(&config, config.texts(), report::Trace::off()).unwrap();
     let LlamaConfig { vocab_size, .. } = config.model;
     let cache = data::TokenCache { dir: None, say: &|_| {} }; // bytes need none
     let data = Dataset::open(path, &Tokenizer::Bytes, cache, vocab_size as usize, SEQ).unwrap();
@@ -74,9 +76,9 @@ fn each_sample_counts_once_in_every_layout() {
             // The order of the training text is not that of the held-out one.
             let how = format!("{} --shuffle --eval-every 1", layout_flags(layout));
             let how = format!("--global-batch 8 --micro-batch 2 {how} --eval-batches {batches}");
-            let config = parse(6, &flags(&path, &how)).unwrap();
+            let config = parse::<step06::config::Config>(&flags(&path, &how)).unwrap();
             let ours = launch::launch(&config.launch(), move |mesh| {
-                Trainer::new(&config, mesh)?.evaluate()
+                Trainer::new(&config, config.texts(), mesh)?.evaluate()
             });
             for Validation { loss, samples: counted } in ours.unwrap() {
                 assert_eq!(counted, asked, "{samples} samples, {how}");
@@ -104,9 +106,9 @@ fn every_evaluation_reads_the_same_samples() {
         let run_flags =
             format!("--global-batch 4 --micro-batch 1 --steps 5 {layout} --eval-every 1");
         let run_flags = format!("{run_flags} --eval-batches 2 --metrics {}", metrics.display());
-        let mut config = parse(6, &flags(&path, &run_flags)).unwrap();
+        let mut config = parse::<step06::config::Config>(&flags(&path, &run_flags)).unwrap();
         (config.train.lr, config.train.min_lr) = (0.0, 0.0); // so that no weight moves
-        launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+        launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
         let losses = written(&metrics);
         assert_eq!(losses.len(), 5);
         assert!(
@@ -120,8 +122,10 @@ fn every_evaluation_reads_the_same_samples() {
 #[test]
 fn a_run_of_its_own() {
     let Ok(flags) = std::env::var(CHILD) else { return };
-    let config = parse(6, &flags.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
-    launch::launch(&config.launch(), move |mesh| run(&config, mesh)).unwrap();
+    let config =
+        parse::<step06::config::Config>(&flags.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .unwrap();
+    launch::launch(&config.launch(), move |mesh| run(&config, config.texts(), mesh)).unwrap();
 }
 
 fn printed(flags: &[String]) -> String {
@@ -136,9 +140,10 @@ fn a_loss_stands_on_the_line_of_its_step_and_of_the_last_one() {
     let (path, metrics) = (held_out(dir.path(), 40), dir.path().join("m.jsonl"));
     let base = format!("--global-batch 4 --micro-batch 2 --steps 5 {ONE} --eval-batches 3");
     // After each number of updates, from 1.
-    let config = parse(6, &flags(&path, &format!("{base} --eval-every 1"))).unwrap();
+    let config =
+        parse::<step06::config::Config>(&flags(&path, &format!("{base} --eval-every 1"))).unwrap();
     let after = launch::launch(&config.launch(), move |mesh| {
-        let mut trainer = Trainer::new(&config, mesh)?;
+        let mut trainer = Trainer::new(&config, config.texts(), mesh)?;
         let step = |_| {
             trainer.step()?;
             Ok(trainer.evaluate()?.loss)
@@ -172,9 +177,10 @@ fn the_sum_over_samples_is_kept_in_f32_where_bf16_is_computed_in() {
     let path = held_out(dir.path(), 16);
     for layout in [ONE, "--dp 1 --pp 2 --cp 1 --tp 2"] {
         let run = format!("--global-batch 4 --micro-batch 4 {layout} --eval-every 1 --dtype bf16");
-        let config = parse(6, &flags(&path, &run)).unwrap();
-        let ours =
-            launch::launch(&config.launch(), move |mesh| Trainer::new(&config, mesh)?.evaluate());
+        let config = parse::<step06::config::Config>(&flags(&path, &run)).unwrap();
+        let ours = launch::launch(&config.launch(), move |mesh| {
+            Trainer::new(&config, config.texts(), mesh)?.evaluate()
+        });
         for Validation { loss, .. } in ours.unwrap() {
             assert_ne!((loss as f32).to_bits() & 0xffff, 0, "{layout}: {loss} is in bf16");
         }

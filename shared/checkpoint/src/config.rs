@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The fields of a Hugging Face `config.json` that shape the computation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The fields of a Hugging Face `config.json` that shape the computation. The default is a model of
+/// nothing, for those who fill it in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LlamaConfig {
     /// Token ids are 0 up to this.

@@ -2,11 +2,12 @@
 
 mod hyphens;
 
-use crate::keys::{KEYS, Key, Kind};
-use crate::layers::{DEFAULTS, Values, defaults, nearest};
-use crate::{Program, Refusal};
+use crate::keys::Keys;
+use crate::kinds::Kind;
+use crate::layers::{DEFAULTS, Values, nearest};
+use crate::{Program, Refusal, Settings, later};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, Command, value_parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use toml::Value;
@@ -18,28 +19,25 @@ pub(crate) struct Flags {
     pub values: Values,
 }
 
-pub(crate) fn parse(
+/// `defaults` are shown by `--help`.
+pub(crate) fn parse<C: Settings>(
     program: &Program,
+    keys: &Keys,
+    defaults: &Values,
     args: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<Flags, Refusal> {
-    let args = hyphens::joined(args.into_iter().map(Into::into))?;
-    let matches = command(program)?
+    let args = hyphens::joined(program, keys, args.into_iter().map(Into::into))?;
+    let matches = command::<C>(program, keys, defaults)
         .try_get_matches_from(std::iter::once(OsString::from(program.name())).chain(args))
-        .map_err(|error| refusal(program, &error))?;
+        .map_err(|error| refusal(program, keys, &error))?;
 
     let mut values = Values::default();
-    for key in KEYS.iter().filter(|key| key.is_flag()) {
-        let Some(text) = matches.get_one::<String>(key.name) else { continue };
-        let (name, step) = (key.name, program.name());
-        if key.since > program.step {
-            let sentence =
-                format!("--{name} comes with step{:02}: {step} has no such flag", key.since);
-            return Err(Refusal::Invalid(sentence));
-        }
-        let value = key
-            .check(key.read_flag(text))
-            .map_err(|need| Refusal::Invalid(format!("--{name} is {}, but {need}", shown(text))))?;
-        values.insert(key, value);
+    for key in keys.flags() {
+        let Some(text) = matches.get_one::<String>(&key.id) else { continue };
+        let value = key.kind.check(key.kind.read(text)).map_err(|need| {
+            Refusal::Invalid(format!("--{} is {}, but {need}", key.name, shown(text)))
+        })?;
+        values.insert(&key.name, value);
     }
     let config = matches.get_one::<String>("config").map(PathBuf::from);
     Ok(Flags { config, values })
@@ -54,54 +52,53 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
-fn command(program: &Program) -> Result<Command, Refusal> {
-    let defaults = defaults(program)?;
+/// The step's flags as it declares them, but as layers of settings need them: none is required, none
+/// has a default that would hide whether it was given, and all are text, which this crate reads.
+fn command<C: Settings>(program: &Program, keys: &Keys, defaults: &Values) -> Command {
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .help(format!("Settings in TOML, laid over {DEFAULTS}; flags are laid over both"));
-    let flags = KEYS.iter().filter(|key| key.is_flag()).map(|key| flag(program, &defaults, key));
-    Ok(Command::new(program.name())
-        .about(program.about)
+    let command = Command::new(program.name())
         // Of a flag given twice the last one counts, so a script can append to the flags that it
         // was given.
         .args_override_self(true)
         .term_width(100)
         .disable_help_flag(true)
-        .arg(config)
-        .args(flags)
-        .arg(Arg::new("help").long("help").short('h').action(ArgAction::Help).help("Print this")))
+        .arg(config);
+    let help = Arg::new("help").long("help").short('h').action(ArgAction::Help);
+    C::augment_args(command)
+        .about(program.about) // not what the struct says of itself
+        .mut_args(|arg| match arg.get_long().and_then(|name| keys.find(name)) {
+            Some(key) => flag(arg, &key.kind, defaults.get(&key.name)),
+            None => arg,
+        })
+        .arg(help.help("Print this").help_heading(None))
 }
 
-fn flag(program: &Program, defaults: &Values, key: &Key) -> Arg {
-    let help = match defaults.get(key.name) {
-        None | Some(Value::Boolean(_)) => key.help.to_owned(),
-        Some(Value::String(word)) if key.kind != Kind::Text => format!("{} [{word}]", key.help),
-        Some(default) => format!("{} [{default}]", key.help),
+fn flag(arg: Arg, kind: &Kind, default: Option<&Value>) -> Arg {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = match default {
+        None | Some(Value::Boolean(_)) => help,
+        Some(Value::String(word)) if *kind != Kind::Text => format!("{help} [{word}]"),
+        Some(default) => format!("{help} [{default}]"),
     };
-    let arg = Arg::new(key.name)
-        .long(key.name)
-        .help(help)
-        .help_heading(heading(key.table))
-        // Known to every step, so that one that comes later can be told from a typo.
-        .hide(key.since > program.step);
-    match key.kind {
+    let arg =
+        arg.help(help).required(false).default_value(None).value_parser(value_parser!(String));
+    match kind {
         // `--shuffle` is enough, but `--shuffle=false` can overrule a file.
         Kind::Switch => arg
+            .action(ArgAction::Set)
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true")
             .value_name("true|false"),
-        _ => arg.value_name(key.value),
+        _ => arg,
     }
 }
 
-fn heading(table: &str) -> String {
-    format!("[{table}]")
-}
-
 /// One sentence for what clap says in several lines.
-fn refusal(program: &Program, error: &clap::Error) -> Refusal {
+fn refusal(program: &Program, keys: &Keys, error: &clap::Error) -> Refusal {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
@@ -111,10 +108,14 @@ fn refusal(program: &Program, error: &clap::Error) -> Refusal {
     Refusal::Invalid(match error.kind() {
         ErrorKind::DisplayHelp => return Refusal::Help(error.render().to_string()),
         ErrorKind::UnknownArgument if arg.starts_with("--") => {
-            let known = KEYS.iter().filter(|key| key.is_flag() && key.since <= program.step);
-            match nearest(&arg[2..], known.map(|key| key.name).chain(["config", "help"])) {
-                Some(name) => format!("unknown flag {arg}: did you mean --{name}?"),
-                None => format!("unknown flag {arg}: {} --help lists them all", program.name()),
+            let known = keys.flags().map(|key| key.name.as_str()).chain(["config", "help"]);
+            let step = program.name();
+            match (later::find(program.step, &arg[2..]), nearest(&arg[2..], known)) {
+                (Some(later), _) => {
+                    format!("{arg} comes with step{:02}: {step} has no such flag", later.since)
+                }
+                (None, Some(name)) => format!("unknown flag {arg}: did you mean --{name}?"),
+                (None, None) => format!("unknown flag {arg}: {step} --help lists them all"),
             }
         }
         ErrorKind::UnknownArgument => {

@@ -1,15 +1,21 @@
 //! The GPU of this process.
 
-use crate::config::{Config, DeviceName, Dtype};
+use crate::{DeviceName, Dtype, RunConfig};
 use anyhow::{Result, anyhow, ensure};
+use comm::Layout;
 use launch::{EnvWorld, Gpu, Launcher};
 
 /// Makes GPUs usable for a run on them, and chooses the one of this process.
-pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
-    if config.run.device == DeviceName::Cpu || config.run.dry_run {
-        return Ok(()); // a dry run needs no device
+pub(crate) fn choose(
+    run: &mut RunConfig,
+    layout: Layout,
+    launcher: Launcher,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<()> {
+    if run.device == DeviceName::Cpu {
+        return Ok(());
     }
-    let (launcher, world) = (config.run.launcher, config.parallel.layout.world());
+    let world = layout.world();
     ensure!(
         launcher != Launcher::Threads || world == 1,
         "launcher is threads, but on cuda each of {world} ranks is a process: use --launcher processes"
@@ -46,10 +52,10 @@ pub(crate) fn choose(config: &mut Config, env: impl Fn(&str) -> Option<String>) 
             capability.0,
             capability.1
         );
-        check_attention(config.parallel.layout.cp, config.run.dtype, capability)?;
+        check_attention(layout.cp, run.dtype, capability)?;
     }
-    config.run.gpu_of_rank = Some(gpu);
-    config.run.gpus = gpus_of_run(shares, world, count);
+    run.gpu_of_rank = Some(gpu);
+    run.gpus = gpus_of_run(shares, world, count);
     Ok(())
 }
 

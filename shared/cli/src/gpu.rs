@@ -1,12 +1,33 @@
 //! What a GPU can do at best, for predictions.
 
-use crate::config::{Dtype, Gpu};
+use crate::{Dtype, word};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Bytes in the GB of data sheets.
 const GB: f64 = 1e9;
 
 /// The GPUs of one node: HGX and DGX boards of all three kinds carry eight.
 pub const GPUS_PER_NODE: usize = 8;
+
+/// A kind of GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gpu {
+    /// Hopper, with 80 GB.
+    H100,
+    /// Hopper, with 141 GB.
+    H200,
+    /// Ampere, with 80 GB.
+    A100,
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&word(self))
+    }
+}
 
 /// Figures of the SXM form.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +60,7 @@ impl Gpu {
         }
     }
 
+    /// What it can do at best.
     pub fn figures(self) -> Figures {
         const MIB: u64 = 1 << 20;
         // Rates: NVIDIA's data sheets of the H100, H200 and A100 80GB, without sparsity; of NVLink's

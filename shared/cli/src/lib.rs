@@ -1,156 +1,44 @@
 //! A run's settings: flags over a TOML file over `configs/tiny.toml`, all of them checked before
 //! any rank is started, so that settings that cannot work end in one sentence, and not in a heap of
 //! failures.
+//!
+//! A step declares its settings as structs of flags ([`Settings`]), of which those that all steps
+//! have are here ([`DataConfig`], [`TrainConfig`], [`RunConfig`]). From there to a run that can
+//! [`Start`]:
+//!
+//! * `keys` reads off those structs what each setting is called, where it stands and what it may be.
+//! * `args` and `layers` read flags, file and defaults, and lay them over each other.
+//! * `build` makes the step's structs of the result, and `validate` refuses what cannot work.
+//! * `agreement` says what ranks compare when they meet.
+//! * [`main()`] is the `main` of every step.
+
+#![warn(missing_docs)]
 
 mod agreement;
 mod args;
-mod assemble;
-mod choices;
-mod config;
+mod build;
+mod common;
 mod device;
 mod figures;
 mod gpu;
 mod keys;
+mod kinds;
+mod later;
 mod layers;
+mod program;
 mod resumed;
-mod sample;
+mod settings;
+mod start;
 mod validate;
+mod words;
 
-pub use self::gpu::{Figures, GPUS_PER_NODE};
-pub use config::{
-    Config, CpLayout, DataConfig, DeviceName, DpSync, Dtype, Gpu, ParallelConfig, RunConfig,
-    Schedule, TpSync, TrainConfig,
-};
-
-use comm::Layout;
-use launch::{Launcher, Signals, Stopped};
-use std::ffi::OsString;
-use std::io::Write;
-use std::path::Path;
-use std::process::ExitCode;
-use std::time::Duration;
-
-/// What a step's binary says about itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Program {
-    /// From 1 to 6: which flags there are.
-    pub step: u8,
-    /// One line for `--help`.
-    pub about: &'static str,
-    /// The layout of a run that does not set it.
-    pub layout: Layout,
-}
-
-impl Program {
-    fn name(&self) -> String {
-        format!("step{:02}", self.step)
-    }
-}
-
-/// Why a run does not start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// `--help` was asked for; this is the text.
-    #[error("{0}")]
-    Help(String),
-    /// One sentence that names the setting, its value and what would do.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-impl From<anyhow::Error> for Refusal {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Invalid(format!("{error:#}"))
-    }
-}
-
-/// The settings that `args` (without the program's name) and the environment ask for, checked.
-/// Besides them it reads only the files that they name.
-pub fn parse(
-    program: &Program,
-    args: impl IntoIterator<Item = impl Into<OsString>>,
-    env: impl Fn(&str) -> Option<String>,
-) -> Result<Config, Refusal> {
-    let flags = args::parse(program, args)?;
-    let file = flags.config.clone();
-    let values = layers::merge(program, flags)?;
-    let mut config = assemble::assemble(&values, &env)?;
-    validate::validate(&config, file.as_deref(), &env)?;
-    device::choose(&mut config, &env)?;
-    if !config.run.dry_run {
-        config.open_data()?;
-        if !validate::prepare_outputs(&config)? {
-            config.run.save = None;
-        }
-    }
-    Ok(config)
-}
-
-/// A step's `main`: settings, then the run. Exit code 0, 2 for settings that cannot work, 1 for a
-/// run that fails, with one line: `error: what: why: why`. A run that a signal has ended early, and
-/// that has saved, ends as shells say it of that signal: with 128 and its number, 143 for SIGTERM.
-pub fn main(program: Program, run: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
-    let args = std::env::args_os().skip(1);
-    let settings = parse(&program, args, |name| std::env::var(name).ok()).and_then(|mut config| {
-        config.signals = Signals::heed(config.run.save.is_some());
-        // A rank that the processes launcher has started tells that launcher, and not everybody.
-        if !Launcher::has_started(|name| std::env::var(name).ok()) {
-            config.signals.check()?;
-        }
-        Ok(config)
-    });
-    let config = match settings {
-        Ok(config) => config,
-        Err(Refusal::Help(text)) => {
-            // A reader that closes the pipe early has read enough.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            return ExitCode::SUCCESS;
-        }
-        Err(Refusal::Invalid(sentence)) => {
-            // A mistake in the settings of all ranks is one of rank 0's too. A launcher ends the others
-            // once rank 0 has failed, so that the sentence is printed once and not a thousand times.
-            if std::env::var("RANK").is_ok_and(|rank| rank != "0") {
-                std::thread::sleep(Duration::from_secs(2));
-            }
-            eprintln!("error: {}", in_one_line(&sentence));
-            return ExitCode::from(2);
-        }
-    };
-    if is_first_process(|name| std::env::var(name).ok()) {
-        config.notes.iter().for_each(|note| eprintln!("warning: {}", in_one_line(note)));
-    }
-    let save = config.run.save.clone();
-    match launch::in_one_sentence(|| run(config)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if let Some(stopped) = error.downcast_ref::<Stopped>() {
-                return early(stopped, &save.unwrap_or_default());
-            }
-            eprintln!("error: {}", in_one_line(&format!("{error:#}")));
-            launch::end_process()
-        }
-    }
-}
-
-/// Whether this process is the one that speaks for the run: all ranks read the same settings.
-fn is_first_process(env: impl Fn(&str) -> Option<String>) -> bool {
-    !Launcher::has_started(&env) && env("RANK").is_none_or(|rank| rank == "0")
-}
-
-/// A run that a signal has ended, after it has saved to `save`.
-fn early(stopped: &Stopped, save: &Path) -> ExitCode {
-    if stopped.leader {
-        let dir = save.display();
-        let sentence = format!("{stopped}, and saved: --resume {dir} goes on from there");
-        eprintln!("{}", in_one_line(&sentence));
-    }
-    ExitCode::from(u8::try_from(128 + stopped.signal).unwrap_or(1))
-}
-
-/// A file's name may have line breaks in it, or what a terminal takes for a command.
-fn in_one_line(sentence: &str) -> String {
-    let escaped = |c: char| {
-        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
-    };
-    sentence.chars().map(escaped).collect()
-}
+pub use common::{DataConfig, DeviceName, Dtype, LauncherName, RunConfig, TrainConfig};
+pub use figures::{flops_per_token, report_options, sampling};
+pub use gpu::{Figures, GPUS_PER_NODE, Gpu};
+pub use later::{Later, later_than};
+pub use program::{Program, Refusal, main};
+pub use resumed::{changes, progress, tell_changes};
+pub use settings::{Common, Extras, Settings};
+pub use start::{Start, names, parse};
+pub use validate::prepare_outputs;
+pub use words::{shortened, whether_given, word};

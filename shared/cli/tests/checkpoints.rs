@@ -1,18 +1,23 @@
 //! Which checkpoints a run may go on from, and which would be in its way.
 
+mod steps;
+
 use checkpoint::LlamaConfig;
 use checkpoint::saved::CheckpointWriter;
-use cli::{Config, Program, Refusal};
-use comm::Layout;
+use cli::{Refusal, Start};
 use insta::assert_snapshot;
 use std::path::Path;
+use steps::Config;
 
 /// What step06 makes of `args`, where DIR is `dir`: the settings, or its refusal.
 fn parse(dir: &Path, args: &str) -> Result<Config, String> {
-    let program = Program { step: 6, about: "", layout: Layout::default() };
+    start(dir, args).map(|start| start.config)
+}
+
+fn start(dir: &Path, args: &str) -> Result<Start<Config>, String> {
     let path = dir.to_str().unwrap();
     let args = args.split_whitespace().map(|arg| arg.replace("DIR", path));
-    cli::parse(&program, args, |_| None).map_err(|refusal| match refusal {
+    steps::step06(args).map_err(|refusal| match refusal {
         Refusal::Invalid(sentence) => sentence.replace(path, "DIR"),
         Refusal::Help(text) => panic!("{text}"),
     })
@@ -25,12 +30,14 @@ fn refused(dir: &Path, args: &str) -> String {
 /// A directory with checkpoints in DIR/ck, by updates, of the default model as `change` leaves it.
 fn checkpoints(steps: &[usize], change: impl Fn(&mut LlamaConfig)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = parse(dir.path(), "").unwrap();
+    let mut start = start(dir.path(), "").unwrap();
+    let text = step06::held_out::open(&mut start).unwrap().unwrap().training;
+    let mut config = start.config;
     change(&mut config.model);
     for &step in steps {
         let draft = CheckpointWriter::new(&dir.path().join("ck"), step);
         draft.begin().unwrap();
-        draft.commit(&config.model, config.progress(step), vec![]).unwrap();
+        draft.commit(&config.model, cli::progress(&config, &text, step), vec![]).unwrap();
     }
     dir
 }
@@ -57,7 +64,7 @@ fn a_finished_one_can_still_be_sampled_and_exported() {
 #[test]
 fn a_finished_one_is_written_elsewhere_but_not_again() {
     let dir = checkpoints(&[4], |_| ());
-    let save = |args| parse(dir.path(), args).unwrap().run.save.is_some();
+    let save = |args| parse(dir.path(), args).unwrap().checkpoints.save.is_some();
     assert!(save("--steps 4 --resume DIR/ck --save DIR/other"));
     assert!(!save("--steps 4 --resume DIR/ck --save DIR/ck"));
     assert!(!save("--steps 4 --resume DIR/ck/step-000004 --save DIR/other/../ck"));
@@ -87,7 +94,7 @@ fn what_becomes_other_where_a_run_goes_on_is_told() {
     let rate = |of: &cli::TrainConfig| of.lr * of.min_lr * of.warmup as f64 / of.steps as f64;
     let changes = |progress: &checkpoint::saved::Progress, args: &str| {
         let config = parse(dir.path(), &format!("--resume DIR/ck {args}")).unwrap();
-        config.changes(progress, rate).unwrap_or("nothing".into())
+        cli::changes(&config, progress, rate).unwrap_or("nothing".into())
     };
     let told = |args: &str| changes(saved.progress(), args);
     assert_snapshot!(told(""), @"nothing");

@@ -1,6 +1,7 @@
 //! Files and directories: those that are not what they should be, and those that are in the way.
 
 mod refused;
+mod steps;
 
 use insta::assert_snapshot;
 use refused::{dir, refused, refused_by};
@@ -70,8 +71,7 @@ fn files_that_cannot_be_written_are_found_out_before_the_run() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for (metrics, trace) in [("short.txt", "new.json"), ("pipe", "pipe")] {
         let args = format!("--metrics {path}/{metrics} --trace {path}/{trace}");
-        let program = cli::Program { step: 1, about: "", layout: Default::default() };
-        cli::parse(&program, args.split(' '), |_| None).unwrap();
+        steps::parse(&steps::program(1), args.split(' '), |_| None).unwrap();
     }
     assert_eq!(std::fs::read_to_string(dir.path().join("short.txt")).unwrap(), "too short");
     assert!(!dir.path().join("new.json").exists());

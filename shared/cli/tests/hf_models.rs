@@ -1,10 +1,12 @@
 //! Which directories of Hugging Face a run may start from.
 
+mod steps;
+
 use checkpoint::LlamaConfig;
-use cli::{Program, Refusal};
-use comm::Layout;
+use cli::Refusal;
 use insta::assert_snapshot;
 use std::path::Path;
+use steps::{Config, program, step06};
 use tch::{Device, Kind, Tensor};
 
 /// The sentence with which step01 refuses `dir` as its --hf-model; the directory is DIR in it.
@@ -14,9 +16,8 @@ fn refused(dir: &Path) -> String {
 
 /// As [`refused`], with more flags.
 fn refused_with(dir: &Path, more: &str) -> String {
-    let program = Program { step: 1, about: "", layout: Layout::default() };
     let args = format!("--hf-model DIR {more}").replace("DIR", dir.to_str().unwrap());
-    match cli::parse(&program, args.split_whitespace(), |_| None) {
+    match steps::parse(&program(1), args.split_whitespace(), |_| None) {
         Err(Refusal::Invalid(sentence)) => sentence.replace(dir.to_str().unwrap(), "DIR"),
         Err(Refusal::Help(text)) => panic!("{text}"),
         Ok(_) => panic!("{} was taken", dir.display()),
@@ -67,12 +68,10 @@ fn model(dir: &Path, keys: &str) {
 }
 
 /// What step06 makes of `args`, where DIR is `dir`.
-fn parse(dir: &Path, args: &str) -> Result<cli::Config, String> {
-    let program = Program { step: 6, about: "", layout: Layout::default() };
+fn parse(dir: &Path, args: &str) -> Result<cli::Start<Config>, String> {
     let shown = dir.to_str().unwrap();
     let args = args.split_whitespace().map(|arg| arg.replace("DIR", shown));
-    cli::parse(&program, args, |_| None)
-        .map_err(|refusal| refusal.to_string().replace(shown, "DIR"))
+    step06(args).map_err(|refusal| refusal.to_string().replace(shown, "DIR"))
 }
 
 #[test]
@@ -122,8 +121,10 @@ fn an_export_overwrites_nothing_that_the_run_reads() {
     // A checkpoint, and one of several.
     let draft = checkpoint::saved::CheckpointWriter::new(&at("ck"), 4);
     draft.begin().unwrap();
-    let config = parse(dir, "").unwrap();
-    draft.commit(&config.model, config.progress(4), vec![]).unwrap();
+    let mut start = parse(dir, "").unwrap();
+    let text = step06::held_out::open(&mut start).unwrap().unwrap().training;
+    let progress = cli::progress(&start.config, &text, 4);
+    draft.commit(&start.config.model, progress, vec![]).unwrap();
     assert_snapshot!(refused("--resume DIR/ck --export-hf DIR/ck"), @"export-hf DIR/ck is resume, which it would overwrite: name another directory");
     assert_snapshot!(refused("--resume DIR/ck --export-hf DIR/ck/step-000004"), @"export-hf DIR/ck/step-000004 would overwrite what lies beside resume DIR/ck/step-000004/checkpoint.json: name another directory");
     // Below, above and beside them there is room.

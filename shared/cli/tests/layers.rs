@@ -1,10 +1,14 @@
 //! Flags over a file over the defaults, and what each step knows.
 
-use cli::{Config, CpLayout, DpSync, Program, Refusal, Schedule};
+mod steps;
+
+use cli::{Program, Refusal, Start, report_options};
 use comm::Layout;
 use insta::assert_snapshot;
 use launch::Launcher;
 use std::time::Duration;
+use step06::config::{CpLayout, DpSync, Schedule};
+use steps::{Config, Parsed};
 
 fn program(step: u8) -> Program {
     let one = Layout::default();
@@ -19,30 +23,37 @@ fn program(step: u8) -> Program {
     Program { step, about: "what this step is about", layout }
 }
 
-fn try_parse(step: u8, args: &[&str]) -> Result<Config, Refusal> {
-    cli::parse(&program(step), args, |_| None)
+fn try_parse(step: u8, args: &[&str]) -> Result<Parsed, Refusal> {
+    steps::parse(&program(step), args.iter().copied(), |_| None)
 }
 
-fn parse(step: u8, args: &[&str]) -> Config {
+/// Step 6 in its own layout; no files are opened.
+fn parse6(args: &[&str]) -> Config {
+    cli::parse(&program(6), args, |_| None).unwrap().config
+}
+
+fn parse(step: u8, args: &[&str]) -> Parsed {
     try_parse(step, args).unwrap()
 }
 
 /// With a file of this text, and flags after it.
-fn with_file(step: u8, text: &str, flags: &[&str]) -> Config {
+fn with_file(step: u8, text: &str, flags: &[&str]) -> Parsed {
+    in_file(text, flags, |args| parse(step, args))
+}
+
+fn in_file<T>(text: &str, flags: &[&str], parse: impl FnOnce(&[&str]) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.toml");
     std::fs::write(&path, text).unwrap();
-    let args = [&["--config", path.to_str().unwrap()], flags].concat();
-    parse(step, &args)
+    parse(&[&["--config", path.to_str().unwrap()], flags].concat())
 }
 
 #[test]
 fn told_nothing_every_step_runs_its_own_layout() {
     for step in 1..=6 {
         let config = parse(step, &[]);
-        assert_eq!(config.parallel.layout, program(step).layout);
-        assert_eq!(config.launch().layout, program(step).layout);
-        assert_eq!(config.run.launcher, Launcher::Threads);
+        assert_eq!(config.launch.layout, program(step).layout);
+        assert_eq!(config.launch.launcher, Launcher::Threads);
         assert!(config.data.data.is_none() && config.hf_model.is_none());
         assert!(config.run.sample > 0);
     }
@@ -56,7 +67,7 @@ fn a_copy_of_the_defaults_suits_every_step() {
         // Step 6 makes fewer steps.
         let defaults = defaults.replace("steps = 300", &format!("steps = {}", plain.train.steps));
         let copy = with_file(step, &defaults, &[]);
-        assert_eq!(format!("{copy:?}"), format!("{plain:?}"));
+        assert_eq!(copy.shown, plain.shown);
         with_file(step, "[parallel]\ntp = 1\ncp-layout = 'zigzag'\n[run]\ndry-run = false", &[]);
     }
 }
@@ -80,13 +91,13 @@ fn the_defaults_name_every_key() {
 #[test]
 fn flags_are_laid_over_the_file_and_the_file_over_the_defaults() {
     let file = "[train]\nsteps = 7\nlr = 1\n[parallel]\ndp = 4\nschedule = 'afab'\n[model]\nnum_hidden_layers = 2";
-    let config = with_file(6, file, &["--steps", "9", "--pp", "1"]);
-    let defaults = parse(6, &[]);
+    let config = in_file(file, &["--steps", "9", "--pp", "1"], parse6);
+    let defaults = parse6(&[]);
     assert_eq!((config.train.steps, config.train.lr), (9, 1.0));
     assert_eq!(config.train.seed, defaults.train.seed);
     assert_eq!(config.model.num_hidden_layers, 2);
     assert_eq!(config.model.hidden_size, defaults.model.hidden_size);
-    assert_eq!(config.parallel.layout, Layout { dp: 4, pp: 1, cp: 2, tp: 2 });
+    assert_eq!(config.parallel.layout(), Layout { dp: 4, pp: 1, cp: 2, tp: 2 });
     assert_eq!(config.parallel.schedule, Schedule::AllForwardAllBackward);
 }
 
@@ -96,7 +107,7 @@ fn of_one_flag_twice_the_later_counts() {
         1,
         &["--steps", "3", "--launcher", "processes", "--steps=4", "--launcher", "threads"],
     );
-    assert_eq!((config.train.steps, config.run.launcher), (4, Launcher::Threads));
+    assert_eq!((config.train.steps, config.launch.launcher), (4, Launcher::Threads));
     let config = parse(1, &["--shuffle", "--shuffle=false"]);
     assert!(!config.data.shuffle);
 }
@@ -114,7 +125,7 @@ fn a_default_follows_the_setting_that_it_goes_with() {
 
 #[test]
 fn a_warm_up_chosen_for_other_steps_is_shortened_and_says_so() {
-    let told = |config: &Config| config.notes.clone();
+    let told = |config: &Parsed| config.notes.clone();
     let file = "[train]\nsteps = 100\nwarmup = 40";
     let trial = with_file(1, file, &["--steps", "1"]);
     assert_eq!((trial.train.steps, trial.train.warmup), (1, 1));
@@ -134,9 +145,9 @@ fn a_warm_up_chosen_for_other_steps_is_shortened_and_says_so() {
 
 #[test]
 fn settings_reach_their_places() {
-    let config = parse(
-        6,
-        &[
+    let start = cli::parse::<Config>(
+        &program(6),
+        [
             "--dp-sync",
             "naive",
             "--bucket-mb",
@@ -158,24 +169,25 @@ fn settings_reach_their_places() {
             "--prompt=-- once",
             "--dry-run",
         ],
+        |_| None,
     );
+    let Start { config, launch, .. } = start.unwrap();
     let (parallel, run) = (&config.parallel, &config.run);
     assert_eq!((parallel.dp_sync, parallel.bucket_mb), (DpSync::Naive, 2.5));
     assert_eq!(parallel.cp_layout, CpLayout::Contiguous);
-    let launch = config.launch();
     assert_eq!((launch.timeout, launch.threads_per_rank), (Duration::from_millis(1500), 3));
-    assert!(launch.trace && run.dry_run);
-    assert_eq!((config.kind(), config.weights_kind()), (tch::Kind::BFloat16, tch::Kind::Float));
-    assert_eq!((run.save_every, run.prompt.as_str()), (Some(4), "-- once"));
+    assert!(launch.trace && config.planning.dry_run);
+    assert_eq!((run.kind(), run.weights_kind()), (tch::Kind::BFloat16, tch::Kind::Float));
+    assert_eq!((config.checkpoints.save_every, run.prompt.as_str()), (Some(4), "-- once"));
     // 8 sequences: 2 replicas, 2 at once.
-    assert_eq!(config.micro_batches(), 2);
-    let options = config.report(true);
+    assert_eq!(step06::dry_run::run(&config).micro_batches(), 2);
+    let options = report_options(&config, true);
     assert_eq!(options.tokens_per_step, 8 * 128);
     // Per layer 128 × (2×128 + 2×64) + 3 × 128 × 384 weights, and 256 × 128 of the output. All
     // parameters: these, as many of the embedding, and 9 norms of 128.
     assert_eq!(options.flops_per_token, 6.0 * 853_120.0 + 12.0 * 4.0 * 128.0 * 128.0);
     assert_eq!(options.strict_flops_per_token, 6.0 * 819_200.0 + 6.0 * 4.0 * 128.0 * 128.0);
-    let f64 = parse(1, &["--dtype", "f64"]);
+    let f64 = parse(1, &["--dtype", "f64"]).run;
     assert_eq!((f64.kind(), f64.weights_kind()), (tch::Kind::Double, tch::Kind::Double));
 }
 
@@ -191,7 +203,9 @@ fn a_described_world_is_joined_unless_told_otherwise() {
         };
         Some(value.to_owned())
     };
-    let launcher = |args: &[&str]| cli::parse(&program(2), args, world).unwrap().run.launcher;
+    let launcher = |args: &[&str]| {
+        steps::parse(&program(2), args.iter().copied(), world).unwrap().launch.launcher
+    };
     assert_eq!(launcher(&[]), Launcher::Env);
     assert_eq!(launcher(&["--launcher", "threads"]), Launcher::Threads);
 }
@@ -230,18 +244,20 @@ fn tokens_without_a_tokenizer_end_without_a_sample() {
 fn a_dry_run_may_be_larger_than_any_host() {
     let args = "--dry-run --dp 128 --tp 4 --pp 4 --cp 8 --global-batch 1024";
     let config = parse(6, &args.split(' ').collect::<Vec<_>>());
-    assert_eq!(config.parallel.layout.world(), 16384);
-    // It reads no data, and says so to whoever asks for some.
-    assert!(config.batches(0, 128).is_err() && parse(1, &[]).batches(0, 1).is_ok());
+    assert_eq!(config.launch.layout.world(), 16384);
+    // It opens no data.
+    assert!(!config.launch.agreement.iter().any(|phrase| phrase.starts_with("samples of data")));
 }
 
 #[test]
 fn a_dry_run_needs_no_data_no_device_and_no_world() {
     let args = "--dry-run --gpu a100 --device cuda --launcher env --data /no/such.txt --tokenizer /no/t.json \
                 --save /dev/null --metrics /no/such/m.jsonl";
-    let config = parse(6, &args.split_whitespace().collect::<Vec<_>>());
-    assert_eq!(config.run.gpu, cli::Gpu::A100);
-    assert_eq!(config.run.gpu.figures().peak(cli::Dtype::Bf16), 312e12);
+    let args: Vec<_> = args.split_whitespace().collect();
+    parse(6, &args);
+    let config = parse6(&args);
+    assert_eq!(config.planning.gpu, cli::Gpu::A100);
+    assert_eq!(config.planning.gpu.figures().peak(cli::Dtype::Bf16), 312e12);
 }
 
 #[test]

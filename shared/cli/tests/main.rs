@@ -1,7 +1,7 @@
 //! How a program ends: exit code, and one line on standard error. This test binary is the program too.
 
 use anyhow::{Context, bail};
-use cli::{Config, Program};
+use cli::Program;
 use comm::Layout;
 use libtest_mimic::{Arguments, Trial};
 use std::process::{Command, ExitCode, Stdio};
@@ -65,6 +65,13 @@ fn ends() {
                 .into()
         )
     );
+    // What is found out only where data are opened is refused as well, and no rank has been started.
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("short.txt");
+    std::fs::write(&text, "too short").unwrap();
+    let (code, told) = end("finish", &["--data", text.to_str().unwrap()]);
+    assert_eq!((code, told.lines().count()), (Some(2), 1), "{told}");
+    assert!(told.contains("it has 9 tokens, but one sample of seq-len 128 needs 129"), "{told}");
     assert_eq!(end("break a line", &[]), (Some(1), "error: no space\\nleft\n".into()));
     let (code, text) = end("finish", &["--no-such-flag"]);
     assert_eq!((code, text.lines().count()), (Some(2), 1), "{text}");
@@ -128,7 +135,7 @@ fn libtorch() {
 fn main() -> ExitCode {
     if let Ok(act) = std::env::var(ACT) {
         let program = Program { step: 1, about: "", layout: Layout::default() };
-        return cli::main(program, |_: Config| run(&act));
+        return cli::main(program, step01::text::open, |_, _| run(&act));
     }
     let tests: [(&str, fn()); 4] = [
         ("exit_codes_and_sentences", ends),

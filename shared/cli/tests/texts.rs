@@ -1,9 +1,8 @@
 //! Texts and their tokens.
 
 mod refused;
+mod steps;
 
-use cli::{Config, Program};
-use comm::Layout;
 use insta::assert_snapshot;
 use refused::{dir, refused_by};
 use std::path::Path;
@@ -11,9 +10,8 @@ use std::path::Path;
 /// A tokenizer of 420 tokens, of which `<|endoftext|>`, one more, was added.
 const TOKENIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/tests/tokenizers/gpt2.json");
 
-fn parse(args: &str) -> Config {
-    let program = Program { step: 6, about: "", layout: Layout::default() };
-    cli::parse(&program, args.split_whitespace(), |_| None).unwrap()
+fn parse(args: &str) {
+    steps::step06(args.split_whitespace()).unwrap();
 }
 
 /// The number of files in a directory.
@@ -65,8 +63,12 @@ fn the_tokens_of_a_long_text_are_kept_where_the_user_says() {
 #[test]
 fn held_out_text_is_read_in_its_order_whatever_the_seed() {
     let first = |seed: usize, shuffle: &str| {
-        let run = parse(&format!("--eval-every 1 --seed {seed} {shuffle}"));
-        let batches = run.eval_batches(0, 1).unwrap().unwrap().step(0).unwrap();
+        let args = format!("--eval-every 1 --seed {seed} {shuffle}");
+        let mut start: cli::Start<steps::Config> =
+            cli::parse(&steps::program(6), args.split_whitespace(), |_| None).unwrap();
+        let texts = step06::held_out::open(&mut start).unwrap().unwrap();
+        let held_out = step06::held_out::batches(&start.config, &texts, 0, 1).unwrap();
+        let batches = held_out.unwrap().step(0).unwrap();
         batches.into_iter().map(|batch| batch.inputs).collect::<Vec<_>>()
     };
     let plain = first(1, "");

@@ -57,6 +57,11 @@ impl Batches {
         Ok(Self { dataset: dataset.into(), options, order: Mutex::new(None) })
     }
 
+    /// What they are taken from.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
     /// This replica's part of optimiser step `t`, counted from 0, in the order it is to be read.
     ///
     /// # Errors

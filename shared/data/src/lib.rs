@@ -7,6 +7,7 @@ mod cuts;
 mod dataset;
 mod pieces;
 mod random;
+mod sampling;
 mod tokenizer;
 mod tokens;
 
@@ -14,5 +15,6 @@ pub use batches::{BatchOptions, Batches, MicroBatch};
 pub use cache::TokenCache;
 pub use dataset::Dataset;
 pub use random::Random;
+pub use sampling::Sampling;
 pub use tokenizer::Tokenizer;
 pub use tokens::token_width;

@@ -25,6 +25,14 @@ pub struct HuggingFace {
 }
 
 impl Tokenizer {
+    /// That of a Hugging Face `tokenizer.json`; bytes, where none is named.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::from_file`].
+    pub fn open(path: Option<&Path>) -> Result<Self> {
+        path.map_or(Ok(Self::Bytes), Self::from_file)
+    }
+
     /// Reads a Hugging Face `tokenizer.json`.
     ///
     /// # Errors

@@ -8,10 +8,12 @@ mod links;
 mod page;
 mod plan;
 mod predict;
+mod run;
 mod schedule;
 mod traffic;
 
 pub use page::{page, print};
 pub use plan::{Memory, Plan, Trainer};
 pub use predict::{Step, predict, rates};
+pub use run::Run;
 pub use schedule::walk;

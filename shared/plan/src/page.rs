@@ -1,7 +1,6 @@
 //! `--dry-run`: a page about a run, however large, that starts none of it.
 
 use anyhow::{Context, Result};
-use cli::{Config, CpLayout};
 use comm::{Coords, GROUPS, Layout};
 use report::thousands;
 use std::io::Write;
@@ -9,6 +8,7 @@ use std::io::Write;
 use crate::links::node;
 use crate::plan::{Plan, Trainer};
 use crate::predict::{OF_PEAK, assumed, balance, predict, rates};
+use crate::run::Run;
 
 /// The share of a GPU's memory that holds no tensors: CUDA's context and libraries (about 1 GB),
 /// NCCL's buffers (some 0.1 to 0.25 GB a communicator, of which a rank has up to ten), and gaps. An
@@ -21,27 +21,26 @@ const SMALL: usize = 16;
 ///
 /// # Errors
 /// If standard output is closed.
-pub fn print(config: &Config, trainer: Trainer) -> Result<()> {
+pub fn print(config: Run, trainer: Trainer) -> Result<()> {
     std::io::stdout().write_all(page(config, trainer).as_bytes()).context("cannot print")
 }
 
 /// The page. Reads no file, allocates no tensor, starts no rank.
-pub fn page(config: &Config, trainer: Trainer) -> String {
+pub fn page(config: Run, trainer: Trainer) -> String {
     let plan = Plan::new(config, trainer);
-    [head(&plan), ranks(config.parallel.layout), memory(&plan), bytes(&plan), time(&plan)]
-        .join("\n")
+    [head(&plan), ranks(plan.config.layout), memory(&plan), bytes(&plan), time(&plan)].join("\n")
 }
 
 fn head(plan: &Plan) -> String {
-    let Config { model, data, train, parallel, run, .. } = plan.config;
+    let Run { model, dtype, layout: mesh, .. } = &plan.config;
     let whole = model.weights().map(|(_, shape)| shape.iter().product::<i64>() as u64).sum();
-    let (sequences, seq) = (train.global_batch, data.seq_len);
-    let (tokens, world) = (thousands(sequences * seq), thousands(parallel.layout.world()));
+    let (sequences, seq) = (plan.config.global_batch, plan.config.seq_len);
+    let (tokens, world) = (thousands(sequences * seq), thousands(mesh.world()));
     let [whole, hidden] = [whole, plan.hidden].map(thousands);
     let (layers, vocabulary) = (model.num_hidden_layers, thousands(model.vocab_size));
-    let (m, micro, sequences) = (plan.micro_batches, train.micro_batch, thousands(sequences));
-    let (seq, dtype, schedule, mesh) =
-        (thousands(seq), run.dtype, parallel.schedule, parallel.layout);
+    let (m, micro, sequences) = (plan.micro_batches, plan.config.micro_batch, thousands(sequences));
+    let schedule = if plan.config.all_forward_first { "afab" } else { "1f1b" };
+    let seq = thousands(seq);
     format!(
         "dry run: nothing is allocated, read or started\n\n\
          model   {whole} parameters, {layers} layers, hidden {hidden}, vocabulary {vocabulary}\n\
@@ -117,7 +116,7 @@ fn memory(plan: &Plan) -> String {
     }
     let total = |pp: usize| (plan.memory(at(pp)).total(), pp);
     let (needs, worst) = (0..plan.stages().len()).map(total).max().expect("a stage");
-    let (memory, gpu) = (plan.memory(at(worst)), plan.config.run.gpu);
+    let (memory, gpu) = (plan.memory(at(worst)), plan.config.gpu);
     let has = gpu.figures().memory;
     let verdict = match needs {
         _ if needs > has => "does NOT fit",
@@ -149,8 +148,8 @@ fn bytes(plan: &Plan) -> String {
 }
 
 fn time(plan: &Plan) -> String {
-    let (config, world) = (plan.config, plan.config.parallel.layout.world());
-    let (gpu, figures) = (config.run.gpu, config.run.gpu.figures());
+    let (config, world) = (&plan.config, plan.config.layout.world());
+    let (gpu, figures) = (config.gpu, config.gpu.figures());
     let step = predict(plan, &figures);
     let seconds = step.seconds();
     let (unit, per_second) = match seconds {
@@ -164,10 +163,10 @@ fn time(plan: &Plan) -> String {
         let row = format!("  {name:<18}{time:>10.2} {unit:<2}{share:>7.1}%  {}", note(plan, name));
         text += &format!("{}\n", row.trim_end());
     }
-    let peak = figures.peak(config.run.dtype);
+    let peak = figures.peak(config.dtype);
     let mfu = |seconds| rates(config, seconds).map(|rate| 100.0 * rate / peak);
     let ([rate, _], [usual, strict]) = (rates(config, seconds), mfu(seconds));
-    let tokens = config.train.global_batch as f64 * config.data.seq_len as f64 / seconds;
+    let tokens = config.global_batch as f64 * config.seq_len as f64 / seconds;
     let (tokens, time) = (thousands(tokens as u64), seconds * per_second);
     let short = if seconds < 1e-3 { "; starting kernels takes longer" } else { "" };
     text +=
@@ -194,13 +193,13 @@ fn time(plan: &Plan) -> String {
 /// The note beside a row.
 fn note(plan: &Plan, row: &str) -> String {
     let (m, pp) = (plan.micro_batches as f64, plan.stages().len() as f64);
-    let (cp, how) = (plan.config.parallel.layout.cp, plan.config.parallel.cp_layout);
-    match (row, how) {
+    let cp = plan.config.layout.cp;
+    match (row, plan.config.zigzag) {
         ("bubble", _) => {
             format!("(pp − 1)/(m + pp − 1) = {:.1}%", 100.0 * (pp - 1.0) / (m + pp - 1.0))
         }
-        ("attention", CpLayout::Zigzag) if cp > 1 => "zigzag: as much on every cp rank".to_owned(),
-        ("attention", CpLayout::Contiguous) if cp > 1 => {
+        ("attention", true) if cp > 1 => "zigzag: as much on every cp rank".to_owned(),
+        ("attention", false) if cp > 1 => {
             format!("contiguous: {:.0}% of ideal", 100.0 * balance(plan))
         }
         _ => String::new(),

@@ -1,11 +1,12 @@
 //! What each rank of a run will hold, counted from the settings alone.
 
 use checkpoint::shard_range;
-use cli::{Config, DeviceName, Dtype};
+use cli::{DeviceName, Dtype};
 use comm::Coords;
 use report::Pass;
 use std::ops::Range;
 
+use crate::run::Run;
 use crate::schedule::in_flight;
 
 /// What a plan has to know of the trainer that it is about. The step tells it: nothing of this is
@@ -22,9 +23,9 @@ pub struct Trainer {
 }
 
 /// A world on paper. Sizes are those of one rank: what tp and cp split is divided already.
-pub struct Plan<'a> {
+pub struct Plan {
     /// The settings of the run.
-    pub config: &'a Config,
+    pub config: Run,
     pub(crate) trainer: Trainer,
     /// Of a replica, in a step.
     pub micro_batches: u64,
@@ -75,21 +76,20 @@ impl Memory {
     }
 }
 
-impl<'a> Plan<'a> {
+impl Plan {
     /// The plan of a run of `trainer` with these settings.
-    pub fn new(config: &'a Config, trainer: Trainer) -> Self {
-        let (model, layout) = (&config.model, config.parallel.layout);
+    pub fn new(config: Run, trainer: Trainer) -> Self {
+        let (model, layout) = (&config.model, config.layout);
         let (tp, head_dim) = (layout.tp as i64, model.head_dim());
-        let (compute, weight, softmax) = match config.run.dtype {
+        let (compute, weight, softmax) = match config.dtype {
             Dtype::Bf16 => (2, 4, 4),
             Dtype::F32 => (4, 4, 4),
             Dtype::F64 => (8, 8, 8),
         };
         Self {
-            config,
             trainer,
             micro_batches: config.micro_batches() as u64,
-            tokens: (config.train.micro_batch * config.data.seq_len / layout.cp) as u64,
+            tokens: (config.micro_batch * config.seq_len / layout.cp) as u64,
             hidden: model.hidden_size as u64,
             q: (model.num_attention_heads / tp * head_dim) as u64,
             kv: (model.kv_heads() / tp * head_dim) as u64,
@@ -97,6 +97,7 @@ impl<'a> Plan<'a> {
             compute,
             weight,
             softmax,
+            config,
         }
     }
 
@@ -134,7 +135,7 @@ impl<'a> Plan<'a> {
         let cast = if c < w { c } else { 0 }; // a second one, in the dtype of products
         // Backward through an MLP: the gradients to its output, to silu(gate)·up, to gate and up,
         // and to x. Those to weights are added where they belong, and on a CPU cast before.
-        let added = if self.config.run.device == DeviceName::Cpu { cast } else { 0 };
+        let added = if self.config.device == DeviceName::Cpu { cast } else { 0 };
         let mlp = t * (2 * h + 3 * i) * c + i * h * added;
         let (table, (first, last)) = (self.vocab(at.tp) * h, self.ends(at.pp));
         // The gradient to the whole table, before it is added to that of the micro-batches before.
@@ -156,11 +157,11 @@ impl<'a> Plan<'a> {
     /// Bytes that autograd keeps of a micro-batch until its backward pass, a row for each token.
     pub fn of_tokens(&self, at: Coords) -> u64 {
         let (t, h, c) = (self.tokens, self.hidden, self.compute);
-        let wider = c < self.weight && self.config.run.device == DeviceName::Cpu;
+        let wider = c < self.weight && self.config.device == DeviceName::Cpu;
         let (first, last) = self.ends(at.pp);
         // A norm: what it reads, and a factor a token. On CPU its parts also keep what they
         // computed in f32, and the product before the weight.
-        let norm = match self.config.run.device {
+        let norm = match self.config.device {
             DeviceName::Cpu => t * (2 * h + 1) * self.weight,
             DeviceName::Cuda => t * (h * c + self.softmax),
         };
@@ -168,7 +169,7 @@ impl<'a> Plan<'a> {
         // Queries, output, keys, values (in a ring also the neighbour's); and the logarithm of each
         // softmax's denominator.
         let heads = self.q / self.config.model.head_dim() as u64;
-        let blocks = self.config.parallel.layout.cp.min(2) as u64;
+        let blocks = self.config.layout.cp.min(2) as u64;
         let attention = t * (2 * self.q + blocks * 2 * self.kv) * c + t * heads * self.softmax;
         let mlp = t * 4 * self.intermediate * c; // gate, up, silu(gate) and its product with up
         let layers = self.layers(at.pp) * (norms + attention + mlp);
@@ -207,7 +208,7 @@ impl<'a> Plan<'a> {
         // For each block of the ring: its output is cast (c, s) and blended in (3s); its gradient
         // to the queries is added (2s + c), those to keys and values too, to zeros, and then to
         // what came (6s + c).
-        let hops = self.config.parallel.layout.cp as u64 - 1;
+        let hops = self.config.layout.cp as u64 - 1;
         let ring = hops * (self.q * (2 * c + 6 * s) + 2 * self.kv * (c + 6 * s));
         let layer = (2 * norm + 2 * sum + rotary + beside + swiglu) * c + ring;
         let head = if self.ends(at.pp).1 { norm * c } else { 0 };
@@ -231,7 +232,7 @@ impl<'a> Plan<'a> {
 
     /// Rows of the embedding and the head on a tp rank.
     pub fn vocab(&self, rank: usize) -> u64 {
-        let (vocab_size, ranks) = (self.config.model.vocab_size, self.config.parallel.layout.tp);
+        let (vocab_size, ranks) = (self.config.model.vocab_size, self.config.layout.tp);
         let Range { start, end } = shard_range(vocab_size, rank, ranks);
         (end - start) as u64
     }

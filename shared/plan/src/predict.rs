@@ -1,10 +1,11 @@
 //! How long a step should take on a given GPU: what `plan.rs` counts, over what the GPU can do.
 
-use cli::{Config, CpLayout, DpSync, Dtype, Figures, Gpu, TpSync};
+use cli::{Dtype, Figures, Gpu, flops_per_token};
 use comm::Coords;
 
 use crate::links::{self, OF_LINKS, cards};
 use crate::plan::Plan;
+use crate::run::Run;
 use crate::schedule::walk;
 
 /// The share of the peak that products reach, attention included. The best shape of cuBLAS in bf16
@@ -83,11 +84,9 @@ impl Step {
 
 /// Operations per second of each GPU that are the model's own, where a step takes `seconds`: in the
 /// usual count (`report::flops_per_token`) and in the strict one.
-pub fn rates(config: &Config, seconds: f64) -> [f64; 2] {
-    let options = config.report(false);
-    let counts = [options.flops_per_token, options.strict_flops_per_token];
-    let tokens = options.tokens_per_step as f64 / config.parallel.layout.world() as f64;
-    counts.map(|flops| flops * tokens / seconds)
+pub fn rates(config: &Run, seconds: f64) -> [f64; 2] {
+    let tokens = (config.global_batch * config.seq_len) as f64 / config.layout.world() as f64;
+    flops_per_token(&config.model, config.seq_len).map(|flops| flops * tokens / seconds)
 }
 
 /// The step of `plan` on GPUs with these figures.
@@ -96,7 +95,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
         .map(|pp| micro_batch(plan, gpu, Coords { pp, ..Coords::default() }))
         .collect();
     let slowest = *stages.iter().max_by(|a, b| a.busy().total_cmp(&b.busy())).expect("a stage");
-    let (m, layout) = (plan.micro_batches as f64, plan.config.parallel.layout);
+    let (m, layout) = (plan.micro_batches as f64, plan.config.layout);
     let busy: Vec<f64> = stages.iter().map(Step::busy).collect();
     let message = |from, to| links::message(gpu, links::crosses(layout, from, to));
     let sent = (plan.tokens * plan.hidden * plan.compute) as f64;
@@ -110,7 +109,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
         let sums = plan.comm_bytes(at)["dp"] as f64 / data;
         // Buckets travel during the last backward pass, a later stage's also while it waits: it
         // ends that pass earlier.
-        let own = if plan.config.parallel.dp_sync == DpSync::Bucketed { 1.0 } else { 0.0 };
+        let own = if plan.config.bucket_bytes.is_some() { 1.0 } else { 0.0 };
         (sums - 2.0 / 3.0 * slowest.busy() * (own + pp as f64)).max(0.0)
     };
     // Zeroed, summed for the norm, scaled; AdamW reads four numbers and writes three. Then weights
@@ -132,15 +131,16 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
 
 /// One micro-batch, forward and backward, on one stage.
 fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
-    let Plan { config, tokens: t, hidden: h, q, kv, intermediate: i, weight, compute, .. } = *plan;
+    let Plan { tokens: t, hidden: h, q, kv, intermediate: i, weight, compute, .. } = *plan;
+    let config = &plan.config;
     let (layers, (first, last)) = (plan.layers(at.pp), plan.ends(at.pp));
-    let flops = |n: f64| n / (gpu.peak(config.run.dtype) * OF_PEAK);
+    let flops = |n: f64| n / (gpu.peak(config.dtype) * OF_PEAK);
     let (per_layer, head) = (h * (2 * q + 2 * kv + 3 * i), u64::from(last) * h * plan.vocab(at.tp));
     let matrices = layers * per_layer + head;
     // Half of the scores are masked. Two products forward; five backward, with the scores once
     // more.
-    let scores = (t * config.data.seq_len as u64 * q) as f64 / balance(plan);
-    let attention = |n: f64| n / (gpu.peak(config.run.dtype) * of_attention(config));
+    let scores = (t * config.seq_len as u64 * q) as f64 / balance(plan);
+    let attention = |n: f64| n / (gpu.peak(config.dtype) * of_attention(config));
     let (forward, backward) = (attention(2.0 * scores), attention(5.0 * scores));
 
     // A weight's gradient is read and written by the product that adds to it, the head's in each
@@ -152,13 +152,13 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let logits = u64::from(last) * t * plan.vocab(at.tp) * (8 * plan.softmax + cast);
     let traffic = (grads * weight + logits + plan.elementwise(at)) as f64;
 
-    let layout = config.parallel.layout;
+    let layout = config.layout;
     // Two sums a layer forward, not hidden. Backward, each beside the gradient of a weight.
     let share = 2.0 * (layout.tp - 1) as f64 / layout.tp as f64;
     let sum = share * (t * h * compute) as f64 / links::collective(gpu, cards(layout, links::tp));
-    let beside = |outs: u64| match config.parallel.tp_sync {
-        TpSync::Blocking => sum,
-        TpSync::Overlapped => (sum - flops((2 * t * h * outs) as f64)).max(0.0),
+    let beside = |outs: u64| {
+        let hidden = if config.overlapped_tp { flops((2 * t * h * outs) as f64) } else { 0.0 };
+        (sum - hidden).max(0.0)
     };
     let mut tp = layers as f64 * (2.0 * sum + beside(q + 2 * kv) + beside(2 * i));
     tp += if first { sum } else { 0.0 } + if last { beside(plan.vocab(at.tp)) } else { 0.0 };
@@ -185,21 +185,19 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
 /// How evenly the cp ranks share the causal mask: mean over busiest. In contiguous blocks the last
 /// of c ranks attends to c − 1 whole ones and half of its own, the mean is c/2.
 pub fn balance(plan: &Plan) -> f64 {
-    match (plan.config.parallel.cp_layout, plan.config.parallel.layout.cp as f64) {
-        (CpLayout::Zigzag, _) => 1.0,
-        (CpLayout::Contiguous, cp) => cp / (2.0 * cp - 1.0),
-    }
+    let cp = plan.config.layout.cp as f64;
+    if plan.config.zigzag { 1.0 } else { cp / (2.0 * cp - 1.0) }
 }
 
 /// The share of the peak that attention reaches in this run.
-fn of_attention(config: &Config) -> f64 {
-    let hopper = matches!(config.run.gpu, Gpu::H100 | Gpu::H200);
-    let is_ring = config.parallel.layout.cp > 1 && config.run.dtype == Dtype::Bf16;
+fn of_attention(config: &Run) -> f64 {
+    let hopper = matches!(config.gpu, Gpu::H100 | Gpu::H200);
+    let is_ring = config.layout.cp > 1 && config.dtype == Dtype::Bf16;
     if is_ring && hopper { OF_PEAK_RING } else { OF_PEAK }
 }
 
 /// What the prediction rests on, in words.
-pub fn assumed(config: &Config) -> String {
+pub fn assumed(config: &Run) -> String {
     let shares = [OF_PEAK, of_attention(config), OF_MEMORY, OF_LINKS];
     let [peak, ring, memory, links] = shares.map(|part| 100.0 * part);
     let products = if ring < peak {

@@ -1,15 +1,14 @@
 //! What each rank of a run will send, counted from the settings alone.
 
-use cli::DpSync;
 use comm::{Coords, GROUPS, all_reduce_bytes};
 use report::CommBytes;
 
 use crate::plan::Plan;
 
-impl Plan<'_> {
+impl Plan {
     /// Bytes that the rank at `at` sends in one step; the trainer's own count is the same.
     pub fn comm_bytes(&self, at: Coords) -> CommBytes {
-        let (layout, m, t) = (self.config.parallel.layout, self.micro_batches, self.tokens);
+        let (layout, m, t) = (self.config.layout, self.micro_batches, self.tokens);
         let (h, c, w) = (self.hidden, self.compute, self.weight);
         let (first, last) = self.ends(at.pp);
         let sum_over = |n: u64, width: u64, rank: usize, ranks: usize| {
@@ -55,13 +54,11 @@ impl Plan<'_> {
     /// backward pass, cut as the trainer cuts them; with `dp-sync` naive in the order of the
     /// forward pass.
     pub fn buckets(&self, at: Coords) -> Vec<u64> {
-        let (parallel, mut parameters) = (&self.config.parallel, self.parameters(at));
-        if parallel.dp_sync == DpSync::Naive {
-            return parameters;
-        }
+        let mut parameters = self.parameters(at);
+        let Some(most) = self.config.bucket_bytes else { return parameters };
         parameters.reverse();
         let sizes: Vec<usize> = parameters.iter().map(|n| (n * self.weight) as usize).collect();
-        let buckets = (self.trainer.cut)(&sizes, parallel.bucket_bytes());
+        let buckets = (self.trainer.cut)(&sizes, most);
         buckets.into_iter().map(|members| parameters[members].iter().sum()).collect()
     }
 }

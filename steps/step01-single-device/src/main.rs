@@ -1,11 +1,12 @@
 use cli::Program;
 use comm::Layout;
 use std::process::ExitCode;
+use step01::{text, train};
 
 fn main() -> ExitCode {
     let program = Program { step: 1, about: "a Llama on one device", layout: Layout::default() };
-    cli::main(program, |config| {
-        config.launch().set_intra_op_threads();
-        step01::train::run(&config)
+    cli::main(program, text::open, |start, text| {
+        start.launch.set_intra_op_threads();
+        train::run(&start.config, &text)
     })
 }

@@ -2,15 +2,20 @@
 
 use anyhow::Result;
 use checkpoint::Weights;
-use cli::Config;
-use data::{Batches, MicroBatch};
+use cli::{report_options, sampling};
+use data::{Batches, Dataset, MicroBatch};
 use report::{Reporter, StepStats, Trace, Track};
+use std::sync::Arc;
 use tch::Tensor;
 
+use crate::config::Config;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
+use crate::text::batches;
 
+/// What a rank needs for its updates.
 pub struct Trainer {
+    /// The model, or the part of it that this rank holds.
     pub model: Llama,
     optimizer: Optimizer,
     batches: Batches,
@@ -22,15 +27,15 @@ pub struct Trainer {
 
 impl Trainer {
     /// A trainer with initial weights, ready for the first step.
-    pub fn new(config: &Config, trace: Trace) -> Result<Self> {
-        let (kind, device) = (config.weights_kind(), config.device());
+    pub fn new(config: &Config, text: &Arc<Dataset>, trace: Trace) -> Result<Self> {
+        let (kind, device) = (config.run.weights_kind(), config.run.device());
         let weights = match &config.hf_model {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
         };
-        let model = Llama::new(&config.model, &weights, config.kind(), device)?;
+        let model = Llama::new(&config.model, &weights, config.run.kind(), device)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
-        let batches = config.batches(0, 1)?;
+        let batches = batches(config, text, 0, 1)?;
         Ok(Self { model, optimizer, batches, config: config.clone(), trace, step: 0 })
     }
 
@@ -41,16 +46,16 @@ impl Trainer {
 
     /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
-        let train = &self.config.train;
+        let Config { data, train, run, .. } = &self.config;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let target_tokens = self.config.tokens_per_step() as f64;
+        let target_tokens = (train.global_batch * data.seq_len) as f64;
         let parameters = self.model.parameters();
         for parameter in parameters {
             autograd::clear_grad(&parameter.tensor)?;
         }
 
-        let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
+        let mut loss = Tensor::zeros([], (run.weights_kind(), run.device()));
         for micro_batch in micro_batches {
             loss += self.forward_backward(micro_batch, target_tokens)?;
         }
@@ -81,11 +86,11 @@ impl Trainer {
 }
 
 /// Trains as `config` says, reports progress, and ends with a sample.
-pub fn run(config: &Config) -> Result<()> {
+pub fn run(config: &Config, text: &Arc<Dataset>) -> Result<()> {
     let trace =
         if config.run.trace.is_some() { Trace::new(0, "one device".into()) } else { Trace::off() };
-    let mut trainer = Trainer::new(config, trace.clone())?;
-    let mut reporter = Reporter::new(config.report(true))?;
+    let mut trainer = Trainer::new(config, text, trace.clone())?;
+    let mut reporter = Reporter::new(report_options(config, true))?;
     for _ in 0..config.train.steps {
         let stats = trainer.step()?;
         reporter.step(&stats)?;
@@ -94,5 +99,5 @@ pub fn run(config: &Config) -> Result<()> {
     if let Some(path) = &config.run.trace {
         report::write_trace(path, &[trace.export()])?;
     }
-    config.sample(true, |tokens, last| trainer.model.next_token(tokens, last))
+    sampling(config).print(true, |tokens, last| trainer.model.next_token(tokens, last))
 }

@@ -1,11 +1,12 @@
-use cli::Program;
+use cli::{Program, Start};
 use comm::Layout;
 use std::process::ExitCode;
+use step02::{text, train};
 
 fn main() -> ExitCode {
     let layout = Layout { dp: 2, ..Layout::default() };
     let program = Program { step: 2, about: "replicas that sum their gradients", layout };
-    cli::main(program, |config| {
-        launch::launch(&config.launch(), move |mesh| step02::train::run(&config, mesh)).map(drop)
+    cli::main(program, text::open, |Start { config, launch, .. }, text| {
+        launch::launch(&launch, move |mesh| train::run(&config, &text, mesh)).map(drop)
     })
 }

@@ -1,11 +1,12 @@
-use cli::Program;
+use cli::{Program, Start};
 use comm::Layout;
 use std::process::ExitCode;
+use step03::{text, train};
 
 fn main() -> ExitCode {
     let layout = Layout { tp: 2, ..Layout::default() };
     let program = Program { step: 3, about: "matrices split over ranks", layout };
-    cli::main(program, |config| {
-        launch::launch(&config.launch(), move |mesh| step03::train::run(&config, mesh)).map(drop)
+    cli::main(program, text::open, |Start { config, launch, .. }, text| {
+        launch::launch(&launch, move |mesh| train::run(&config, &text, mesh)).map(drop)
     })
 }

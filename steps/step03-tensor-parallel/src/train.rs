@@ -2,18 +2,23 @@
 
 use anyhow::Result;
 use checkpoint::Weights;
-use cli::Config;
+use cli::{report_options, sampling};
 use comm::Mesh;
-use data::{Batches, MicroBatch};
+use data::{Batches, Dataset, MicroBatch};
 use report::{Reporter, StepStats, Track};
+use std::sync::Arc;
 use tch::Tensor;
 
+use crate::config::Config;
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
 use crate::tensor_parallel::TensorParallel;
+use crate::text::batches;
 
+/// What a rank needs for its updates.
 pub struct Trainer<'a> {
+    /// The model, or the part of it that this rank holds.
     pub model: Llama,
     data_parallel: DataParallel,
     optimizer: Optimizer,
@@ -26,17 +31,17 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// A trainer with initial weights, ready for the first step.
-    pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
-        let (kind, device) = (config.weights_kind(), config.device());
+    pub fn new(config: &Config, text: &Arc<Dataset>, mesh: &'a Mesh) -> Result<Self> {
+        let (kind, device) = (config.run.weights_kind(), config.run.device());
         let weights = match &config.hf_model {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
         };
         let tp = TensorParallel::new(config, mesh);
-        let model = Llama::new(&config.model, &weights, config.kind(), device, &tp)?;
+        let model = Llama::new(&config.model, &weights, config.run.kind(), device, &tp)?;
         let data_parallel = DataParallel::new(model.parameters(), &mesh.dp, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
-        let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
+        let batches = batches(config, text, mesh.coords.dp, mesh.layout.dp)?;
         let config = config.clone();
         Ok(Self { model, data_parallel, optimizer, batches, config, mesh, step: 0 })
     }
@@ -48,15 +53,15 @@ impl<'a> Trainer<'a> {
 
     /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
-        let train = &self.config.train;
+        let Config { data, train, run, .. } = &self.config;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let target_tokens = self.config.tokens_per_step() as f64;
+        let target_tokens = (train.global_batch * data.seq_len) as f64;
         let parameters = self.model.parameters();
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
 
-        let mut loss = Tensor::zeros([], (self.config.weights_kind(), self.config.device()));
+        let mut loss = Tensor::zeros([], (run.weights_kind(), run.device()));
         for (i, micro_batch) in micro_batches.iter().enumerate() {
             self.data_parallel.before_backward(i + 1 == micro_batches.len());
             loss += self.forward_backward(micro_batch, target_tokens)?;
@@ -91,9 +96,9 @@ impl<'a> Trainer<'a> {
 }
 
 /// Trains as `config` says, reports progress, and ends with a sample.
-pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
-    let mut trainer = Trainer::new(config, mesh)?;
-    let mut reporter = Reporter::new(config.report(mesh.is_leader()))?;
+pub fn run(config: &Config, text: &Arc<Dataset>, mesh: &Mesh) -> Result<()> {
+    let mut trainer = Trainer::new(config, text, mesh)?;
+    let mut reporter = Reporter::new(report_options(config, mesh.is_leader()))?;
     for _ in 0..config.train.steps {
         let stats = trainer.step()?;
         reporter.step(&stats)?;
@@ -103,7 +108,8 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
         mesh.write_trace(path)?;
     }
     if mesh.coords.dp == 0 {
-        config.sample(mesh.is_leader(), |tokens, last| trainer.model.next_token(tokens, last))?;
+        sampling(config)
+            .print(mesh.is_leader(), |tokens, last| trainer.model.next_token(tokens, last))?;
     }
     Ok(())
 }

@@ -3,13 +3,13 @@
 
 use anyhow::{Result, ensure};
 use autograd::Hook;
-use cli::{DpSync, ParallelConfig};
 use comm::{Group, Work};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tch::Tensor;
 
+use crate::config::{DpSync, Parallel};
 use crate::layers::Parameter;
 
 /// A way to sum gradients over the replicas.
@@ -22,7 +22,7 @@ pub enum DataParallel {
 
 impl DataParallel {
     /// Gives every replica the weights of the first one, and prepares to sum gradients.
-    pub fn new(parameters: &[Parameter], group: &Group, config: &ParallelConfig) -> Result<Self> {
+    pub fn new(parameters: &[Parameter], group: &Group, config: &Parallel) -> Result<Self> {
         for parameter in parameters {
             group.broadcast(&parameter.tensor.detach(), 0)?;
         }

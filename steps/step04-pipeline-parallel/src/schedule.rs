@@ -1,8 +1,8 @@
 //! What each stage of a pipeline holds, and in which order it computes. Nothing here depends on a
 //! rank or a tensor: the trainer executes these lists, and a dry run counts them.
 
+use crate::config::Schedule;
 use checkpoint::LlamaConfig;
-use cli::Schedule;
 use report::Pass;
 use std::ops::Range;
 

@@ -2,20 +2,25 @@
 
 use anyhow::Result;
 use checkpoint::Weights;
-use cli::Config;
+use cli::{report_options, sampling};
 use comm::Mesh;
-use data::{Batches, MicroBatch};
+use data::{Batches, Dataset, MicroBatch};
 use report::{Reporter, StepStats, Track};
+use std::sync::Arc;
 use tch::Tensor;
 
+use crate::config::Config;
 use crate::data_parallel::DataParallel;
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
 use crate::pipeline_parallel::PipelineParallel;
 use crate::schedule::stages;
 use crate::tensor_parallel::TensorParallel;
+use crate::text::batches;
 
+/// What a rank needs for its updates.
 pub struct Trainer<'a> {
+    /// The model, or the part of it that this rank holds.
     pub model: Llama,
     pipeline: PipelineParallel,
     data_parallel: DataParallel,
@@ -29,8 +34,8 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// A trainer with initial weights, ready for the first step.
-    pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
-        let (kind, device) = (config.weights_kind(), config.device());
+    pub fn new(config: &Config, text: &Arc<Dataset>, mesh: &'a Mesh) -> Result<Self> {
+        let (kind, device) = (config.run.weights_kind(), config.run.device());
         let weights = match &config.hf_model {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
@@ -38,11 +43,11 @@ impl<'a> Trainer<'a> {
         let tp = TensorParallel::new(config, mesh);
         let stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
         let stage = stages[mesh.coords.pp].clone();
-        let model = Llama::new(&config.model, &weights, config.kind(), device, &tp, stage)?;
+        let model = Llama::new(&config.model, &weights, config.run.kind(), device, &tp, stage)?;
         let pipeline = PipelineParallel::new(config, mesh);
         let data_parallel = DataParallel::new(model.parameters(), &mesh.dp, &config.parallel)?;
         let optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
-        let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
+        let batches = batches(config, text, mesh.coords.dp, mesh.layout.dp)?;
         let config = config.clone();
         Ok(Self { model, pipeline, data_parallel, optimizer, batches, config, mesh, step: 0 })
     }
@@ -54,10 +59,10 @@ impl<'a> Trainer<'a> {
 
     /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
-        let train = &self.config.train;
+        let Config { data, train, .. } = &self.config;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let target_tokens = self.config.tokens_per_step() as f64;
+        let target_tokens = (train.global_batch * data.seq_len) as f64;
         let parameters = self.model.parameters();
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
@@ -92,9 +97,9 @@ impl<'a> Trainer<'a> {
 }
 
 /// Trains as `config` says, reports progress, and ends with a sample.
-pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
-    let mut trainer = Trainer::new(config, mesh)?;
-    let mut reporter = Reporter::new(config.report(mesh.is_leader()))?;
+pub fn run(config: &Config, text: &Arc<Dataset>, mesh: &Mesh) -> Result<()> {
+    let mut trainer = Trainer::new(config, text, mesh)?;
+    let mut reporter = Reporter::new(report_options(config, mesh.is_leader()))?;
     for step in 1..=config.train.steps {
         if step == config.train.steps {
             mesh.trace.start(); // for the chart
@@ -108,7 +113,8 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     }
     mesh.show_chart()?;
     if mesh.coords.dp == 0 {
-        config.sample(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;
+        sampling(config)
+            .print(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Step 5: sequences split over ranks that pass keys and values around.
 
+pub mod config;
 pub mod context_parallel;
 pub mod data_parallel;
 pub mod layers;
@@ -9,5 +10,6 @@ pub mod pipeline_parallel;
 pub mod rotary;
 pub mod schedule;
 pub mod tensor_parallel;
+pub mod text;
 pub mod train;
 pub mod vocab_parallel;

@@ -4,11 +4,12 @@
 
 use anyhow::Result;
 use autograd::{attention_block, attention_block_backward};
-use cli::{Config, CpLayout};
 use comm::{Group, Mesh, Work};
 use data::MicroBatch;
 use std::ops::Range;
 use tch::{Kind, Tensor};
+
+use crate::config::{Config, CpLayout};
 
 /// This rank's place in a ring, and its part of every sequence.
 pub struct ContextParallel {
@@ -55,7 +56,11 @@ impl ContextParallel {
         let (rank, ranks) = (group.rank() as i64, group.size() as i64);
         let seq = config.data.seq_len as i64;
         let piece = |n: i64, of: i64| {
-            Tensor::arange_start(n * seq / of, (n + 1) * seq / of, (Kind::Int64, config.device()))
+            Tensor::arange_start(
+                n * seq / of,
+                (n + 1) * seq / of,
+                (Kind::Int64, config.run.device()),
+            )
         };
         let positions = match layout {
             CpLayout::Contiguous => piece(rank, ranks),

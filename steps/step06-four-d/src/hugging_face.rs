@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 use checkpoint::{Placement, copy_tokenizer, finish_weights, write_weights};
-use cli::Config;
 use comm::Mesh;
 use std::path::Path;
 use tch::{Device, Tensor};
 
+use crate::config::Config;
 use crate::layers::Parameter;
 
 /// Writes `config.json`, the tokenizer and the weights to `dir`, a file for each stage. A
@@ -37,7 +37,7 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
         finish_weights(dir, &written.concat())?;
         let (from, tokenizer) = (config.hf_model.as_deref(), config.data.tokenizer.as_deref());
         let model = copy_tokenizer(dir, &config.model, from, tokenizer)?;
-        model.write_hf(dir, config.weights_kind())?;
+        model.write_hf(dir, config.run.weights_kind())?;
     }
     Ok(mesh.untimed.barrier()?)
 }

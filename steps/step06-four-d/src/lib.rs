@@ -1,10 +1,13 @@
 //! Step 6: what a real run needs: checkpoints, validation, Hugging Face models, plans.
 
+pub mod config;
 pub mod context_parallel;
 pub mod data_parallel;
 pub mod dry_run;
+pub mod held_out;
 pub mod hugging_face;
 pub mod layers;
+pub mod long_runs;
 pub mod model;
 pub mod optimizer;
 pub mod pipeline_parallel;
@@ -12,5 +15,6 @@ pub mod rotary;
 pub mod schedule;
 pub mod sharded_checkpoint;
 pub mod tensor_parallel;
+pub mod text;
 pub mod train;
 pub mod vocab_parallel;

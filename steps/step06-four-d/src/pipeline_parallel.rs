@@ -3,13 +3,13 @@
 
 use anyhow::{Context, Result};
 use checkpoint::Placement;
-use cli::{Config, Schedule};
 use comm::{Group, Mesh, Work};
 use data::MicroBatch;
 use report::{Pass, Trace, Track};
 use std::collections::VecDeque;
 use tch::{Device, Kind, Tensor};
 
+use crate::config::{Config, Schedule};
 use crate::layers::Parameter;
 use crate::model::Llama;
 use crate::schedule::passes;
@@ -42,9 +42,9 @@ impl PipelineParallel {
             group: mesh.pp.clone(),
             schedule: config.parallel.schedule,
             shape: [batch as i64, seq as i64, config.model.hidden_size],
-            kind: config.kind(),
-            loss_kind: config.weights_kind(),
-            device: config.device(),
+            kind: config.run.kind(),
+            loss_kind: config.run.weights_kind(),
+            device: config.run.device(),
             trace: mesh.trace.clone(),
         }
     }

@@ -6,25 +6,28 @@
 //! pieces of them.
 
 use anyhow::{Context, Result, ensure};
-use checkpoint::saved::{CheckpointReader, CheckpointWriter, Piece, delete_older};
-use cli::Config;
+use checkpoint::saved::{CheckpointReader, CheckpointWriter, Piece, Progress, delete_older};
+use cli::tell_changes;
 use comm::Mesh;
+use data::Dataset;
 use std::path::Path;
 use tch::Tensor;
 
+use crate::config::Config;
 use crate::layers::Parameter;
 use crate::optimizer::{Optimizer, learning_rate};
 
-/// Writes the checkpoint of `step` updates to `dir`. A collective. When it returns, the checkpoint
-/// is complete; until then the previous one counts as the newest.
+/// Writes the checkpoint of a run that has come so far to `dir`. A collective. When it returns, the checkpoint is
+/// complete; until then the previous one counts as the newest.
 pub fn save(
     dir: &Path,
-    step: usize,
+    progress: Progress,
     parameters: &[Parameter],
     optimizer: &Optimizer,
     config: &Config,
     mesh: &Mesh,
 ) -> Result<()> {
+    let step = progress.step;
     let writer = CheckpointWriter::new(dir, step);
     if mesh.is_leader() {
         writer.begin()?;
@@ -38,8 +41,8 @@ pub fn save(
     let file = (!tensors.is_empty()).then(|| writer.write(mesh.rank, tensors)).transpose()?;
     let files = mesh.gather(file)?; // a file is listed here once it has been written
     if mesh.is_leader() {
-        writer.commit(&config.model, config.progress(step), files)?;
-        if let Some(keep) = config.run.save_keep {
+        writer.commit(&config.model, progress, files)?;
+        if let Some(keep) = config.checkpoints.save_keep {
             delete_older(dir, step, keep)?;
         }
     }
@@ -53,6 +56,7 @@ pub fn resume(
     parameters: &[Parameter],
     optimizer: &mut Optimizer,
     config: &Config,
+    text: &Dataset,
     mesh: &Mesh,
 ) -> Result<usize> {
     // Nodes may not agree on which checkpoint is the newest: rank 0 decides.
@@ -65,7 +69,7 @@ pub fn resume(
         None => CheckpointReader::open_step(dir, step)
             .context("rank 0 resumes from one that is not here")?,
     };
-    let (then, now) = (reader.progress().samples, config.progress(0).samples);
+    let (then, now) = (reader.progress().samples, text.samples());
     ensure!(then == now, "the data had {then} samples and now has {now}: it is not the same");
     reader.verify(mesh.rank, mesh.world.size())?;
     mesh.untimed.barrier()?; // the other ranks' files are intact too
@@ -76,7 +80,7 @@ pub fn resume(
     }
     optimizer.set_step(step);
     if mesh.is_leader() {
-        config.tell_changes(reader.progress(), |train| learning_rate(train, step))?;
+        tell_changes(config, reader.progress(), |train| learning_rate(train, step))?;
     }
     mesh.untimed.barrier()?; // a rank that trained on would time out on one that still reads
     Ok(step)

@@ -11,10 +11,10 @@
 
 use anyhow::Result;
 use autograd::{Input, Stacked};
-use cli::{Config, TpSync};
 use comm::{Group, Mesh};
 use tch::Tensor;
 
+use crate::config::{Config, TpSync};
 use crate::layers::Loader;
 
 /// The ranks that share every matrix, and how they wait for each other.

@@ -2,23 +2,28 @@
 
 use anyhow::{Context, Result};
 use checkpoint::Weights;
-use cli::Config;
+use cli::{progress, report_options, sampling};
 use comm::Mesh;
 use data::{Batches, MicroBatch};
 use report::{Reporter, StepStats, Track, Validation};
 use std::path::Path;
 use tch::Tensor;
 
+use crate::config::Config;
 use crate::context_parallel::ContextParallel;
 use crate::data_parallel::DataParallel;
+use crate::held_out::{self, Texts};
 use crate::model::Llama;
 use crate::optimizer::{Optimizer, clip_grads, grad_norm, learning_rate};
 use crate::pipeline_parallel::PipelineParallel;
 use crate::schedule::stages;
 use crate::tensor_parallel::TensorParallel;
+use crate::text::batches;
 use crate::{hugging_face, sharded_checkpoint};
 
+/// What a rank needs for its updates.
 pub struct Trainer<'a> {
+    /// The model, or the part of it that this rank holds.
     pub model: Llama,
     cp: ContextParallel,
     pipeline: PipelineParallel,
@@ -34,8 +39,8 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// A trainer with initial weights, or restored from the checkpoint that `config` names.
-    pub fn new(config: &Config, mesh: &'a Mesh) -> Result<Self> {
-        let (kind, device) = (config.weights_kind(), config.device());
+    pub fn new(config: &Config, texts: &Texts, mesh: &'a Mesh) -> Result<Self> {
+        let (kind, device) = (config.run.weights_kind(), config.run.device());
         let weights = match &config.hf_model {
             Some(dir) => Weights::open(dir, kind, device)?,
             None => Weights::seeded(config.train.seed, &config.model, kind, device),
@@ -44,15 +49,18 @@ impl<'a> Trainer<'a> {
         let cp = ContextParallel::new(config, mesh);
         let stages = stages(&config.model, config.data.seq_len, mesh.layout.pp);
         let stage = stages[mesh.coords.pp].clone();
-        let model = Llama::new(&config.model, &weights, config.kind(), device, &tp, &cp, stage)?;
+        let model =
+            Llama::new(&config.model, &weights, config.run.kind(), device, &tp, &cp, stage)?;
         let pipeline = PipelineParallel::new(config, mesh);
         let data_parallel = DataParallel::new(model.parameters(), &mesh.dp_cp, &config.parallel)?;
         let mut optimizer = Optimizer::new(model.parameters(), config.train.weight_decay);
-        let batches = config.batches(mesh.coords.dp, mesh.layout.dp)?;
-        let eval_batches = config.eval_batches(mesh.coords.dp, mesh.layout.dp)?;
-        let step = match &config.run.resume {
+        let text = &texts.training;
+        let batches = batches(config, text, mesh.coords.dp, mesh.layout.dp)?;
+        let eval_batches = held_out::batches(config, texts, mesh.coords.dp, mesh.layout.dp)?;
+        let step = match &config.checkpoints.resume {
             Some(dir) => {
-                sharded_checkpoint::resume(dir, model.parameters(), &mut optimizer, config, mesh)?
+                let parameters = model.parameters();
+                sharded_checkpoint::resume(dir, parameters, &mut optimizer, config, text, mesh)?
             }
             None => 0,
         };
@@ -78,10 +86,10 @@ impl<'a> Trainer<'a> {
 
     /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
-        let train = &self.config.train;
+        let Config { data, train, .. } = &self.config;
         // Every loss is divided by the tokens of the whole global batch, so gradients simply add
         // up.
-        let target_tokens = self.config.tokens_per_step() as f64;
+        let target_tokens = (train.global_batch * data.seq_len) as f64;
         let parameters = self.model.parameters();
         let sent_before = self.mesh.comm_bytes();
         self.data_parallel.zero_grad()?;
@@ -113,7 +121,7 @@ impl<'a> Trainer<'a> {
     /// fewer than `eval_batches` take.
     pub fn evaluate(&self) -> Result<Validation> {
         let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
-        let samples = batches.samples_in(self.config.train.eval_batches);
+        let samples = batches.samples_in(self.config.evaluation.eval_batches);
         let target_tokens = samples * self.config.data.seq_len;
         let micro_batches = batches.once(samples)?; // perhaps none
         let shards: Vec<MicroBatch> = micro_batches.iter().map(|m| self.cp.shard(m)).collect();
@@ -126,7 +134,8 @@ impl<'a> Trainer<'a> {
     /// Writes a checkpoint of the updates made so far.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let (parameters, optimizer) = (self.model.parameters(), &self.optimizer);
-        sharded_checkpoint::save(dir, self.step, parameters, optimizer, &self.config, self.mesh)
+        let progress = progress(&self.config, self.batches.dataset(), self.step);
+        sharded_checkpoint::save(dir, progress, parameters, optimizer, &self.config, self.mesh)
     }
 
     /// Logits for the token after position `last`: `[vocab]`, the same on every rank of a replica.
@@ -140,15 +149,16 @@ impl<'a> Trainer<'a> {
 }
 
 /// Trains as `config` says, reports progress, and ends with a sample.
-pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
-    let mut trainer = Trainer::new(config, mesh)?;
-    let (train, save, start) = (&config.train, &config.run.save, trainer.step);
-    let mut reporter = Reporter::new(report::Options { start, ..config.report(mesh.is_leader()) })?;
+pub fn run(config: &Config, texts: &Texts, mesh: &Mesh) -> Result<()> {
+    let mut trainer = Trainer::new(config, texts, mesh)?;
+    let (train, save, start) = (&config.train, &config.checkpoints.save, trainer.step);
+    let mut reporter =
+        Reporter::new(report::Options { start, ..report_options(config, mesh.is_leader()) })?;
     for step in start + 1..=train.steps {
         let is_due =
             |every: Option<usize>| every.is_some_and(|n| step % n == 0 || step == train.steps);
         let stats = trainer.step()?;
-        if is_due(train.eval_every) {
+        if is_due(config.evaluation.eval_every) {
             reporter.validate(|| trainer.evaluate())?;
         }
         reporter.step(&stats)?;
@@ -156,13 +166,13 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
             break; // a signal said so; what has been learnt is saved below
         }
         if let Some(dir) = save
-            && is_due(config.run.save_every)
+            && is_due(config.checkpoints.save_every)
             && step < train.steps
         {
             reporter.untimed(|| trainer.save(dir))?;
         }
     }
-    if start == train.steps && train.eval_every.is_some() {
+    if start == train.steps && config.evaluation.eval_every.is_some() {
         reporter.validate(|| trainer.evaluate())?; // no steps to make: a model that is only used
     }
     if let Some(dir) = save {
@@ -170,7 +180,7 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
     }
     reporter.finish()?;
     let is_whole = trainer.step == train.steps; // else: who sent a signal may not wait for more
-    if let Some(dir) = &config.run.export_hf
+    if let Some(dir) = &config.checkpoints.export_hf
         && is_whole
     {
         hugging_face::export(dir, trainer.model.parameters(), config, mesh)?;
@@ -179,7 +189,8 @@ pub fn run(config: &Config, mesh: &Mesh) -> Result<()> {
         mesh.write_trace(path)?;
     }
     if mesh.coords.dp == 0 && is_whole {
-        config.sample(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;
+        sampling(config)
+            .print(mesh.is_leader(), |tokens, last| trainer.next_token(tokens, last))?;
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ const REPEATS: u32 = 10;
 
 fn main() -> Result<()> {
     let flags: Vec<String> = std::env::args().skip(1).collect();
-    let config = parity::parse(6, &flags)?;
-    let device = config.device();
+    let config = parity::parse::<step06::config::Config>(&flags)?;
+    let device = config.run.device();
     launch::launch(&config.launch(), move |mesh: &Mesh| {
         for bytes in SIZES {
             let tensor = Tensor::zeros([bytes / 2], (Kind::BFloat16, device));

@@ -10,8 +10,8 @@ const KINDS: [Kind; 7] =
 
 fn main() -> Result<()> {
     let flags: Vec<String> = std::env::args().skip(1).collect();
-    let config = parity::parse(6, &flags)?;
-    let device = config.device();
+    let config = parity::parse::<step06::config::Config>(&flags)?;
+    let device = config.run.device();
     launch::launch(&config.launch(), move |mesh: &Mesh| {
         for group in [&mesh.world, &mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp, &mesh.dp_cp] {
             check(mesh.rank, group, device)?;

@@ -29,7 +29,7 @@ fn main() -> Result<()> {
 
 /// Trains on the recorder, which writes each rank's calls to `path.RANK`. Memory and time are written beside.
 fn train(step: u8, flags: &[String], path: &Path) -> Result<()> {
-    let steps = parity::parse(step, flags)?.train.steps;
+    let steps = parity::train_config(step, flags)?.steps;
     let path = path.to_owned();
     let drive = move |rank: usize, _: Coords, trainer: &mut dyn Training| {
         let mut start = Instant::now();

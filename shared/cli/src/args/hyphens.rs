@@ -1,7 +1,8 @@
 //! Values that begin with a hyphen, such as the prompt `- milk` or the rate `-inf`.
 
-use crate::Refusal;
-use crate::keys::{KEYS, Kind, find};
+use crate::keys::Keys;
+use crate::kinds::Kind;
+use crate::{Program, Refusal, later};
 use std::ffi::{OsStr, OsString};
 
 /// Joins a flag and such a value, as `--prompt=- milk`: clap would take the value for flags. What
@@ -9,15 +10,23 @@ use std::ffi::{OsStr, OsString};
 ///
 /// # Errors
 /// If a flag for text is followed by what looks like a flag, but is none.
-pub(super) fn joined(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Refusal> {
+pub(super) fn joined(
+    program: &Program,
+    keys: &Keys,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Vec<OsString>, Refusal> {
+    let is_known = |name: &str| {
+        let is_flag = || keys.flags().any(|key| key.name == name);
+        ["config", "help"].contains(&name) || is_flag() || later::find(program.step, name).is_some()
+    };
     let mut args = args.into_iter().peekable();
     let mut all = vec![];
     while let Some(mut arg) = args.next() {
         let has_hyphen = |value: &OsString| value.as_encoded_bytes().starts_with(b"-");
-        if let Some(takes) = takes_value(&arg)
+        if let Some(takes) = takes_value(keys, &arg)
             && let Some(value) = args.next_if(has_hyphen)
         {
-            match flag_name(&value) {
+            match flag_name(&value, is_known) {
                 Some(name) if takes == Takes::Text && !is_known(name) => {
                     let (arg, value) = (arg.display(), value.display());
                     return Err(Refusal::Invalid(format!(
@@ -47,18 +56,21 @@ enum Takes {
 }
 
 /// What `arg` takes if it is a flag whose value is the next argument.
-fn takes_value(arg: &OsStr) -> Option<Takes> {
+fn takes_value(keys: &Keys, arg: &OsStr) -> Option<Takes> {
     let name = arg.to_str()?.strip_prefix("--")?;
     if name == "config" {
         return Some(Takes::Text);
     }
-    let key = find(name).filter(|key| key.is_flag() && key.kind != Kind::Switch)?;
-    Some(if key.kind == Kind::Text { Takes::Text } else { Takes::Other })
+    match keys.flags().find(|key| key.name == name)?.kind {
+        Kind::Switch => None,
+        Kind::Text | Kind::Path => Some(Takes::Text),
+        _ => Some(Takes::Other),
+    }
 }
 
 /// The name in `--name`, `--name=value` or `-h`; `None` if it is not written as a flag, or has several
 /// words and is not the name of one.
-fn flag_name(arg: &OsStr) -> Option<&str> {
+fn flag_name(arg: &OsStr, is_known: impl Fn(&str) -> bool) -> Option<&str> {
     let Some(name) = arg.to_str()?.strip_prefix("--") else {
         return (arg == "-h").then_some("help");
     };
@@ -69,39 +81,4 @@ fn flag_name(arg: &OsStr) -> Option<&str> {
     let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(of_name))
         .then_some(name)
-}
-
-fn is_known(name: &str) -> bool {
-    let mut flags = KEYS.iter().filter(|key| key.is_flag()).map(|key| key.name);
-    ["config", "help"].contains(&name) || flags.any(|flag| flag == name)
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::{Program, RunConfig};
-    use comm::Layout;
-    use std::path::PathBuf;
-
-    fn parse(args: &[&str]) -> RunConfig {
-        let program = Program { step: 6, about: "", layout: Layout::default() };
-        crate::parse(&program, args, |_| None).unwrap().run
-    }
-
-    #[test]
-    fn a_text_may_begin_with_a_hyphen() {
-        let texts =
-            ["- x", "-x", "--", "-", "-h x", "--Why", "-- once", "--so it is", "-1", "--a=b c"];
-        for text in texts {
-            assert_eq!(parse(&["--steps", "3", "--prompt", text, "--lr", "1"]).prompt, text);
-        }
-        assert_eq!(parse(&["--prompt=--steps"]).prompt, "--steps");
-    }
-
-    #[test]
-    fn a_path_may_begin_with_a_hyphen() {
-        let args = ["--dry-run", "--save", "-s", "--trace", "-t.json", "--metrics", "--m.jsonl"];
-        let RunConfig { save, trace, metrics, .. } = parse(&args);
-        let paths = [save, trace, metrics].map(|path| path.unwrap());
-        assert_eq!(paths, ["-s", "-t.json", "--m.jsonl"].map(PathBuf::from));
-    }
 }

@@ -1,6 +1,7 @@
 //! Files that must be there.
 
-use crate::config::{Config, DeviceName};
+use super::Asked;
+use crate::DeviceName;
 use anyhow::{Context, Result, ensure};
 use launch::Launcher;
 use std::path::Path;
@@ -8,31 +9,32 @@ use std::path::Path;
 /// The most a little-endian u16 can name.
 const U16_VOCABULARY: i64 = 1 << 16;
 
-pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
-    file.map_or(Ok(()), |path| configuration(config, path))?;
-    let (data, tokenizer) = (&config.data.data, &config.data.tokenizer);
-    let eval_data = &config.data.eval_data;
+pub(super) fn check(asked: &Asked) -> Result<()> {
+    let Asked { common, extras, file, .. } = *asked;
+    file.map_or(Ok(()), |path| configuration(asked, path))?;
+    let (data, tokenizer) = (common.data.data.as_deref(), common.data.tokenizer.as_deref());
+    let eval_data = extras.eval_data;
     for (name, path) in [("data", data), ("tokenizer", tokenizer), ("eval-data", eval_data)] {
-        path.as_deref().map_or(Ok(()), |path| readable(name, path))?;
+        path.map_or(Ok(()), |path| readable(name, path))?;
     }
     for (name, path) in [("data", data), ("eval-data", eval_data)] {
-        path.as_deref().map_or(Ok(()), |path| vocabulary(config, name, path))?;
+        path.map_or(Ok(()), |path| vocabulary(asked, name, path))?;
     }
     if let Some(path) = eval_data {
         ensure!(
-            data::token_width(path).is_some() || !config.has_unnamed_tokens(),
+            data::token_width(path).is_some() || !common.has_unnamed_tokens(),
             "eval-data {} is text, but data are tokens: it needs their tokenizer to become tokens of the same kind",
             path.display()
         );
     }
-    if let Some(dir) = &config.hf_model {
+    if let Some(dir) = common.hf_model {
         let has = |name: &str| dir.join(name).is_file();
         ensure!(
             has("model.safetensors") || has("model.safetensors.index.json"),
             "hf-model {} has neither model.safetensors nor model.safetensors.index.json",
             dir.display()
         );
-        checkpoint::check_weights(dir, &config.model)
+        checkpoint::check_weights(dir, common.model)
             .with_context(|| format!("hf-model {}", dir.display()))?;
     }
     Ok(())
@@ -46,8 +48,8 @@ fn readable(name: &str, path: &Path) -> Result<()> {
     checkpoint::refuse_pointer(path).with_context(|| name.to_owned())
 }
 
-fn vocabulary(config: &Config, name: &str, path: &Path) -> Result<()> {
-    let (shown, vocab_size) = (path.display(), config.model.vocab_size);
+fn vocabulary(asked: &Asked, name: &str, path: &Path) -> Result<()> {
+    let (shown, vocab_size) = (path.display(), asked.common.model.vocab_size);
     ensure!(
         data::token_width(path) != Some(2) || vocab_size <= U16_VOCABULARY,
         "{name} {shown} holds u16 tokens, but vocab_size is {vocab_size} and u16 ends at {}: use a .u32 file",
@@ -58,10 +60,10 @@ fn vocabulary(config: &Config, name: &str, path: &Path) -> Result<()> {
 
 /// Each rank that is a process reads the configuration again, and from a pipe it would get nothing:
 /// it would train with the defaults.
-fn configuration(config: &Config, path: &Path) -> Result<()> {
-    let (run, shown) = (&config.run, path.display());
+fn configuration(asked: &Asked, path: &Path) -> Result<()> {
+    let (device, shown) = (asked.common.run.device, path.display());
     ensure!(
-        path.is_file() || (run.launcher == Launcher::Threads && run.device == DeviceName::Cpu),
+        path.is_file() || (asked.launcher == Launcher::Threads && device == DeviceName::Cpu),
         "config {shown} is not a regular file and can be read only once, but every process reads it: \
          save it to a file"
     );

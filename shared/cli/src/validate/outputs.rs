@@ -1,7 +1,7 @@
 //! Directories to write to. What cannot be written is found here, and not after the training.
 
 use super::overwriting::same;
-use crate::Config;
+use crate::Settings;
 use anyhow::{Context, Result, ensure};
 use checkpoint::saved::{CheckpointReader, named_in};
 use std::fs::{self, File};
@@ -11,19 +11,20 @@ use std::path::Path;
 /// `resumed`, would overwrite. What is found here is an earlier run's: no rank trains before all
 /// have joined. Returns whether there is anything to save, other than the very checkpoint that it
 /// resumes from.
-pub(super) fn prepare(config: &Config, resumed: Option<&CheckpointReader>) -> Result<bool> {
-    let (run, steps) = (&config.run, config.train.steps);
+pub(super) fn prepare(config: &impl Settings, resumed: Option<&CheckpointReader>) -> Result<bool> {
+    let (common, extras) = (config.common(), config.extras());
+    let steps = common.train.steps;
     let start = resumed.map_or(0, |saved| saved.progress().step);
-    if let Some(path) = run.metrics.as_deref().filter(|path| start > 0 && path.is_file()) {
+    if let Some(path) = common.run.metrics.as_deref().filter(|path| start > 0 && path.is_file()) {
         report::metrics_up_to(path, start)
             .with_context(|| format!("metrics {}", path.display()))?;
     }
-    if let Some(dir) = &run.export_hf {
+    if let Some(dir) = extras.export_hf {
         make("export-hf", dir)?;
     }
-    let Some(dir) = &run.save else { return Ok(false) };
+    let Some(dir) = extras.save else { return Ok(false) };
     make("save", dir)?;
-    let every = run.save_every.unwrap_or(steps);
+    let every = extras.save_every.unwrap_or(steps);
     let writes =
         |step: usize| step == steps || (start < step && step < steps && step.is_multiple_of(every));
     let mut there = named_in(dir)?;

@@ -1,36 +1,37 @@
 //! Files to write: that they can be written, and that none of them is a file that the run reads, or
 //! writes too.
 
-use crate::Config;
+use super::Asked;
 use anyhow::{Context, Result, ensure};
 use checkpoint::saved::named_in;
 use report::is_special;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// `file` is that of `--config`. Each file to write is opened, which leaves no trace.
-pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
-    let (data, run) = (&config.data, &config.run);
+/// Each file to write is opened, which leaves no trace.
+pub(super) fn check(asked: &Asked) -> Result<()> {
+    let Asked { common, extras, file, .. } = *asked;
+    let (data, run) = (common.data, common.run);
     let mut others: Vec<(&str, PathBuf)> = vec![];
     let settings = [
         ("config", file),
         ("data", data.data.as_deref()),
-        ("eval-data", data.eval_data.as_deref()),
+        ("eval-data", extras.eval_data),
         ("tokenizer", data.tokenizer.as_deref()),
     ];
     others.extend(settings.into_iter().filter_map(|(name, path)| Some((name, path?.to_owned()))));
-    if let Some(dir) = &config.hf_model {
+    if let Some(dir) = common.hf_model {
         others.extend(files_of_model(dir)?.into_iter().map(|path| ("hf-model", path)));
     }
-    if let Some(dir) = &run.resume {
+    if let Some(dir) = extras.resume {
         others.extend(files_of_checkpoints(dir).into_iter().map(|path| ("resume", path)));
     }
 
-    if let Some(dir) = &run.export_hf {
-        export(dir, config, &others)?;
+    if let Some(dir) = extras.export_hf {
+        export(dir, asked, &others)?;
     }
-    others.extend(run.save.clone().map(|path| ("save", path)));
-    others.extend(run.export_hf.clone().map(|path| ("export-hf", path)));
+    others.extend(extras.save.map(|path| ("save", path.to_owned())));
+    others.extend(extras.export_hf.map(|path| ("export-hf", path.to_owned())));
 
     let mut outputs = vec![];
     outputs.extend(run.metrics.clone().map(|path| ("metrics", path)));
@@ -60,11 +61,11 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Result<()> {
 }
 
 /// An export leaves nothing of what it finds in its directory, so nothing may lie there that the run
-/// reads: neither `files` nor the directories that `config` names.
-fn export(dir: &Path, config: &Config, files: &[(&str, PathBuf)]) -> Result<()> {
+/// reads: neither `files` nor the directories that are named.
+fn export(dir: &Path, asked: &Asked, files: &[(&str, PathBuf)]) -> Result<()> {
     let shown = dir.display();
-    for (name, read) in [("hf-model", &config.hf_model), ("resume", &config.run.resume)] {
-        let it_is = read.as_deref().is_some_and(|read| same(read, dir));
+    for (name, read) in [("hf-model", asked.common.hf_model), ("resume", asked.extras.resume)] {
+        let it_is = read.is_some_and(|read| same(read, dir));
         ensure!(
             !it_is,
             "export-hf {shown} is {name}, which it would overwrite: name another directory"

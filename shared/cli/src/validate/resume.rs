@@ -1,6 +1,7 @@
 //! A checkpoint to resume from.
 
-use crate::Config;
+use crate::Settings;
+use crate::keys::spelt_out;
 use anyhow::{Context, Result, bail, ensure};
 use checkpoint::LlamaConfig;
 use checkpoint::saved::{CheckpointReader, Progress};
@@ -8,22 +9,21 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 /// The checkpoint to resume from, if there is one.
-pub(super) fn check(config: &Config) -> Result<Option<CheckpointReader>> {
-    let Some(path) = &config.run.resume else { return Ok(None) };
-    resume(config, path).map(Some).with_context(|| format!("resume {}", path.display()))
+pub(super) fn check(config: &impl Settings, here: &Progress) -> Result<Option<CheckpointReader>> {
+    let Some(path) = config.extras().resume else { return Ok(None) };
+    resume(config, here, path).map(Some).with_context(|| format!("resume {}", path.display()))
 }
 
 /// A checkpoint must be whole, of this model, and made with this run's data.
-fn resume(config: &Config, path: &Path) -> Result<CheckpointReader> {
+fn resume(config: &impl Settings, here: &Progress, path: &Path) -> Result<CheckpointReader> {
     ensure!(path.is_dir(), "it is not a directory");
     let saved = CheckpointReader::open(path)?;
     let shown = saved.dir().display();
-    if let Some((field, theirs, ours)) = difference(saved.model(), &config.model)? {
+    if let Some((field, theirs, ours)) = difference(saved.model(), config.common().model)? {
         bail!("{shown} is of a model with {field} {theirs}, but this one has {ours}");
     }
     let &Progress { step, global_batch, seq_len, shuffle, samples, data, settings: _ } =
         saved.progress();
-    let here = config.progress(step);
     let same = |field: &str, theirs: usize, ours: usize| {
         ensure!(
             theirs == ours,
@@ -44,7 +44,7 @@ fn resume(config: &Config, path: &Path) -> Result<CheckpointReader> {
     );
     ensure!(data == here.data, "{shown} was made with other data: resume with the same data");
     // Equal is no mistake: a finished model may still be sampled and exported.
-    let steps = config.train.steps;
+    let steps = config.common().train.steps;
     ensure!(step <= steps, "steps is {steps}, but {shown} has made {step} already");
     Ok(saved)
 }
@@ -52,15 +52,8 @@ fn resume(config: &Config, path: &Path) -> Result<CheckpointReader> {
 /// The first field in which two models differ: its name and both values.
 fn difference(a: &LlamaConfig, b: &LlamaConfig) -> Result<Option<(String, Value, Value)>> {
     // One may spell out what the other leaves to its default.
-    let spelt_out = |model: &LlamaConfig| {
-        let (kv_heads, head_dim) = (Some(model.kv_heads()), Some(model.head_dim()));
-        serde_json::to_value(LlamaConfig {
-            num_key_value_heads: kv_heads,
-            head_dim,
-            ..model.clone()
-        })
-    };
-    let [a, b] = [spelt_out(a)?, spelt_out(b)?];
+    let value = |model| serde_json::to_value(spelt_out(model));
+    let [a, b] = [value(a)?, value(b)?];
     let [a, b] = [a.as_object().context("a")?, b.as_object().context("b")?];
     let value = |of: &Map<String, Value>, name: &str| of.get(name).cloned().unwrap_or(Value::Null);
     let names = a.keys().chain(b.keys());

@@ -1,31 +1,34 @@
 //! Where and how the run takes place.
 
-use crate::config::Config;
+use super::Asked;
+use crate::Common;
 use anyhow::{Result, ensure};
+use data::Tokenizer;
 use launch::{EnvWorld, Launcher};
 
-pub(super) fn check(config: &Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
-    let run = &config.run;
-    ensure!(run.threads_per_rank != Some(0), "threads-per-rank is 0, but a rank needs at least 1");
-    for (name, number) in [("save-every", run.save_every), ("save-keep", run.save_keep)] {
-        let Some(number) = number else { continue };
-        ensure!(number >= 1, "{name} is 0, but must be at least 1");
-        ensure!(run.save.is_some(), "{name} is {number}, but needs save, which says where to");
-    }
-    if run.dry_run {
+pub(super) fn check(asked: &Asked, env: impl Fn(&str) -> Option<String>) -> Result<()> {
+    let (timeout, threads) = (asked.common.run.timeout, asked.common.run.threads_per_rank);
+    // Less passes between any two messages of a run; more is longer than anyone waits, and clocks
+    // overflow only far above it.
+    ensure!(
+        (0.001..=1e9).contains(&timeout),
+        "timeout is {timeout:?}, but must be from 0.001 to 1e9 seconds"
+    );
+    ensure!(threads > 0, "threads-per-rank is 0, but a rank needs at least 1");
+    if asked.extras.dry_run {
         return Ok(()); // it reads no text, starts no rank and needs no device
     }
-    threads(run.threads_per_rank.unwrap_or(1))?;
-    vocabulary(config)?;
-    if run.launcher == Launcher::Env {
-        EnvWorld::from_lookup(env)?.check(&config.parallel.layout)?;
+    check_threads(threads)?;
+    vocabulary(&asked.common)?;
+    if asked.launcher == Launcher::Env {
+        EnvWorld::from_lookup(env)?.check(&asked.layout)?;
     }
     Ok(())
 }
 
 /// If there are more threads than cores, they wait for each other at every operation, and a run
 /// crawls.
-fn threads(n: usize) -> Result<()> {
+fn check_threads(n: usize) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(
         n <= cores,
@@ -35,16 +38,16 @@ fn threads(n: usize) -> Result<()> {
 }
 
 /// The model must know the text's tokens, and a sample's tokens must become text.
-fn vocabulary(config: &Config) -> Result<()> {
-    let (sample, vocab_size) = (config.run.sample, config.model.vocab_size);
-    if config.has_unnamed_tokens() {
+fn vocabulary(common: &Common) -> Result<()> {
+    let (sample, vocab_size) = (common.run.sample, common.model.vocab_size);
+    if common.has_unnamed_tokens() {
         ensure!(
             sample == 0,
             "sample is {sample}, but tokens from a file need their tokenizer to become text: use --tokenizer, or --sample 0"
         );
         return Ok(());
     }
-    if let (Some(dir), None) = (&config.hf_model, &config.data.tokenizer) {
+    if let (Some(dir), None) = (common.hf_model, &common.data.tokenizer) {
         let theirs = dir.join("tokenizer.json");
         ensure!(
             vocab_size == 256 || !theirs.is_file(),
@@ -53,9 +56,10 @@ fn vocabulary(config: &Config) -> Result<()> {
             theirs.display()
         );
     }
-    let (tokenizer, prompt) = (config.tokenizer()?, &config.run.prompt);
+    let tokenizer = Tokenizer::open(common.data.tokenizer.as_deref())?;
+    let prompt = &common.run.prompt;
     let size = tokenizer.vocab_size();
-    let whose = match &config.data.tokenizer {
+    let whose = match &common.data.tokenizer {
         Some(path) => format!("tokenizer {} has {size} tokens", path.display()),
         None => "text without a tokenizer is bytes".to_owned(),
     };

@@ -1,29 +1,24 @@
 //! Steps, batches and the optimiser's numbers.
 
-use crate::Config;
-use anyhow::{Result, bail, ensure};
+use super::Asked;
+use crate::TrainConfig;
+use anyhow::{Result, ensure};
 
-pub(super) fn check(config: &Config) -> Result<()> {
-    let (data, train, dp) = (&config.data, &config.train, config.parallel.layout.dp);
+pub(super) fn check(asked: &Asked) -> Result<()> {
+    let (model, data, train) = (asked.common.model, asked.common.data, asked.common.train);
+    let dp = asked.layout.dp;
     let (micro, global) = (train.micro_batch, train.global_batch);
-    let counts = [
-        ("seq-len", data.seq_len),
-        ("micro-batch", micro),
-        ("global-batch", global),
-        ("eval-every", train.eval_every.unwrap_or(1)),
-        ("eval-batches", train.eval_batches),
-        ("dp", dp),
-    ];
+    let counts =
+        [("seq-len", data.seq_len), ("micro-batch", micro), ("global-batch", global), ("dp", dp)];
     for (name, n) in counts {
         ensure!(n >= 1, "{name} is {n}, but must be at least 1");
     }
-    let (seq, most) = (data.seq_len, config.model.max_position_embeddings);
+    let (seq, most) = (data.seq_len, model.max_position_embeddings);
     ensure!(
         i64::try_from(seq).is_ok_and(|seq| seq <= most),
         "seq-len is {seq}, but must not exceed max_position_embeddings {most}"
     );
     // Layers are divided among stages by what their attention costs, which must not overflow.
-    let model = &config.model;
     let width = model.num_attention_heads * model.head_dim();
     let most = (1 << 50) / width;
     ensure!(
@@ -49,41 +44,13 @@ pub(super) fn check(config: &Config) -> Result<()> {
         "global-batch is {global}, but must be at most {most} with seq-len {seq} and dp {dp}: a replica reads \
          its share at once, and {MOST_IN_MEMORY} tokens fit in memory"
     );
-    validation(config)?;
-    optimizer(config)
+    optimizer(train)
 }
 
 /// Most tokens that a rank reads at once: 4 GiB with their targets.
-const MOST_IN_MEMORY: usize = 1 << 28;
+pub(super) const MOST_IN_MEMORY: usize = 1 << 28;
 
-fn validation(config: &Config) -> Result<()> {
-    let (data, train) = (&config.data, &config.train);
-    let (batches, batch) = (train.eval_batches, train.global_batch * data.seq_len);
-    let Some(every) = train.eval_every else {
-        if let Some(path) = &data.eval_data {
-            bail!(
-                "eval-data is {}, but needs eval-every, which says when to use it",
-                path.display()
-            );
-        }
-        return Ok(());
-    };
-    ensure!(
-        data.data.is_none() || data.eval_data.is_some(),
-        "eval-every is {every}, but with data it needs eval-data: the built-in tales say nothing about a \
-         model that learns from other text"
-    );
-    ensure!(
-        batches.checked_mul(batch).is_some_and(|tokens| tokens <= MOST_IN_MEMORY),
-        "eval-batches is {batches}, but must be at most {}: a global batch has {batch} tokens, and \
-         {MOST_IN_MEMORY} fit in memory",
-        MOST_IN_MEMORY / batch
-    );
-    Ok(())
-}
-
-fn optimizer(config: &Config) -> Result<()> {
-    let train = &config.train;
+fn optimizer(train: &TrainConfig) -> Result<()> {
     let (lr, min_lr, warmup, steps) = (train.lr, train.min_lr, train.warmup, train.steps);
     ensure!(lr > 0.0, "lr is {lr:?}, but must be above 0");
     for (name, x) in

@@ -1,6 +1,9 @@
 //! What a step answers to settings that will not do.
 #![allow(dead_code)] // each test file uses its part
 
+#[path = "../steps/mod.rs"]
+mod steps;
+
 use cli::{Program, Refusal};
 use comm::Layout;
 use std::path::Path;
@@ -38,7 +41,7 @@ pub fn refused_by(step: u8, args: &str, env: &[(&str, &str)], dir: &Path) -> Str
     let path = dir.to_str().unwrap();
     let args = args.split(' ').map(|arg| arg.replace("DIR", path).replace("''", ""));
     let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string());
-    match cli::parse(&program, args, env) {
+    match steps::parse(&program, args, env) {
         Err(Refusal::Invalid(sentence)) => {
             assert_eq!(sentence.lines().count(), 1, "{sentence}");
             sentence.replace(path, "DIR")
