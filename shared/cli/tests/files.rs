@@ -1,10 +1,9 @@
 //! Files and directories: those that are not what they should be, and those that are in the way.
 
 mod refused;
-mod steps;
 
 use insta::assert_snapshot;
-use refused::{dir, refused, refused_by};
+use refused::{dir, refused, refused_by, steps};
 
 #[test]
 fn files_and_directories() {

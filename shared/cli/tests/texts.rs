@@ -1,10 +1,9 @@
 //! Texts and their tokens.
 
 mod refused;
-mod steps;
 
 use insta::assert_snapshot;
-use refused::{dir, refused_by};
+use refused::{dir, refused_by, steps};
 use std::path::Path;
 
 /// A tokenizer of 420 tokens, of which `<|endoftext|>`, one more, was added.

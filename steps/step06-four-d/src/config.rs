@@ -171,7 +171,7 @@ impl Settings for Config {
         let seq = self.data.seq_len;
         let pieces = if cp_layout == CpLayout::Zigzag { 2 * cp } else { cp };
         ensure!(
-            cp == 1 || seq % pieces == 0,
+            cp == 1 || seq.is_multiple_of(pieces),
             "cp is {cp}, but {} cuts a sequence into {pieces} pieces, which must divide seq-len {seq}",
             word(&cp_layout)
         );

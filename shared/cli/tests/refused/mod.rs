@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 #[path = "../steps/mod.rs"]
-mod steps;
+pub mod steps;
 
 use cli::{Program, Refusal};
 use comm::Layout;
