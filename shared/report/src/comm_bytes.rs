@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use std::ops::{Index, Sub};
 
-/// The groups that every line of metrics names, in this order. Others follow.
+/// The groups that every line of metrics names, in this order. Others follow, by name.
 pub(crate) const FIRST: [&str; 4] = ["dp", "tp", "pp", "cp"];
 
 /// Bytes that a rank has sent, by group: `sent["tp"]`. In metrics an object, `{"dp":0,"tp":8192,…}`.
@@ -22,11 +22,14 @@ impl CommBytes {
     pub fn add(&mut self, group: &'static str, bytes: u64) {
         match self.0.iter_mut().find(|(name, _)| *name == group) {
             Some((_, sent)) => *sent += bytes,
-            None => self.0.push((group, bytes)),
+            None => {
+                self.0.push((group, bytes));
+                self.0[FIRST.len()..].sort();
+            }
         }
     }
 
-    /// Every group and its bytes, in the order in which they are listed.
+    /// Every group and its bytes: those that every line of metrics names first.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().copied()
     }
@@ -82,8 +85,8 @@ mod tests {
     /// A new group is written by its name, behind the four that every line has.
     #[test]
     fn a_new_group_follows_those_that_every_line_has() {
-        let sent = CommBytes::from_iter([("ep", 0), ("tp", 7), ("ep", 2)]);
+        let sent = CommBytes::from_iter([("shard", 1), ("ep", 0), ("tp", 7), ("ep", 2)]);
         let text = serde_json::to_string(&sent).unwrap();
-        assert_eq!(text, r#"{"dp":0,"tp":7,"pp":0,"cp":0,"ep":2}"#);
+        assert_eq!(text, r#"{"dp":0,"tp":7,"pp":0,"cp":0,"ep":2,"shard":1}"#);
     }
 }
