@@ -77,7 +77,7 @@ BUGS = [
      "            }"),
     ("no sum backward before a column-parallel matrix", "step03", f"{S3}/tensor_parallel.rs",
      "let sum = group.all_reduce_async(&grad);", "let sum = comm::Work::done(());\n            let _ = &group;"),
-    ("no sum forward behind a row-parallel matrix", "step03", f"{S3}/tensor_parallel.rs",
+    ("no sum forward behind a row-parallel matrix", "step03", f"{S3}/layers.rs",
      "self.tp.g(self.weight.linear(x)?)", "self.weight.linear(x)"),
     ("the gradient of a sum summed once more", "step03", f"{S3}/tensor_parallel.rs",
      "        autograd::custom([&partial], &sum, |grad| Ok([grad.shallow_clone()]))",

@@ -1,6 +1,7 @@
 //! The layers that everything else is built from, and how they get their weights.
 
 use anyhow::Result;
+use autograd::Stacked;
 use checkpoint::{LlamaConfig, Placement, Weights};
 use comm::Coords;
 use tch::Tensor;
@@ -62,6 +63,60 @@ impl Loader<'_> {
             tp: shard_dim.map_or(Placement::Replicate, Placement::Shard),
         });
         Ok(tensor)
+    }
+}
+
+/// y = x·Wᵀ without bias, W split by its outputs. Several W that read the same `x` are fused into one
+/// product.
+pub struct ColumnParallelLinear {
+    weights: Stacked, // [sum of outs/tp, in]
+    tp: TensorParallel,
+}
+
+impl ColumnParallelLinear {
+    /// `layers`: the name of each W, under `prefix`, and its number of outputs on all ranks together.
+    pub fn new(
+        load: &mut Loader,
+        prefix: &str,
+        layers: &[(&str, i64)],
+        input: i64,
+    ) -> Result<Self> {
+        let get = |(name, out): &(&str, i64)| {
+            load.get(&format!("{prefix}.{name}.weight"), &[*out, input], Some(0))
+        };
+        let weights = Stacked::new(layers.iter().map(get).collect::<Result<_>>()?);
+        Ok(Self { weights, tp: load.tp.clone() })
+    }
+
+    /// `[.., in]` to `[.., sum of outs/tp]`. The product runs in the dtype of `x`; gradients are added
+    /// up in that of the weights.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.weights.linear(self.tp.before_product(x)?)
+    }
+
+    /// SwiGLU of two W: silu(x·W₁ᵀ) ⊙ x·W₂ᵀ, `[.., in]` to `[.., out/tp]`. It works feature by
+    /// feature, so each rank computes those that it has.
+    pub fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        self.weights.swiglu(self.tp.before_product(x)?)
+    }
+}
+
+/// y = x·Wᵀ without bias, W split by its inputs.
+pub struct RowParallelLinear {
+    weight: Stacked, // [out, in/tp]
+    tp: TensorParallel,
+}
+
+impl RowParallelLinear {
+    /// `out` and `input` are those of the whole matrix.
+    pub fn new(load: &mut Loader, name: &str, out: i64, input: i64) -> Result<Self> {
+        let weight = load.get(&format!("{name}.weight"), &[out, input], Some(1))?;
+        Ok(Self { weight: Stacked::new(vec![weight]), tp: load.tp.clone() })
+    }
+
+    /// `[.., in/tp]` to `[.., out]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.tp.g(self.weight.linear(x)?)
     }
 }
 

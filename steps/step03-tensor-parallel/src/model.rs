@@ -5,9 +5,9 @@ use autograd::Rotation;
 use checkpoint::{LlamaConfig, Weights};
 use tch::{Device, IndexOp, Kind, Tensor};
 
-use crate::layers::{Loader, Parameter, RmsNorm};
+use crate::layers::{ColumnParallelLinear, Loader, Parameter, RmsNorm, RowParallelLinear};
 use crate::rotary::rotary;
-use crate::tensor_parallel::{ColumnParallelLinear, RowParallelLinear, TensorParallel};
+use crate::tensor_parallel::TensorParallel;
 use crate::vocab_parallel::VocabParallel;
 
 /// The whole model.

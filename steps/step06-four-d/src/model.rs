@@ -7,9 +7,11 @@ use std::ops::Range;
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::context_parallel::ContextParallel;
-use crate::layers::{EMBEDDING, Loader, Parameter, RmsNorm};
+use crate::layers::{
+    ColumnParallelLinear, EMBEDDING, Loader, Parameter, RmsNorm, RowParallelLinear,
+};
 use crate::rotary::rotary;
-use crate::tensor_parallel::{ColumnParallelLinear, RowParallelLinear, TensorParallel};
+use crate::tensor_parallel::TensorParallel;
 use crate::vocab_parallel::VocabParallel;
 
 /// One stage of the model.
