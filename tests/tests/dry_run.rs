@@ -166,7 +166,10 @@ fn wide(micro_batches: usize, flags: &str) -> Ready<Config> {
                 num_hidden_layers = 4\nnum_attention_heads = 4\nnum_key_value_heads = 2\n\
                 [data]\nseq-len = 256\n[train]\nsteps = 1\n[run]\nsample = 0\n\
                 [parallel]\ndp = 1\npp = 1\ncp = 1\ntp = 1\n";
-    std::fs::write(&path, text).unwrap();
+    // Ranks that are processes come here side by side: none may read what another has half written.
+    let own = format!("{path}.{}", std::process::id());
+    std::fs::write(&own, text).unwrap();
+    std::fs::rename(&own, &path).unwrap();
     let run = format!("--config {path} --micro-batch 8 {flags}");
     let flags = format!("{run} --global-batch {}", 8 * micro_batches);
     parse::<Config>(&flags.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
