@@ -1,5 +1,5 @@
-//! Compiles two things that take a GPU's place, each into a folder that tests put on LD_LIBRARY_PATH: the
-//! stand-in, `stand-in/`, and the recorder, `recorder/`.
+//! Compiles two things that take a GPU's place, each into a folder that tests put on
+//! LD_LIBRARY_PATH: the stand-in, `stand-in/`, and the recorder, `recorder/`.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

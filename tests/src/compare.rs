@@ -15,14 +15,15 @@ pub enum Bound {
 impl Bound {
     /// For f64 runs whose sums are reordered and nothing else.
     ///
-    /// A sum errs by its length times 1.1e-16 of its terms, and even thousands of sums in a row leave 1e-13
-    /// of a loss or of the first gradients. What magnifies that is AdamW: its first update is lr·g/(|g| + ε),
-    /// whose slope is up to lr/ε, here 1e-2/1e-8 = 1e6, where |g| is no larger than ε. A gradient whose
-    /// terms are 0.1 may be so small, and is rounded at 1e-17: that moves its weight by 1e-11, a 1e-10th of
-    /// the largest weights, which are 0.1. One weight of thousands moves later losses and gradients by far less.
+    /// A sum errs by its length times 1.1e-16 of its terms, and even thousands of sums in a row
+    /// leave 1e-13 of a loss or of the first gradients. What magnifies that is AdamW: its first
+    /// update is lr·g/(|g| + ε), whose slope is up to lr/ε, here 1e-2/1e-8 = 1e6, where |g| is no
+    /// larger than ε. A gradient whose terms are 0.1 may be so small, and is rounded at 1e-17: that
+    /// moves its weight by 1e-11, a 1e-10th of the largest weights, which are 0.1. One weight of
+    /// thousands moves later losses and gradients by far less.
     ///
-    /// The worst that the suite has seen: 2.6e-11 of a weight after the first update, 4.0e-12 of a gradient after
-    /// that. A real mistake is orders above.
+    /// The worst that the suite has seen: 2.6e-11 of a weight after the first update, 4.0e-12 of a
+    /// gradient after that. A real mistake is orders above.
     pub const REORDERED: Self = Self::Relative(1e-10);
 }
 

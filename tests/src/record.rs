@@ -16,15 +16,19 @@ pub type Tensors = BTreeMap<String, Tensor>;
 
 /// Where it is set in the environment, rank 0 prints [`TRAINING`] after its first step.
 pub const TELL: &str = "PARITY_TELL";
+/// What rank 0 prints then.
 pub const TRAINING: &str = "a step is done";
 
 /// What one rank saw of a run.
 pub struct Record {
+    /// Its number in the world.
     pub rank: usize,
+    /// Its place in the layout.
     pub coords: Coords,
+    /// What each step reported.
     pub stats: Vec<StepStats>,
-    /// After each update: the gradients it used (summed and clipped), as much of them as this rank
-    /// holds.
+    /// After each update: the gradients it used (summed and clipped), as much of them as
+    /// this rank holds.
     pub grads: Vec<Tensors>,
     /// After each update: the weights it left.
     pub weights: Vec<Tensors>,
@@ -35,8 +39,11 @@ pub struct Record {
 /// A tensor's whole shape, and which ranks hold which part of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
+    /// The shape of the whole.
     pub global_shape: Vec<i64>,
+    /// Over the ranks of a tp group.
     pub tp: Placement,
+    /// Over the stages.
     pub pp: Placement,
 }
 
@@ -49,15 +56,21 @@ impl Place {
 
 /// A rank's part of a parameter, after an update.
 pub struct LocalParameter {
+    /// Its Hugging Face name.
     pub name: String,
+    /// The part of it that the rank holds.
     pub weight: Tensor,
+    /// The gradient of that part.
     pub grad: Tensor,
+    /// Which part it is.
     pub place: Place,
 }
 
 /// A step's trainer, as the harness drives it.
 pub trait Training {
+    /// One optimiser step over the next global batch.
     fn step(&mut self) -> Result<StepStats>;
+    /// What this rank holds.
     fn parameters(&self) -> Vec<LocalParameter>;
 }
 
@@ -179,8 +192,8 @@ impl Record {
     }
 }
 
-/// Trains `step` under these flags and returns the records of the ranks in this process, in rank
-/// order.
+/// Trains `step` under these flags and returns the records of the ranks in this
+/// process, in rank order.
 pub fn record(step: u8, flags: &[String]) -> Result<Vec<Record>> {
     record_with(step, flags, |_, _| ())
 }

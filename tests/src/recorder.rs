@@ -1,5 +1,6 @@
-//! What a step asks of a GPU, call by call, on a machine that need not have one: `recorder/` takes the place of
-//! CUDA's runtime under the real libtorch_cuda.so. That is part of a libtorch with CUDA, `make setup CUDA=1`.
+//! What a step asks of a GPU, call by call, on a machine that need not have one: `recorder/` takes
+//! the place of CUDA's runtime under the real libtorch_cuda.so. That is part of a libtorch with
+//! CUDA, `make setup CUDA=1`.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ pub const PATH: &str = "RECORD_GPU";
 
 /// A call, on one of the streams; 0 is the one that computes.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "a field is a word of the line that records the call")]
 pub enum Call {
     /// By its name in the library, which C++ has mangled.
     Kernel {
@@ -69,13 +71,14 @@ impl Call {
 
 /// What one rank asked for.
 pub struct Recorded {
+    /// Its number in the world.
     pub rank: usize,
     /// The most bytes that tensors held at one time, by libtorch's own allocator.
     pub peak: u64,
     /// What the host took for the last step, in milliseconds.
     pub host: f64,
-    /// The start (weights, communicators) with the first step, then each further step, up to where the host
-    /// has read its numbers.
+    /// The start (weights, communicators) with the first step, then each further step, up to where
+    /// the host has read its numbers.
     pub steps: Vec<Vec<Call>>,
 }
 
@@ -94,7 +97,8 @@ pub fn available() -> Result<()> {
     }
 }
 
-/// Has `program` (the binary `kernels`) train `step` under these flags, and reads what its ranks asked for.
+/// Has `program` (the binary `kernels`) train `step` under these flags, and reads what its
+/// ranks asked for.
 pub fn recorded(program: &str, step: u8, flags: &[String]) -> Result<Vec<Recorded>> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("calls");
@@ -125,7 +129,8 @@ pub fn files_of(path: &Path, rank: usize) -> [PathBuf; 2] {
     ["", ".told"].map(|end| format!("{}.{rank}{end}", path.display()).into())
 }
 
-/// A step ends when the host has the last of its numbers. What comes after the last step is left out.
+/// A step ends when the host has the last of its numbers. What comes after the last
+/// step is left out.
 fn by_step(calls: Vec<Call>) -> Vec<Vec<Call>> {
     let (mut steps, mut step, mut has_read) = (vec![], vec![], false);
     for call in calls {

@@ -21,6 +21,7 @@ pub trait Step: Settings + Send + Sync + 'static {
     /// The batches that replica `dp_rank` of `dp` learns.
     fn batches(&self, texts: &Self::Texts, dp_rank: usize, dp: usize) -> Result<Batches>;
 
+    /// How it learns, for tests that change it.
     fn train_mut(&mut self) -> &mut TrainConfig;
 }
 
@@ -69,6 +70,7 @@ pub struct Ready<C: Step> {
 }
 
 impl<C: Step> Ready<C> {
+    /// How its ranks are started.
     pub fn launch(&self) -> Launch {
         self.start.launch.clone()
     }

@@ -20,9 +20,9 @@ fn page(config: &Config) -> String {
     plan::page(dry_run::run(config), trainer(config))
 }
 
-/// Worlds that between them use every formula: each dimension alone and all at once, stages of unequal
-/// length, a vocabulary that tp does not divide, tied ends, both schedules, a loss in two slices,
-/// several buckets and none, and a dtype whose softmax is wider than its products.
+/// Worlds that between them use every formula: each dimension alone and all at once, stages of
+/// unequal length, a vocabulary that tp does not divide, tied ends, both schedules, a loss in two
+/// slices, several buckets and none, and a dtype whose softmax is wider than its products.
 fn worlds() -> Vec<Vec<String>> {
     let tied = Model { tied: true, layers: 5, vocab: 259 };
     let plain = Model { layers: 5, ..Model::default() };
@@ -86,8 +86,9 @@ fn the_sums_of_gradients_foretold_are_those_that_travel() {
         let config = parse::<Config>(&all).unwrap(); // which has the flags of every step
         let plan = planned(&config);
         if step == 2 && !flags.contains("naive") {
-            // From the head back to the embedding, each of which is more than a bucket holds: the final norm,
-            // down_proj; up_proj; gate_proj, a norm; o_proj; v_proj, k_proj; q_proj, a norm; down_proj …
+            // From the head back to the embedding, each of which is more than a bucket holds: the
+            // final norm, down_proj; up_proj; gate_proj, a norm; o_proj; v_proj, k_proj; q_proj, a
+            // norm; down_proj …
             let layer = [1536, 1536 + 32, 2048, 1024 + 1024, 2048 + 32];
             let cut = [&[8192, 32 + 1536][..], &layer, &[1536], &layer, &[8192]].concat();
             assert_eq!(plan.buckets(Coords::default()), cut);
@@ -175,8 +176,9 @@ fn wide(micro_batches: usize, flags: &str) -> Ready<Config> {
     parse::<Config>(&flags.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
 }
 
-/// The peak memory of each rank, in bytes, in a run of one step. Each is a process of its own, by this test
-/// binary itself: where ranks share a process, its peak depends on whose short-lived tensors meet whose.
+/// The peak memory of each rank, in bytes, in a run of one step. Each is a process of its own, by
+/// this test binary itself: where ranks share a process, its peak depends on whose short-lived
+/// tensors meet whose.
 fn peaks(micro_batches: usize, flags: &str, ranks: usize) -> Vec<u64> {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_activations_foretold_are_the_memory_that_they_take", "--nocapture"])
@@ -193,8 +195,9 @@ fn peaks(micro_batches: usize, flags: &str, ranks: usize) -> Vec<u64> {
     peaks
 }
 
-/// On one rank, and cut in each way. Where all forward passes come before all backward ones, every stage
-/// keeps all micro-batches at one time; under 1F1B the first of two keeps two of them, the last one.
+/// On one rank, and cut in each way. Where all forward passes come before all backward ones,
+/// every stage keeps all micro-batches at one time; under 1F1B the first of two keeps two of
+/// them, the last one.
 #[test]
 fn the_activations_foretold_are_the_memory_that_they_take() {
     if let Ok(run) = std::env::var(CHILD) {
@@ -212,8 +215,8 @@ fn the_activations_foretold_are_the_memory_that_they_take() {
         .unwrap();
         return;
     }
-    // Autograd's nodes, the tokens and the rest of each tensor's last page are not counted: on each rank
-    // about 0.7 MB, which weighs more where several share what one would keep.
+    // Autograd's nodes, the tokens and the rest of each tensor's last page are not counted: on each
+    // rank about 0.7 MB, which weighs more where several share what one would keep.
     let whole = ["--dtype f32", "--dtype f64", "--dtype bf16"].map(|flags| (flags, 0.03));
     let cut =
         ["--dtype f32 --tp 2", "--dtype f32 --cp 2", "--dtype f32 --pp 2", "--dtype bf16 --cp 2"];
@@ -323,8 +326,8 @@ fn llama_405b_was_faster_than_this_schedule_and_slower_than_an_interleaved_one()
         let layers = (0..plan.stages().len()).map(|stage| plan.layers(stage)).min().unwrap();
         let (ours, most) = (mfu(step.seconds()), mfu(step.interleaved(layers)));
         println!("{mesh}: {ours:.1}% predicted, {most:.1}% interleaved; {published_mfu}% reached");
-        // Their schedule interleaves stages, ours does not: the truth is between the two, if each layer
-        // is a stage.
+        // Their schedule interleaves stages, ours does not: the truth is between the two, if each
+        // layer is a stage.
         assert!(ours < published_mfu && published_mfu < most, "{mesh}: {ours} {most}");
     }
 }
@@ -343,7 +346,8 @@ fn messages_are_waited_for_in_every_micro_batch_under_1f1b_and_once_under_afab()
     approx::assert_relative_eq!(many, few, max_relative = 1e-6);
 }
 
-/// Backward, sums travel beside a weight's gradient, as far as its product lasts; forward, none does.
+/// Backward, sums travel beside a weight's gradient, as far as its product lasts;
+/// forward, none does.
 #[test]
 fn sums_over_tp_are_hidden_in_the_backward_pass_where_they_are_overlapped() {
     let seconds = |flags: &str| {
@@ -352,8 +356,8 @@ fn sums_over_tp_are_hidden_in_the_backward_pass_where_they_are_overlapped() {
     };
     let [overlapped, blocking] =
         ["overlapped", "blocking"].map(|how| seconds(&format!("--tp-sync {how}")));
-    // Sums of a layer: two forward, two backward; and the embedding's forward, the head's backward. With tp 2
-    // the products beside them last longer than they do.
+    // Sums of a layer: two forward, two backward; and the embedding's forward, the head's backward.
+    // With tp 2 the products beside them last longer than they do.
     let layers = 32.0;
     let each = blocking.tp / (4.0 * layers + 2.0);
     approx::assert_relative_eq!(overlapped.tp, (2.0 * layers + 1.0) * each, max_relative = 1e-9);
@@ -371,7 +375,8 @@ fn sums_of_gradients_after_the_backward_pass_are_not_hidden() {
         predict(&planned(&config), &Gpu::H100.figures())
     };
     let [naive, bucketed] = ["naive", "bucketed"].map(|how| dp(&format!("--dp-sync {how}")));
-    // A ring of 8 sends 7/8 of the numbers twice, over links that reach 80% of their rate, as the page says.
+    // A ring of 8 sends 7/8 of the numbers twice, over links that reach 80% of their rate,
+    // as the page says.
     let config = published("smollm-1.7b", "--dp 8 --global-batch 32");
     let plan = planned(&config);
     let bytes = plan.parameters(Coords::default()).iter().sum::<u64>() as f64 * 4.0 * 14.0 / 8.0;

@@ -355,7 +355,8 @@ fn assert_ends_well(command: Command, what: &str) -> bool {
 
 #[test]
 fn few_threads_are_enough_or_it_is_said_which_limit_is_in_the_way() {
-    // Where that user can read it, and with matrices so large that other threads would help to draw them.
+    // Where that user can read it, and with matrices so large that other threads would
+    // help to draw them.
     let config = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wide.toml");
     let wide = "[model]\nhidden_size = 512\nnum_hidden_layers = 1\n[train]\nsteps = 2\n[run]\nsample = 0\n";
     std::fs::write(&config, wide).unwrap();

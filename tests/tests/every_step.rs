@@ -1,5 +1,5 @@
-//! What runs of all steps are held to alike: a loss in several chunks, a text of all words, first weights
-//! that are made equal, sums in bf16.
+//! What runs of all steps are held to alike: a loss in several chunks, a text of all words, first
+//! weights that are made equal, sums in bf16.
 
 mod common;
 
@@ -49,7 +49,8 @@ fn a_loss_in_several_chunks_is_that_of_single_sequences() {
 
 #[test]
 fn every_word_of_an_uneven_vocabulary_is_read_and_learnt() {
-    // Of 259 words, some ranks hold one more than others. A step reads 544 tokens: every word at least once.
+    // Of 259 words, some ranks hold one more than others. A step reads 544 tokens: every
+    // word at least once.
     let model = Model { vocab: 259, ..Model::default() };
     let batch = "--global-batch 34 --micro-batch 17 --steps 2";
     let reference = model.reference(batch);
@@ -75,8 +76,9 @@ fn every_word_of_an_uneven_vocabulary_is_read_and_learnt() {
 
 #[test]
 fn replicas_seeded_differently_still_start_equal() {
-    // (As step02's tests show of its two ways to sum.) Ranks that split a matrix or the layers draw their
-    // parts from one seed; those that hold the same weights, dp × cp, get them from the first.
+    // (As step02's tests show of its two ways to sum.) Ranks that split a matrix or the
+    // layers draw their parts from one seed; those that hold the same weights, dp × cp, get
+    // them from the first.
     let batch = "--global-batch 8 --micro-batch 1";
     let reference = Model::default().reference(batch);
     for (step, split) in [
@@ -150,11 +152,11 @@ macro_rules! ring {
 
 #[test]
 fn attention_in_bf16_errs_no_more_over_a_ring_than_on_one_rank() {
-    // The kernel rounds what it gives for each block to bf16, by up to 2⁻⁸. Weighed and added up in f32, the
-    // errors of many blocks average out; in bf16 each block would be rounded once more, and the error would
-    // grow with their number. So four ranks may err 1.25 times as much as one (whose own sums are the
-    // kernel's affair), and sixteen as two: they err 0.7 to 1.2 times as much, and 1.3 to 1.7 times where the
-    // output or a gradient is kept in bf16.
+    // The kernel rounds what it gives for each block to bf16, by up to 2⁻⁸. Weighed and added up in
+    // f32, the errors of many blocks average out; in bf16 each block would be rounded once more,
+    // and the error would grow with their number. So four ranks may err 1.25 times as much as one
+    // (whose own sums are the kernel's affair), and sixteen as two: they err 0.7 to 1.2 times as
+    // much, and 1.3 to 1.7 times where the output or a gradient is kept in bf16.
     let one =
         |kind| attend(inputs(kind), |q, k, v| Ok(autograd::causal_attention(q, k, v))).unwrap();
     let (exact, single) = (one(Kind::Double), one(Kind::BFloat16));
@@ -218,7 +220,8 @@ fn a_rank_has_the_positions_that_the_layout_of_the_sequence_gives_it() {
     }
 }
 
-/// A rotation of (1, 0) and of the gradient (1, 0), each `[positions, head_dim]`, by a step's tables.
+/// A rotation of (1, 0) and of the gradient (1, 0), each `[positions, head_dim]`, by
+/// a step's tables.
 macro_rules! rotated {
     ($rotary:expr, $half:expr, $kind:expr) => {{
         let table = |value| Tensor::full([1, POSITIONS, 1, $half], value, ($kind, Device::Cpu));
@@ -234,8 +237,8 @@ const POSITIONS: i64 = 8192;
 
 #[test]
 fn rotary_tables_are_computed_in_f64_and_rounded_once() {
-    // bf16 counts to 256 and f32 to 2²⁴; from there on not every position has a number of its own, and an
-    // angle, position × frequency, that is rounded errs by whole radians.
+    // bf16 counts to 256 and f32 to 2²⁴; from there on not every position has a number of its own,
+    // and an angle, position × frequency, that is rounded errs by whole radians.
     let mut model =
         parse::<step01::config::Config>(&Model::default().flags("")).unwrap().model.clone();
     let (head_dim, half) = (16, 8);
@@ -321,7 +324,8 @@ fn all_steps_have_the_learning_rates_of_the_formula() {
             }
         }
     }
-    // And by hand: up in steps of a quarter, from the first; half of the way down in the middle; at the end.
+    // And by hand: up in steps of a quarter, from the first; half of the way down in the
+    // middle; at the end.
     (train.steps, train.warmup, train.lr, train.min_lr) = (12, 4, 1.0, 0.2);
     for (step, rate) in [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (8, 0.6), (12, 0.2), (13, 0.2)] {
         approx::assert_relative_eq!(plain(&train, step), rate, max_relative = 1e-14);

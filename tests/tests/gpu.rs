@@ -1,9 +1,10 @@
-//! On GPUs, over NCCL: every layout computes what it computes on the CPU. One GPU is enough: ranks that
-//! outnumber the cards share them. Where there is none, a stand-in made of host memory and threads takes
-//! its place (`stand-in/`): all but the GPU's own kernels and NCCL itself is then tested just so.
+//! On GPUs, over NCCL: every layout computes what it computes on the CPU. One GPU is enough: ranks
+//! that outnumber the cards share them. Where there is none, a stand-in made of host memory and
+//! threads takes its place (`stand-in/`): all but the GPU's own kernels and NCCL itself is then
+//! tested just so.
 //!
-//! Ranks that share a card take turns on it, and a layout may take minutes. With `PARITY_FEW_LAYOUTS=1` in
-//! the environment some layouts stand for all.
+//! Ranks that share a card take turns on it, and a layout may take minutes. With
+//! `PARITY_FEW_LAYOUTS=1` in the environment some layouts stand for all.
 
 mod common;
 
@@ -28,7 +29,8 @@ fn on_gpu(program: &str) -> Command {
     command
 }
 
-/// Trains a step in processes with a GPU each, and compares every rank with the same rank on the CPU.
+/// Trains a step in processes with a GPU each, and compares every rank with the same
+/// rank on the CPU.
 fn agree(step: u8, model: Model, run: &str, bound: Bound) {
     let dir = tempfile::tempdir().unwrap();
     let mut command = on_gpu(env!("CARGO_BIN_EXE_record"));

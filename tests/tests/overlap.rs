@@ -1,7 +1,7 @@
-//! What travels while its rank computes. A rank that waits too early computes the same numbers, only later.
-//! So these tests look at the order of events, not at how long anything took, and do not care what else the
-//! machine does: whatever is read after the rank has begun to wait is spoilt, and what is waited for comes
-//! only then.
+//! What travels while its rank computes. A rank that waits too early computes the same numbers,
+//! only later. So these tests look at the order of events, not at how long anything took, and do
+//! not care what else the machine does: whatever is read after the rank has begun to wait is
+//! spoilt, and what is waited for comes only then.
 
 mod common;
 
@@ -21,8 +21,9 @@ use tch::{Device, Kind, Tensor};
 /// Far more than anything here takes; only what never comes is waited for as long.
 const NEVER: Duration = Duration::from_secs(30);
 
-/// A clock for a rank's trace. A trace asks its clock at both ends of all spans of computing and of waiting, on
-/// the thread that computes or waits; this one tells somebody the how manieth time it is.
+/// A clock for a rank's trace. A trace asks its clock at both ends of all spans of computing
+/// and of waiting, on the thread that computes or waits; this one tells somebody the how
+/// manieth time it is.
 struct Asked<F>(AtomicUsize, F);
 
 struct NoTime;
@@ -86,8 +87,9 @@ fn numbers(shape: &[i64]) -> Tensor {
 
 type Attention<C> = fn(&C, &Mesh, [&Tensor; 3]) -> Result<Tensor>;
 
-/// On the first of two ranks, which attends to its own block alone: whether the output is computed before the
-/// rank waits for the other block, and gradients before it waits for what the other adds to them.
+/// On the first of two ranks, which attends to its own block alone: whether the output is
+/// computed before the rank waits for the other block, and gradients before it waits for what the
+/// other adds to them.
 fn attends_before_it_waits<C: Step>(attention: Attention<C>) -> [bool; 2] {
     let (rows, heads, kv_heads, head_dim) = (8, 4, 2, 4);
     let flags =
@@ -99,8 +101,8 @@ fn attends_before_it_waits<C: Step>(attention: Attention<C>) -> [bool; 2] {
             // What the other rank does by itself, but only when the first one waits for it.
             let block = numbers(&[2, 1, kv_heads, rows, head_dim]);
             let received = block.empty_like();
-            // Keys and values, forward; then the gradients of this rank's, which the first one has kept, against
-            // those of its own.
+            // Keys and values, forward; then the gradients of this rank's, which the first one has
+            // kept, against those of its own.
             for phase in [1, 2] {
                 mesh.cp.recv(&received, 0)?;
                 line.hear(phase)?;
@@ -156,8 +158,8 @@ fn column_parallel<C: Step>(
     outcomes.unwrap()[0]
 }
 
-/// Whether a rank computes the gradient of a column-parallel weight before it waits for the sum of the gradient
-/// of what the weight was multiplied with.
+/// Whether a rank computes the gradient of a column-parallel weight before it waits for the sum of
+/// the gradient of what the weight was multiplied with.
 fn multiplies_before_it_waits<C: Step>(column: Column<C>, sync: &str) -> bool {
     let line = Line::new();
     column_parallel(column, sync, move |mesh, [x, weight], out| {
@@ -171,8 +173,8 @@ fn multiplies_before_it_waits<C: Step>(column: Column<C>, sync: &str) -> bool {
     })
 }
 
-/// Whether that sum is on its way before the gradient of the weight is there. What never sets out is waited for
-/// as long as `patience`.
+/// Whether that sum is on its way before the gradient of the weight is there. What never sets out
+/// is waited for as long as `patience`.
 fn sums_before_it_multiplies<C: Step>(column: Column<C>, sync: &str, patience: Duration) -> bool {
     column_parallel(column, sync, move |mesh, [_, weight], out| {
         let (group, before) = (mesh.tp.clone(), mesh.tp.bytes_sent());
@@ -215,8 +217,8 @@ fn a_sum_over_tp_travels_while_the_weights_gradient_is_computed() {
     overlaps!(step06);
 }
 
-/// Two replicas with six parameters in buckets of two. A backward pass goes on to the parameters in front only
-/// when the sum of each bucket that it has filled has come through.
+/// Two replicas with six parameters in buckets of two. A backward pass goes on to the parameters in
+/// front only when the sum of each bucket that it has filled has come through.
 macro_rules! sums_within_the_backward_pass {
     ($step:ident, $number:literal, $flags:literal, $parameter:expr) => {{
         const NUMBERS: usize = 1024;
@@ -287,9 +289,9 @@ fn a_bucket_travels_as_soon_as_the_backward_pass_has_filled_it() {
     sums_within_the_backward_pass!(step06, 6, "--tp 1 --pp 1 --cp 1", parameter!(step06));
 }
 
-/// Of two stages, the real one is `stage`. The other only passes messages: it sends two, and says when the second
-/// has been taken. Only then does it take the last one that it gets, and the real one begins its first backward
-/// pass.
+/// Of two stages, the real one is `stage`. The other only passes messages: it sends two, and says
+/// when the second has been taken. Only then does it take the last one that it gets, and the real
+/// one begins its first backward pass.
 macro_rules! messages_travel_while_it_computes {
     ($step:ident, $number:literal, $flags:literal, $stage:literal) => {{
         let run = "--dp 1 --pp 2 --global-batch 2 --micro-batch 1 --timeout 30";
@@ -367,8 +369,8 @@ macro_rules! order_of_gradients {
     }};
 }
 
-/// Otherwise sums over dp that could travel during the pass would all start at its end, and the gradients
-/// themselves would be held until then.
+/// Otherwise sums over dp that could travel during the pass would all start at its end, and the
+/// gradients themselves would be held until then.
 #[test]
 fn in_each_backward_pass_gradients_are_ready_from_the_last_layer_to_the_first() {
     let orders = [

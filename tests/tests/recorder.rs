@@ -1,6 +1,7 @@
-//! The real libtorch_cuda under a step, on a GPU that only writes down what it is asked (`recorder/`): whether
-//! that half of libtorch takes the arguments it is given, which the stand-in cannot say, when the host waits, and
-//! how much memory its allocator takes. Runs where libtorch has this half, GPU or not.
+//! The real libtorch_cuda under a step, on a GPU that only writes down what it is asked
+//! (`recorder/`): whether that half of libtorch takes the arguments it is given, which the stand-in
+//! cannot say, when the host waits, and how much memory its allocator takes. Runs where libtorch
+//! has this half, GPU or not.
 
 use parity::parse;
 use parity::recorder::{Call, Recorded, available, recorded};
@@ -52,8 +53,9 @@ fn cudas_half_of_libtorch_takes_what_it_is_given() {
     }
 }
 
-/// The host queues a step and goes on. It waits for two numbers that the step reports, at its end; nothing is
-/// taken from the GPU any more; and what travels does so beside the stream that computes.
+/// The host queues a step and goes on. It waits for two numbers that the step reports, at
+/// its end; nothing is taken from the GPU any more; and what travels does so beside the
+/// stream that computes.
 #[test]
 fn a_step_waits_at_its_end_alone() {
     for layout in LAYOUTS {
@@ -76,8 +78,9 @@ fn a_step_waits_at_its_end_alone() {
     }
 }
 
-/// Kernels that read a number at a time take up to twice as long as those that read 16 bytes at once. SwiGLU is
-/// the largest of all elementwise work: its halves lie where the fast ones can be taken.
+/// Kernels that read a number at a time take up to twice as long as those that read 16 bytes
+/// at once. SwiGLU is the largest of all elementwise work: its halves lie where the fast
+/// ones can be taken.
 #[test]
 fn swiglu_reads_whole_pieces() {
     let flags = flags("--dp 1 --pp 1 --cp 1 --tp 1 --dtype bf16 --steps 2");
@@ -92,8 +95,8 @@ fn swiglu_reads_whole_pieces() {
     }
 }
 
-/// The dry run's memory against that of the allocator itself, within 4 %: it rounds blocks
-/// up by as much as a megabyte, and messages under way and scratch space of kernels are not foretold.
+/// The dry run's memory against that of the allocator itself, within 4 %: it rounds blocks up by as
+/// much as a megabyte, and messages under way and scratch space of kernels are not foretold.
 #[test]
 fn the_memory_foretold_is_what_the_allocator_gives() {
     /// What libtorch gives cuBLAS on Hopper, once (CUDABlas.cpp).

@@ -1,5 +1,5 @@
-//! What only the stand-in for a GPU can be made to do: lack a library, be too old, count the host's waits. It
-//! is taken here whether there is a GPU or not.
+//! What only the stand-in for a GPU can be made to do: lack a library, be too old, count the host's
+//! waits. It is taken here whether there is a GPU or not.
 
 mod common;
 
@@ -9,8 +9,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-/// Whether step06 trained on the stand-in under these flags, with this in its environment; and what it
-/// printed as errors.
+/// Whether step06 trained on the stand-in under these flags, with this in its environment; and what
+/// it printed as errors.
 fn trained(flags: &[String], (name, value): (&str, &str)) -> (bool, String) {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_record"));
@@ -56,7 +56,8 @@ fn ranks_get_a_gpu_each_also_where_the_launcher_is_named() {
     }
 }
 
-/// Under torchrun, srun or mpirun a rank gives itself what the processes launcher would have given it.
+/// Under torchrun, srun or mpirun a rank gives itself what the processes launcher
+/// would have given it.
 #[test]
 fn ranks_that_others_start_have_the_settings_for_gpus_too() {
     let dir = tempfile::tempdir().unwrap();
@@ -124,8 +125,9 @@ fn nccl_that_does_not_wait_is_refused() {
     assert!(!worked && error.contains("NCCL_COMM_BLOCKING"), "{error}");
 }
 
-/// Now and then a GPU has to be idle before it goes on: to give memory back, or to load a kernel that is new
-/// to it. A message under way keeps it busy, and must not be for the answer to what comes next.
+/// Now and then a GPU has to be idle before it goes on: to give memory back, or to load a
+/// kernel that is new to it. A message under way keeps it busy, and must not be for the answer
+/// to what comes next.
 #[test]
 fn no_pass_waits_for_a_message_that_answers_it() {
     for (micro_batches, layout) in [

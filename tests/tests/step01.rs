@@ -94,8 +94,8 @@ fn logits_and_training_are_those_of_transformers() {
     }
 }
 
-/// What transformers makes of tiny-llama where a few keys of its config.json are others: the same is
-/// made of it here, or the file is refused.
+/// What transformers makes of tiny-llama where a few keys of its config.json are others: the same
+/// is made of it here, or the file is refused.
 #[test]
 fn no_key_of_a_config_is_passed_over_that_transformers_computes_with() {
     let (dir, expected) = fixture(FIXTURES[0]);
@@ -276,8 +276,8 @@ fn bf16_computes_in_bf16_and_keeps_its_weights_in_f32() {
         narrow.weights[2].values().chain(narrow.grads[2].values()).all(|t| t.kind() == Kind::Float)
     );
     for (a, b) in narrow.stats.iter().zip(&wide.stats) {
-        // bf16 keeps 8 bits, so rounding errs by up to 2⁻⁸; the loss averages over many scores, and errs
-        // by less than half of that.
+        // bf16 keeps 8 bits, so rounding errs by up to 2⁻⁸; the loss averages over many scores, and
+        // errs by less than half of that.
         approx::assert_relative_eq!(a.loss, b.loss, max_relative = 1.0 / 512.0);
         assert_ne!(a.loss, b.loss);
     }
@@ -289,10 +289,10 @@ fn the_default_model_learns_the_tales() {
     let config = parity::parse::<step01::config::Config>(&flags).unwrap();
     let mut trainer = step01::train::Trainer::new(&config, config.texts(), Trace::off()).unwrap();
     let losses: Vec<f64> = (0..20).map(|_| trainer.step().unwrap().loss).collect();
-    // Bytes at first are a draw from 256: ln 256 = 5.55, give or take what 0.02-sized weights
-    // make of it.
+    // Bytes at first are a draw from 256: ln 256 = 5.55, give or take what 0.02-sized
+    // weights make of it.
     assert!((losses[0] - 256f64.ln()).abs() < 0.2, "{}", losses[0]);
-    // English takes longer than that to fall below 1.5 nats a byte; a model that sees its targets
-    // does not.
+    // English takes longer than that to fall below 1.5 nats a byte; a model that sees its
+    // targets does not.
     assert!(losses[19] < 3.2 && losses[19] > 1.5, "{losses:?}");
 }

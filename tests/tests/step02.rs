@@ -10,8 +10,9 @@ use tch::{Device, Kind, Tensor};
 
 const SYNCS: [&str; 2] = ["naive", "bucketed"];
 
-/// Buckets of 20 kB: for the model under test about a dozen, of which some hold one gradient and some
-/// several. (With 10 kB each would hold one, and a gradient lost inside a bucket would not be missed.)
+/// Buckets of 20 kB: for the model under test about a dozen, of which some hold one gradient
+/// and some several. (With 10 kB each would hold one, and a gradient lost inside a bucket would
+/// not be missed.)
 const BUCKETS: &str = "--bucket-mb 0.02";
 
 #[test]
@@ -137,8 +138,8 @@ fn gradients_and_weights_stay_f32_under_bf16() {
         assert!(tensors.values().all(|t| t.kind() == tch::Kind::Float));
     }
     for (a, b) in bf16.stats.iter().zip(&f32.stats) {
-        // bf16 keeps 8 bits: rounding errs by up to 2⁻⁸, and the loss averages over many, by less than
-        // half of that.
+        // bf16 keeps 8 bits: rounding errs by up to 2⁻⁸, and the loss averages over many, by less
+        // than half of that.
         approx::assert_relative_eq!(a.loss, b.loss, max_relative = 1.0 / 512.0);
         assert_ne!(a.loss, b.loss, "bf16 computed in f32");
     }

@@ -86,8 +86,8 @@ fn two_sums_a_layer_forward_and_two_backward_and_no_more() {
                 let tokens = micro_batch * seq;
                 let per_layer = 4 * sum(tokens * hidden);
                 let embedding = sum(tokens * hidden); // forward alone
-                // The highest score, the two sums of the softmax, and the gradient to the head's
-                // input.
+                // The highest score, the two sums of the softmax, and the gradient to
+                // the head's input.
                 let head = sum(tokens) + sum(2 * tokens) + sum(tokens * hidden);
                 let gradient_norm = sum(1);
                 let micro_batch = layers as u64 * per_layer + embedding + head;
@@ -130,7 +130,8 @@ fn bf16_stays_close_to_f32() {
         assert!(tensors.values().all(|t| t.kind() == Kind::Float));
     }
     for (a, b) in bf16.stats.iter().zip(&f32.stats) {
-        // bf16 keeps 8 bits: rounding errs by up to 2⁻⁸; the loss, which averages over many, by no more.
+        // bf16 keeps 8 bits: rounding errs by up to 2⁻⁸; the loss, which averages over
+        // many, by no more.
         approx::assert_relative_eq!(a.loss, b.loss, max_relative = 1.0 / 256.0);
         assert_ne!(a.loss, b.loss, "bf16 computed in f32");
     }

@@ -169,7 +169,8 @@ fn stages_are_cut_where_the_slowest_is_fastest() {
     assert_eq!(lengths(368, 8, 3), [3, 3, 2]);
     assert_eq!(lengths(1840, 11, 3), [5, 5, 1]);
     assert_eq!(lengths(60_000, 4, 4), [1, 1, 1, 1]);
-    // A ninth layer goes to the last of the stages that have least to do: it keeps fewer activations.
+    // A ninth layer goes to the last of the stages that have least to do: it keeps
+    // fewer activations.
     assert_eq!(lengths(1, 9, 4), [2, 2, 3, 2]);
 }
 

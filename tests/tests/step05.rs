@@ -125,11 +125,11 @@ fn what_travels_around_the_ring_is_the_formula() {
             let batch = format!("--global-batch {global_batch} --micro-batch {micro_batch}");
             let run = format!("{batch} --cp {cp} --tp {tp} --cp-layout {}", cli::word(&how));
             let records = record(5, &Model::default().flags(&run)).unwrap();
-            // Keys and values of this rank's positions, with as many heads as there are: not one for
-            // each query head.
+            // Keys and values of this rank's positions, with as many heads as there are: not one
+            // for each query head.
             let kv = 2 * micro_batch * seq / cp * kv_heads / tp * head_dim * 8;
-            // Forward they visit all other ranks; backward all but the first, which has kept them; and their
-            // gradients come home from all.
+            // Forward they visit all other ranks; backward all but the first, which has kept them;
+            // and their gradients come home from all.
             let blocks = [0, 2, 8, 20][cp.ilog2() as usize];
             let expected = blocks * kv * layers * micro_batches;
             for Record { stats, coords, .. } in &records {
@@ -160,7 +160,8 @@ fn bf16_stays_close_to_f32() {
     };
     let (bf16, f32) = (run("bf16"), run("f32"));
     for (a, b) in bf16.stats.iter().zip(&f32.stats) {
-        // bf16 keeps 8 bits: rounding errs by up to 2⁻⁸; the loss, which averages over many, by no more.
+        // bf16 keeps 8 bits: rounding errs by up to 2⁻⁸; the loss, which averages over
+        // many, by no more.
         approx::assert_relative_eq!(a.loss, b.loss, max_relative = 1.0 / 256.0);
         assert_ne!(a.loss, b.loss, "bf16 computed in f32");
     }

@@ -63,8 +63,8 @@ proptest! {
         ..Default::default()
     })]
 
-    /// Beyond the grid: worlds that are no power of two, stages and vocabularies that nothing divides,
-    /// sequences of several lengths, several sequences in a micro-batch.
+    /// Beyond the grid: worlds that are no power of two, stages and vocabularies that nothing
+    /// divides, sequences of several lengths, several sequences in a micro-batch.
     #[test]
     fn layouts_at_random_compute_what_step01_computes(
         (dp, pp, cp, tp) in (1..=3usize, 1..=3usize, 1..=3usize, prop::sample::select(vec![1, 2, 4])),
@@ -126,7 +126,8 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Trains six steps in `layout` with a checkpoint after four, and returns what the last two computed.
+/// Trains six steps in `layout` with a checkpoint after four, and returns what the
+/// last two computed.
 fn uninterrupted(model: Model, layout: &str, dir: &Path) -> Tensors {
     let save = format!("{BATCH} {layout} --save {} --save-every 4", dir.display());
     let config = parse::<step06::config::Config>(&model.flags(&save)).unwrap();
@@ -677,8 +678,8 @@ fn the_validation_loss_is_the_same_in_every_layout_and_changes_nothing() {
     }
 }
 
-/// Two sums a layer, one behind the embedding; for the head its maxima, its sums and their targets, and none for
-/// the gradient to its input.
+/// Two sums a layer, one behind the embedding; for the head its maxima, its sums and their targets,
+/// and none for the gradient to its input.
 #[test]
 fn an_evaluation_computes_no_gradient() {
     let run = "--dp 1 --pp 1 --cp 1 --tp 2 --global-batch 4 --micro-batch 2 --eval-every 1";

@@ -1,5 +1,5 @@
-//! The loss on held-out text: a mean over samples that each count once, in every layout, on the line of its
-//! step.
+//! The loss on held-out text: a mean over samples that each count once, in every layout, on the
+//! line of its step.
 
 mod common;
 

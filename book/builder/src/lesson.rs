@@ -77,7 +77,8 @@ pub fn expand(
     }
 }
 
-/// A line with each flag in code marked, so that a phone does not break `--flag` behind its hyphens.
+/// A line with each flag in code marked, so that a phone does not break `--flag`
+/// behind its hyphens.
 fn with_whole_flags(line: &str) -> String {
     let part = |(i, text): (usize, &str)| match text {
         _ if i % 2 == 0 => text.to_owned(),

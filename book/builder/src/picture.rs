@@ -44,8 +44,8 @@ pub(crate) fn figure(svg: &str, caption: Option<&str>) -> Result<String> {
     Ok(format!("<figure class=\"picture\">{}{caption}</figure>\n", lines.join("\n")))
 }
 
-/// The drawing with a width below which it does not shrink, if it is wider than a page on a phone: it
-/// scrolls there.
+/// The drawing with a width below which it does not shrink, if it is wider than a page on a phone:
+/// it scrolls there.
 fn unshrunk(svg: &str) -> String {
     let width = svg.split("viewBox=\"0 0 ").nth(1).and_then(|rest| rest.split(' ').next());
     match width.and_then(|width| width.parse::<f64>().ok()) {

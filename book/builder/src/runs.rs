@@ -118,7 +118,8 @@ pub fn record(root: &Path, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command for the trace that it writes. Only when asked for by name: it wants an idle machine.
+/// Runs a command for the trace that it writes. Only when asked for by name: it wants
+/// an idle machine.
 fn record_trace(root: &Path, trace: &TraceRun) -> Result<()> {
     output(root, &trace.command)?;
     let written = root.join(&trace.file);

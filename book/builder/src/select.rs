@@ -105,7 +105,8 @@ fn item_length(lines: &[&str]) -> usize {
     source[..end].lines().count()
 }
 
-/// The function, type or module around the line `at`, as declared but without a function's arguments.
+/// The function, type or module around the line `at`, as declared but without a
+/// function's arguments.
 pub fn enclosing<'a>(lines: &[&'a str], at: usize) -> Option<&'a str> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let mut limit = lines[at..].iter().find(|line| !line.trim().is_empty()).map(|l| indent(l))?;

@@ -1,4 +1,5 @@
-//! Draws one training step from the trace of a real run: what each rank computed, waited for and sent.
+//! Draws one training step from the trace of a real run: what each rank computed,
+//! waited for and sent.
 
 use std::path::Path;
 
@@ -64,9 +65,9 @@ const ROW: f64 = 22.0;
 const RANK: f64 = 2.0 * ROW + 14.0;
 const PANEL: f64 = 34.0;
 
-/// `{{#timeline NAME caption="…"}}` draws the fastest step of a recorded run that wrote a trace: the one
-/// that other programs disturbed least. Several names, `NAME,NAME`, are drawn one above the other to one
-/// scale, under their `titles`.
+/// `{{#timeline NAME caption="…"}}` draws the fastest step of a recorded run that wrote a trace:
+/// the one that other programs disturbed least. Several names, `NAME,NAME`, are drawn one above the
+/// other to one scale, under their `titles`.
 ///
 /// # Errors
 /// When a run is not recorded, or its trace holds no whole step.
@@ -86,8 +87,8 @@ pub fn timeline(ask: &Directive, book: &Path) -> Result<String> {
     figure(&draw(&panels), ask.named("caption"))
 }
 
-/// The names of the ranks, without the coordinates in which all agree: of `rank 1: dp0 pp0 cp0 tp1` in
-/// a world of two, `tp1`.
+/// The names of the ranks, without the coordinates in which all agree: of `rank 1: dp0 pp0 cp0 tp1`
+/// in a world of two, `tp1`.
 fn ranks(file: &File) -> Vec<String> {
     let names = file.events.iter().filter(|e| e.ph == "M" && e.name == "process_name");
     let names: Vec<Vec<&str>> =

@@ -5,10 +5,10 @@ use std::ptr::null_mut;
 use tch::{Device, Kind, Tensor};
 
 /// Attention of some queries to some keys, and what it takes to merge it with attention to others:
-/// the logarithm of each softmax's denominator, log Σ exp(q·k/√head_dim). `q`: `[batch, heads, n,
-/// head_dim]`; `k`, `v`: `[batch, kv_heads, m, head_dim]`, `kv_heads` a divisor of `heads`. Returns
-/// `[batch, heads, n, head_dim]`, and `[batch, heads, n]` in f32, or f64 for f64. `causal`: n is m, and
-/// query i sees keys up to i. Records no history.
+/// the logarithm of each softmax's denominator, log Σ exp(q·k/√head_dim). `q`:
+/// `[batch, heads, n, head_dim]`; `k`, `v`: `[batch, kv_heads, m, head_dim]`, `kv_heads` a divisor
+/// of `heads`. Returns `[batch, heads, n, head_dim]`, and `[batch, heads, n]` in f32, or f64 for
+/// f64. `causal`: n is m, and query i sees keys up to i. Records no history.
 ///
 /// On a GPU the fused kernel takes bf16 and f16 alone; other dtypes, for tests, are computed by
 /// [`products`], which stores the matrix of the block's scores.
@@ -24,8 +24,8 @@ pub fn attention_block(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> (Ten
 }
 
 /// The gradients of `q`, `k` and `v` that come from one block, given the output of *all* the blocks
-/// that the queries attend to, its log-sum-exp and its gradient: with them the kernel recomputes this
-/// block's share of the softmax. Shapes as for [`attention_block`].
+/// that the queries attend to, its log-sum-exp and its gradient: with them the kernel recomputes
+/// this block's share of the softmax. Shapes as for [`attention_block`].
 pub fn attention_block_backward(
     grad: &Tensor,
     q: &Tensor,
@@ -85,8 +85,8 @@ fn flash_backward(inputs: [&Tensor; 6], causal: bool) -> [Tensor; 3] {
     grads.map(|grad| unsafe { Tensor::from_ptr(grad) })
 }
 
-/// The same by plain matrix products, in any dtype and on any device. Public for the tests, which hold the
-/// kernels against it: on a CPU nothing else comes here.
+/// The same by plain matrix products, in any dtype and on any device. Public for the tests, which
+/// hold the kernels against it: on a CPU nothing else comes here.
 #[doc(hidden)]
 pub mod products {
     use crate::kernels::repeat_heads;
@@ -100,8 +100,8 @@ pub mod products {
         (weights.matmul(&repeat_heads(v, q)), lse)
     }
 
-    /// As [`attention_block_backward`](super::attention_block_backward); `inputs`: gradient, q, k, v,
-    /// output, log-sum-exp.
+    /// As [`attention_block_backward`](super::attention_block_backward); `inputs`: gradient, q, k,
+    /// v, output, log-sum-exp.
     pub fn backward(inputs: [&Tensor; 6], causal: bool) -> [Tensor; 3] {
         let [grad, q, k, v, out, lse] = inputs;
         let (kv_heads, scale) = (k.size()[1], scale(q));
@@ -109,7 +109,8 @@ pub mod products {
         let weights = (scores(q, &k, causal) - lse.unsqueeze(-1)).exp(); // [batch, heads, n, m]
         let wide = weights.kind();
         let [grad, q, k, v, out] = [grad, q, &k, &v, out].map(|t| t.to_kind(wide));
-        // The softmax's gradient subtracts each row's weighted mean, which is the sum of grad · output.
+        // The softmax's gradient subtracts each row's weighted mean, which is the sum
+        // of grad · output.
         let mean = (&grad * out).sum_dim_intlist(-1, true, None); // [batch, heads, n, 1]
         let grad_scores = &weights * (grad.matmul(&v.transpose(2, 3)) - mean) * scale;
         let grad_k = grad_scores.transpose(2, 3).matmul(&q);

@@ -16,8 +16,9 @@ pub fn chunk_len(device: Device) -> i64 {
 /// Sum over all tokens of −log softmax(x·Wᵀ)\[target\], a number in f32, or f64 for f64. `x`:
 /// `[batch, seq, hidden]`, `weight`: `[vocab, hidden]`, `targets`: `[batch, seq]`, i64.
 ///
-/// For one token with logits z and target t the loss is log Σ eᶻ − zₜ. Its gradient by z is
-/// softmax(z), minus one at t. Where `x` requires no gradient, as in an evaluation, none is computed.
+/// For one token with logits z and target t the loss is log Σ eᶻ − zₜ. Its gradient by z
+/// is softmax(z), minus one at t. Where `x` requires no gradient, as in an evaluation,
+/// none is computed.
 pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (loss, grad_x, grad_weight) = tch::no_grad(|| loss_and_grads(x, weight, targets))?;
     custom([x, weight], &loss, move |grad| {

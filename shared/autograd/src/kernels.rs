@@ -79,12 +79,11 @@ pub fn fused_adamw(
 }
 
 /// Causal attention, softmax(q·kᵀ/√head_dim)·v, in one fused kernel in the manner of FlashAttention
-/// (Dao et al., 2022): no `[seq, seq]` matrix is ever stored. Which one a GPU takes is libtorch's choice
-/// (in bf16 on an H100 cuDNN's); only f64 has none there, and the matrix is stored.
+/// (Dao et al., 2022): no `[seq, seq]` matrix is ever stored. Which one a GPU takes is libtorch's
+/// choice (in bf16 on an H100 cuDNN's); only f64 has none there, and the matrix is stored.
 ///
-/// `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: the same with fewer heads where groups of
-/// query heads share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and
-/// bf16.
+/// `q`: `[batch, seq, heads, head_dim]`; `k`, `v`: the same with fewer heads where groups of query
+/// heads share one (`heads` must be a multiple). Returns the shape of `q`. f64, f32 and bf16.
 pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     // The backward pass needs all three again. If `v` is a view into a product that also holds q
     // and k, copying it lets the product be freed.
@@ -116,23 +115,23 @@ pub(crate) fn repeat_heads(kv: &Tensor, q: &Tensor) -> Tensor {
     }
 }
 
-/// x·Wᵀ, `x`: `[.., in]`, `weight`: `[out, in]`, in the usual layout: a token's outputs next to each
-/// other.
+/// x·Wᵀ, `x`: `[.., in]`, `weight`: `[out, in]`, in the usual layout: a token's outputs
+/// next to each other.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
     x.linear(weight, None::<&Tensor>) // [.., out]
 }
 
-/// The same product in the other layout: an output for all tokens next to each other. So half of the
-/// outputs is one piece of memory, which a GPU's elementwise kernels read sixteen bytes at a time; half
-/// of each row they would read number by number.
+/// The same product in the other layout: an output for all tokens next to each other. So half of
+/// the outputs is one piece of memory, which a GPU's elementwise kernels read sixteen bytes at a
+/// time; half of each row they would read number by number.
 pub fn linear_by_feature(x: &Tensor, weight: &Tensor) -> Tensor {
     let mut size = x.size();
     size.pop();
     weight.matmul(&x.flatten(0, -2).tr()).tr().unflatten(0, size) // [.., out]
 }
 
-/// a·b, `[m, k]` times `[k, n]`, in `kind`: the dtype of both, or f32 for bf16, to which a GPU does not
-/// round in between.
+/// a·b, `[m, k]` times `[k, n]`, in `kind`: the dtype of both, or f32 for bf16, to which a GPU does
+/// not round in between.
 pub fn product(a: &Tensor, b: &Tensor, kind: Kind) -> Result<Tensor> {
     Ok(match (a.kind() == kind, a.device()) {
         (true, _) => a.f_matmul(b)?,
@@ -141,8 +140,8 @@ pub fn product(a: &Tensor, b: &Tensor, kind: Kind) -> Result<Tensor> {
     })
 }
 
-/// Adds [`product`]`(a, b)` to `sum`, `[m, n]`, in the dtype of `sum`. It is not stored first, except
-/// for bf16 on a CPU.
+/// Adds [`product`]`(a, b)` to `sum`, `[m, n]`, in the dtype of `sum`. It is not stored first,
+/// except for bf16 on a CPU.
 pub fn add_product(sum: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     let mut sum = sum.shallow_clone();
     let _ = match (a.kind() == sum.kind(), a.device()) {

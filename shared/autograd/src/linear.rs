@@ -93,8 +93,8 @@ impl Stacked {
     }
 }
 
-/// What a product reads, and what becomes of its gradient. A tensor is one, whose gradient just goes
-/// on.
+/// What a product reads, and what becomes of its gradient. A tensor is one, whose
+/// gradient just goes on.
 pub struct Input {
     x: Tensor,
     on_grad: Option<OnGrad>,
@@ -132,8 +132,8 @@ impl From<Tensor> for Input {
 struct Grads(Vec<Tensor>);
 
 impl Grads {
-    /// Adds gradᵀ·x to them, each its part, in their own dtype. `grad`: `[.., sum of outs]`, `x`:
-    /// `[.., in]`.
+    /// Adds gradᵀ·x to them, each its part, in their own dtype. `grad`: `[.., sum of outs]`,
+    /// `x`: `[.., in]`.
     ///
     /// The product itself adds (Megatron-LM's gradient accumulation fusion): its result is not
     /// stored, cast and read once more. A GPU does not round it to bf16 either.

@@ -1,5 +1,5 @@
-//! The rotation of a rotary position embedding (Su et al., *RoFormer*, 2021), in the half-split form
-//! of Hugging Face.
+//! The rotation of a rotary position embedding (Su et al., *RoFormer*, 2021), in the half-split
+//! form of Hugging Face.
 
 use crate::custom;
 use anyhow::Result;
@@ -8,9 +8,9 @@ use tch::{Device, Kind, Tensor};
 /// Turns pairs of numbers by given angles: dimension i of a head is paired with dimension
 /// i + head_dim/2, and (a, b) becomes (a·cos − b·sin, b·cos + a·sin).
 ///
-/// A rotation keeps lengths and angles, so its gradient is the gradient turned back. Written so, the
-/// backward pass reads and writes each number once; autograd would cut the halves, negate and join
-/// them in passes over memory of their own.
+/// A rotation keeps lengths and angles, so its gradient is the gradient turned back. Written so,
+/// the backward pass reads and writes each number once; autograd would cut the halves, negate and
+/// join them in passes over memory of their own.
 pub struct Rotation {
     cos: Tensor,  // [positions, 1, head_dim]
     sin: Tensor,  // [positions, 1, head_dim], with a minus in the first half
@@ -45,7 +45,8 @@ impl Rotation {
     }
 }
 
-/// The halves a and b of each head become a·cos − b·sin and b·cos + a·sin; the minus is in the table.
+/// The halves a and b of each head become a·cos − b·sin and b·cos + a·sin; the minus
+/// is in the table.
 fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
     let rotated = x * cos;
     let halves = |t: &Tensor| -> [Tensor; 2] { t.chunk(2, -1).try_into().expect("cut in two") };

@@ -117,7 +117,7 @@ fn a_product_runs_the_hooks_of_its_weights_once_each_and_before_the_pass_goes_on
         .map(|(name, weight)| autograd::on_grad_ready(weight, hook(name, weight).0).unwrap());
     for _ in 0..2 {
         // The second pass uses the stack that the first one made.
-        let out = stacked.linear(&x.matmul(&below)).unwrap();
+        let out = stacked.linear(x.matmul(&below)).unwrap();
         autograd::backward(&out.square().sum(Kind::Double)).unwrap();
         let told = std::mem::take(&mut *told.lock().unwrap());
         assert_eq!(told, [("a", true), ("b", true), ("below", true)]);

@@ -67,11 +67,11 @@ pub fn write_weights(
     Ok(tensors.iter().map(|(tensor, t)| (tensor.clone(), name.clone(), bytes(t))).collect())
 }
 
-/// Ends an export whose files, those of `entries`, are all written: puts them in the place of an
-/// earlier export, of which nothing is left, with an index if there is more than one. Call
-/// [`crate::copy_tokenizer`] and [`LlamaConfig::write_hf`] after it: an older `config.json` is
-/// removed first, so that whatever interrupts this, no reader takes a mixture of two exports for a
-/// model.
+/// Ends an export whose files, those of `entries`, are all written: puts them in the place of
+/// an earlier export, of which nothing is left, with an index if there is more than one. Call
+/// [`crate::copy_tokenizer`] and [`LlamaConfig::write_hf`] after it: an older `config.json`
+/// is removed first, so that whatever interrupts this, no reader takes a mixture of two
+/// exports for a model.
 pub fn finish_weights(dir: &Path, entries: &[(String, String, u64)]) -> Result<()> {
     let files: BTreeSet<&str> = entries.iter().map(|(_, file, _)| file.as_str()).collect();
     remove(&dir.join(CONFIG))?;

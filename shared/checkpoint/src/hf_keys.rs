@@ -35,9 +35,9 @@ const HARMLESS_IN_GENERATION: &str = "assistant_confidence_threshold assistant_l
 const HARMLESS_IN_ROPE: &str = "attention_factor beta_fast beta_slow finetuned long_factor mscale \
     mscale_all_dim short_factor truncate";
 
-/// Those that change the computation, in transformers' Llama or in a model that is called one, and
-/// the values with which they do not, as JSON. Left out or null they do not either, except for
-/// `is_causal`.
+/// Those that change the computation, in transformers' Llama or in a model that is called one,
+/// and the values with which they do not, as JSON. Left out or null they do not either, except
+/// for `is_causal`.
 #[rustfmt::skip] // a table
 const FIXED: [(&str, &str); 28] = [
     ("is_causal", "[true]"),

@@ -72,8 +72,8 @@ impl Weights {
     }
 
     /// The shard of rank `rank` of `ranks`, see [`shard_range`], along dimension `dim` of the
-    /// tensor `name`, whose whole shape is `shape` (one or two dimensions); a leaf that requires a
-    /// gradient.
+    /// tensor `name`, whose whole shape is `shape` (one or two dimensions); a leaf that
+    /// requires a gradient.
     pub fn shard(
         &self,
         name: &str,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 
-/// What the ranks along one dimension of the mesh hold of a parameter, in the terms of PyTorch's
-/// DTensor.
+/// What the ranks along one dimension of the mesh hold of a parameter, in the terms of
+/// PyTorch's DTensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// Each rank holds its own shard, cut along this dimension of the parameter.

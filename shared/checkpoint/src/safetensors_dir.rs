@@ -77,8 +77,8 @@ fn write_all(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
         views.push((name, Unwritten { tensor, dtype, shape }));
     }
     let mark = [("format".to_owned(), "pt".to_owned())].into();
-    // safetensors makes files that only their owner can read; these get the permissions of any new
-    // file.
+    // safetensors makes files that only their owner can read; these get the permissions
+    // of any new file.
     let mode = File::create(path)?.metadata()?.permissions();
     safetensors::serialize_to_file(views, Some(mark), path).map_err(|error| match error {
         // Its message repeats its cause's, so a chain would say it twice.

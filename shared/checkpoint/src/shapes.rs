@@ -46,8 +46,8 @@ impl SafetensorsDir {
             if is_ignored(name) {
                 continue;
             }
-            // transformers ignores a saved head if the head is tied: no harm, as long as both are
-            // the same.
+            // transformers ignores a saved head if the head is tied: no harm, as long as
+            // both are the same.
             if config.tie_word_embeddings && name == HEAD {
                 let same = self.tensor(HEAD)? == self.tensor(EMBEDDING)?;
                 ensure!(same, "tie_word_embeddings is true, but {HEAD} is not {EMBEDDING}");

@@ -81,8 +81,8 @@ fn id_of(tokenizer: &Value, token: &str) -> Option<u64> {
     added.find_map(|other| other["id"].as_u64()).or_else(of_model)
 }
 
-/// Null for what is no JSON: a file that is broken says nothing, and no run that has trained ends
-/// for it.
+/// Null for what is no JSON: a file that is broken says nothing, and no run that has
+/// trained ends for it.
 fn json(path: &Path) -> Result<Value> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(serde_json::from_slice(&bytes).unwrap_or_default())

@@ -1,5 +1,5 @@
-//! What a config.json says is taken as transformers takes it, or refused; nothing is passed over in
-//! silence.
+//! What a config.json says is taken as transformers takes it, or refused; nothing is passed
+//! over in silence.
 
 use checkpoint::LlamaConfig;
 

@@ -52,16 +52,17 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
-/// The step's flags as it declares them, but as layers of settings need them: none is required, none
-/// has a default that would hide whether it was given, and all are text, which this crate reads.
+/// The step's flags as it declares them, but as layers of settings need them: none is
+/// required, none has a default that would hide whether it was given, and all are text, which
+/// this crate reads.
 fn command<C: Settings>(program: &Program, keys: &Keys, defaults: &Values) -> Command {
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .help(format!("Settings in TOML, laid over {DEFAULTS}; flags are laid over both"));
     let command = Command::new(program.name())
-        // Of a flag given twice the last one counts, so a script can append to the flags that it
-        // was given.
+        // Of a flag given twice the last one counts, so a script can append to the flags
+        // that it was given.
         .args_override_self(true)
         .term_width(100)
         .disable_help_flag(true)

@@ -60,9 +60,9 @@ fn follow_lr(values: &mut Values) {
     }
 }
 
-/// A warm-up goes with the number of steps that it was chosen for. Where another number is laid over
-/// both (a flag over a file, or either over the defaults), as for a short trial of a long run, it is
-/// shortened.
+/// A warm-up goes with the number of steps that it was chosen for. Where another number is laid
+/// over both (a flag over a file, or either over the defaults), as for a short trial of a long run,
+/// it is shortened.
 fn shorten_warmup(values: &mut Values) -> Option<String> {
     let number = |name| values.get(name).and_then(Value::as_integer);
     let (steps, warmup) = (number("steps")?, number("warmup")?);

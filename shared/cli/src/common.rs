@@ -13,7 +13,8 @@ use std::path::PathBuf;
 #[command(next_help_heading = "[data]")]
 #[group(id = "Data")]
 pub struct DataConfig {
-    /// Train on a file: text (UTF-8), or little-endian tokens: .bin (u16), .u32; default: the built-in tales
+    /// Train on a file: text (UTF-8), or little-endian tokens: .bin (u16), .u32; default:
+    /// the built-in tales
     #[arg(long, value_name = "FILE")]
     #[serde(serialize_with = "whether_given")]
     pub data: Option<PathBuf>,
@@ -21,7 +22,8 @@ pub struct DataConfig {
     #[arg(long, value_name = "FILE")]
     #[serde(serialize_with = "whether_given")]
     pub tokenizer: Option<PathBuf>,
-    /// Where the tokens of a long text are kept, for the other processes and later runs; default: beside it
+    /// Where the tokens of a long text are kept, for the other processes and later runs;
+    /// default: beside it
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing)]
     pub data_cache: Option<PathBuf>,
@@ -57,7 +59,8 @@ pub struct TrainConfig {
     /// Learning rate at the end; a tenth of lr where only lr is given
     #[arg(long, value_name = "X")]
     pub min_lr: f64,
-    /// Steps of rising learning rate; at most steps where only steps is given, or by a flag over a file
+    /// Steps of rising learning rate; at most steps where only steps is given, or by a
+    /// flag over a file
     #[arg(long, value_name = "N")]
     pub warmup: usize,
     /// AdamW's weight decay, on matrices only
@@ -80,8 +83,8 @@ pub struct RunConfig {
     /// f32, f64 or bf16 (computes in bf16 on weights in f32)
     #[arg(long, value_name = "T")]
     pub dtype: Dtype,
-    /// What a rank is: threads, processes, or env where torchrun or the like has started it; default: env
-    /// where RANK and WORLD_SIZE are set, else threads on cpu and processes on cuda
+    /// What a rank is: threads, processes, or env where torchrun or the like has started it;
+    /// default: env where RANK and WORLD_SIZE are set, else threads on cpu and processes on cuda
     #[arg(long, value_name = "HOW")]
     #[serde(skip_serializing)]
     pub launcher: Option<LauncherName>,
@@ -97,7 +100,8 @@ pub struct RunConfig {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing)]
     pub metrics: Option<PathBuf>,
-    /// Write a trace of every rank, for Perfetto or Chrome, and beside it a chart of the last step (.svg)
+    /// Write a trace of every rank, for Perfetto or Chrome, and beside it a chart of the
+    /// last step (.svg)
     #[arg(long, value_name = "FILE")]
     #[serde(serialize_with = "whether_given")]
     pub trace: Option<PathBuf>,

@@ -20,8 +20,8 @@ pub(crate) fn choose(
         launcher != Launcher::Threads || world == 1,
         "launcher is threads, but on cuda each of {world} ranks is a process: use --launcher processes"
     );
-    // Ranks that we start may share a GPU: they get the settings for that. Others would be refused
-    // by NCCL.
+    // Ranks that we start may share a GPU: they get the settings for that. Others would be
+    // refused by NCCL.
     let shares = launcher != Launcher::Env || Launcher::has_started(&env);
     let local_rank = match launcher {
         Launcher::Env if world > 1 => EnvWorld::from_lookup(&env)?.local_rank,
@@ -86,8 +86,8 @@ fn pick(shares: bool, local_rank: Option<usize>, count: usize) -> Result<Gpu> {
     Ok(Gpu { ordinal: local_rank % count, count })
 }
 
-/// How many GPUs all ranks have together. Ranks that we start are all on this host, and share its GPUs
-/// where there are fewer; others have one each, on any number of hosts.
+/// How many GPUs all ranks have together. Ranks that we start are all on this host, and share its
+/// GPUs where there are fewer; others have one each, on any number of hosts.
 fn gpus_of_run(shares: bool, world: usize, count: usize) -> usize {
     if shares { world.min(count) } else { world }
 }

@@ -34,8 +34,8 @@ impl fmt::Display for Gpu {
 pub struct Figures {
     /// Dense operations per second in bf16.
     pub bf16: f64,
-    /// The same in f32 (no TF32: libtorch leaves it off) and in f64, which the tensor cores raise to
-    /// the rate of f32.
+    /// The same in f32 (no TF32: libtorch leaves it off) and in f64, which the tensor cores raise
+    /// to the rate of f32.
     pub wide: f64,
     /// Memory that a process sees, in bytes.
     pub memory: u64,
@@ -63,9 +63,10 @@ impl Gpu {
     /// What it can do at best.
     pub fn figures(self) -> Figures {
         const MIB: u64 = 1 << 20;
-        // Rates: NVIDIA's data sheets of the H100, H200 and A100 80GB, without sparsity; of NVLink's
-        // 900 (A100: 600) GB/s, half goes each way. Memory: `memory.total` of nvidia-smi. Network: the
-        // cards of DGX H100 and H200 (ConnectX-7, 400 Gb/s) and DGX A100 (ConnectX-6, 200 Gb/s).
+        // Rates: NVIDIA's data sheets of the H100, H200 and A100 80GB, without sparsity; of
+        // NVLink's 900 (A100: 600) GB/s, half goes each way. Memory: `memory.total` of
+        // nvidia-smi. Network: the cards of DGX H100 and H200 (ConnectX-7, 400 Gb/s) and DGX A100
+        // (ConnectX-6, 200 Gb/s).
         match self {
             Self::H100 => Figures {
                 bf16: 989e12,

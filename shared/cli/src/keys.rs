@@ -13,8 +13,8 @@ pub(crate) struct Key {
     pub table: String,
     pub name: String,
     pub kind: Kind,
-    /// The field of the settings that holds the struct it belongs to: clap has a group for each such
-    /// struct. `None`: it is a field of the settings itself.
+    /// The field of the settings that holds the struct it belongs to: clap has a group for each
+    /// such struct. `None`: it is a field of the settings itself.
     pub part: Option<String>,
     /// What clap calls its flag; empty for what a configuration file alone can set.
     pub id: String,
@@ -56,7 +56,8 @@ impl Keys {
     }
 }
 
-/// The key that a field of the settings declares. What it says wrongly is told to whoever writes it.
+/// The key that a field of the settings declares. What it says wrongly is told to
+/// whoever writes it.
 fn flag(command: &Command, arg: &Arg) -> Key {
     let name = arg.get_long().unwrap_or_else(|| panic!("{} needs #[arg(long)]", arg.get_id()));
     let heading = arg.get_help_heading().unwrap_or_default();

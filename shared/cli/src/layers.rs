@@ -15,8 +15,8 @@ use toml::{Table, Value};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Values {
     of: BTreeMap<String, Value>,
-    /// What the run was given, as opposed to its defaults, and by which of the layers that were laid
-    /// over them: the highest counts.
+    /// What the run was given, as opposed to its defaults, and by which of the layers that were
+    /// laid over them: the highest counts.
     given: BTreeMap<String, usize>,
     layers: usize,
 }
@@ -34,7 +34,8 @@ impl Values {
         self.given.contains_key(name)
     }
 
-    /// Whether `name` was given by a layer above the one that gave `other`, or only `name` was given.
+    /// Whether `name` was given by a layer above the one that gave `other`, or only
+    /// `name` was given.
     pub fn is_above(&self, name: &str, other: &str) -> bool {
         self.given.get(name) > self.given.get(other)
     }
@@ -76,8 +77,8 @@ pub(crate) fn defaults(program: &Program, keys: &Keys) -> Result<Values> {
         }
     }
     if layout.world() > 2 {
-        // More ranks than a laptop has cores: a run of the usual length would take more than a
-        // minute.
+        // More ranks than a laptop has cores: a run of the usual length would take
+        // more than a minute.
         values.insert("steps", Value::Integer(200));
     }
     Ok(values)
@@ -118,8 +119,8 @@ fn read_file(path: &Path, program: &Program, keys: &Keys) -> Result<Values> {
     let defaults = read(DEFAULTS_TEXT, step, keys).context(DEFAULTS)?.later;
     for (name, value) in &later {
         let Some(later::Later { since, table, .. }) = later::find(step, name) else { continue };
-        // A copy of the defaults suits every step: a later step's key may stand if it asks for
-        // nothing.
+        // A copy of the defaults suits every step: a later step's key may stand if it
+        // asks for nothing.
         let neutral = match name.as_str() {
             "dp" | "pp" | "cp" | "tp" => *value == Value::Integer(1),
             _ => defaults.get(name) == Some(value) || *value == Value::Boolean(false),

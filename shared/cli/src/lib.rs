@@ -1,10 +1,10 @@
-//! A run's settings: flags over a TOML file over `configs/tiny.toml`, all of them checked before
-//! any rank is started, so that settings that cannot work end in one sentence, and not in a heap of
-//! failures.
+//! A run's settings: flags over a TOML file over `configs/tiny.toml`, all of them checked
+//! before any rank is started, so that settings that cannot work end in one sentence, and not
+//! in a heap of failures.
 //!
-//! A step declares its settings as structs of flags ([`Settings`]), of which those that all steps
-//! have are here ([`DataConfig`], [`TrainConfig`], [`RunConfig`]). From there to a run that can
-//! [`Start`]:
+//! A step declares its settings as structs of flags ([`Settings`]), of which those that all
+//! steps have are here ([`DataConfig`], [`TrainConfig`], [`RunConfig`]). From there to a run
+//! that can [`Start`]:
 //!
 //! * `keys` reads off those structs what each setting is called, where it stands and what it may be.
 //! * `args` and `layers` read flags, file and defaults, and lay them over each other.

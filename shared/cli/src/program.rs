@@ -42,10 +42,10 @@ impl From<anyhow::Error> for Refusal {
     }
 }
 
-/// A step's `main`: settings; then what `open` opens once for all ranks of this process, such as the
-/// data; then the run. Exit code 0, 2 for settings or files that cannot work, 1 for a run that fails,
-/// with one line: `error: what: why: why`. A run that a signal has ended early, and that has saved,
-/// ends as shells say it of that signal: with 128 and its number, 143 for SIGTERM.
+/// A step's `main`: settings; then what `open` opens once for all ranks of this process, such as
+/// the data; then the run. Exit code 0, 2 for settings or files that cannot work, 1 for a run that
+/// fails, with one line: `error: what: why: why`. A run that a signal has ended early, and that has
+/// saved, ends as shells say it of that signal: with 128 and its number, 143 for SIGTERM.
 pub fn main<C: Settings, T>(
     program: Program,
     open: impl FnOnce(&mut Start<C>) -> anyhow::Result<T>,
@@ -59,8 +59,9 @@ pub fn main<C: Settings, T>(
             return ExitCode::SUCCESS;
         }
         Err(Refusal::Invalid(sentence)) => {
-            // A mistake in the settings of all ranks is one of rank 0's too. A launcher ends the others
-            // once rank 0 has failed, so that the sentence is printed once and not a thousand times.
+            // A mistake in the settings of all ranks is one of rank 0's too. A launcher ends the
+            // others once rank 0 has failed, so that the sentence is printed once and not a
+            // thousand times.
             if std::env::var("RANK").is_ok_and(|rank| rank != "0") {
                 std::thread::sleep(Duration::from_secs(2));
             }

@@ -64,7 +64,8 @@ fn files_that_cannot_be_written_are_found_out_before_the_run() {
     let refused = |args| refused_by(1, args, &[], dir.path());
     assert_snapshot!(refused("--trace DIR/t.json"), @"the trace's chart DIR/t.svg is a directory, but must be a file");
     assert_snapshot!(refused("--trace DIR/u.svg"), @"trace DIR/u.svg has the name of the chart that is drawn beside it: name it DIR/u.json");
-    // What is there stays, and what is not there is not made; what is no file is left to its reader.
+    // What is there stays, and what is not there is not made; what is no file is
+    // left to its reader.
     let path = dir.path().to_str().unwrap();
     let pipe = dir.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

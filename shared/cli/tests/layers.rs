@@ -2,34 +2,21 @@
 
 mod steps;
 
-use cli::{Program, Refusal, Start, report_options};
+use cli::{Refusal, Start, report_options};
 use comm::Layout;
 use insta::assert_snapshot;
 use launch::Launcher;
 use std::time::Duration;
 use step06::config::{CpLayout, DpSync, Schedule};
-use steps::{Config, Parsed};
-
-fn program(step: u8) -> Program {
-    let one = Layout::default();
-    let layout = match step {
-        2 => Layout { dp: 2, ..one },
-        3 => Layout { tp: 2, ..one },
-        4 => Layout { pp: 2, ..one },
-        5 => Layout { cp: 2, ..one },
-        6 => Layout { dp: 2, pp: 2, cp: 2, tp: 2 },
-        _ => one,
-    };
-    Program { step, about: "what this step is about", layout }
-}
+use steps::{Config, Parsed, usual};
 
 fn try_parse(step: u8, args: &[&str]) -> Result<Parsed, Refusal> {
-    steps::parse(&program(step), args.iter().copied(), |_| None)
+    steps::parse(&usual(step), args.iter().copied(), |_| None)
 }
 
 /// Step 6 in its own layout; no files are opened.
 fn parse6(args: &[&str]) -> Config {
-    cli::parse(&program(6), args, |_| None).unwrap().config
+    cli::parse(&usual(6), args, |_| None).unwrap().config
 }
 
 fn parse(step: u8, args: &[&str]) -> Parsed {
@@ -52,7 +39,7 @@ fn in_file<T>(text: &str, flags: &[&str], parse: impl FnOnce(&[&str]) -> T) -> T
 fn told_nothing_every_step_runs_its_own_layout() {
     for step in 1..=6 {
         let config = parse(step, &[]);
-        assert_eq!(config.launch.layout, program(step).layout);
+        assert_eq!(config.launch.layout, usual(step).layout);
         assert_eq!(config.launch.launcher, Launcher::Threads);
         assert!(config.data.data.is_none() && config.hf_model.is_none());
         assert!(config.run.sample > 0);
@@ -146,7 +133,7 @@ fn a_warm_up_chosen_for_other_steps_is_shortened_and_says_so() {
 #[test]
 fn settings_reach_their_places() {
     let start = cli::parse::<Config>(
-        &program(6),
+        &usual(6),
         [
             "--dp-sync",
             "naive",
@@ -204,7 +191,7 @@ fn a_described_world_is_joined_unless_told_otherwise() {
         Some(value.to_owned())
     };
     let launcher = |args: &[&str]| {
-        steps::parse(&program(2), args.iter().copied(), world).unwrap().launch.launcher
+        steps::parse(&usual(2), args.iter().copied(), world).unwrap().launch.launcher
     };
     assert_eq!(launcher(&[]), Launcher::Env);
     assert_eq!(launcher(&["--launcher", "threads"]), Launcher::Threads);

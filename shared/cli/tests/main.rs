@@ -1,4 +1,5 @@
-//! How a program ends: exit code, and one line on standard error. This test binary is the program too.
+//! How a program ends: exit code, and one line on standard error. This test binary is
+//! the program too.
 
 use anyhow::{Context, bail};
 use cli::Program;
@@ -33,7 +34,8 @@ fn run(act: &str) -> anyhow::Result<()> {
             bail!("no space left")
         }
         "break a line" => bail!("no space\nleft"),
-        // As libtorch's errors come: from an operator, from a function, and where memory is not enough.
+        // As libtorch's errors come: from an operator, from a function, and where
+        // memory is not enough.
         "panic" => panic!("{:?} has a sum", vector(2) + vector(3)),
         "throw" => vector(2).f_add(&vector(3)).map(drop).context("two vectors"),
         "allocate" => panic!("{:?} is there", vector(1 << 60)),
@@ -65,7 +67,8 @@ fn ends() {
                 .into()
         )
     );
-    // What is found out only where data are opened is refused as well, and no rank has been started.
+    // What is found out only where data are opened is refused as well, and no rank
+    // has been started.
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("short.txt");
     std::fs::write(&text, "too short").unwrap();

@@ -81,8 +81,8 @@ impl Abort {
         wake();
     }
 
-    /// Sleeps until the run ends, at most `limit` (`Duration::MAX` is no limit); returns the cause, or
-    /// `None` at the limit.
+    /// Sleeps until the run ends, at most `limit` (`Duration::MAX` is no limit); returns the cause,
+    /// or `None` at the limit.
     pub fn wait(&self, limit: Duration) -> Option<String> {
         let since = Instant::now(); // not the end, which may be later than any `Instant`
         let mut state = self.lock();

@@ -5,8 +5,8 @@ use crate::reduce::ReduceOp;
 use tch::Tensor;
 
 /// The operations of [`Group`](crate::Group) on one kind of memory. [`Cpu`](crate::Cpu) implements
-/// them with rings over a [`Transport`](crate::transport::Transport); the crate `nccl` hands them to
-/// a library that has collectives of its own.
+/// them with rings over a [`Transport`](crate::transport::Transport); the crate `nccl` hands them
+/// to a library that has collectives of its own.
 ///
 /// The group makes sure that operations of one queue do not overlap.
 pub trait Backend: Send + Sync {

@@ -79,8 +79,8 @@ impl Dispatch {
         }
     }
 
-    /// Ends the run because of this rank's error: nobody may ever look at the error, while peers
-    /// wait.
+    /// Ends the run because of this rank's error: nobody may ever look at the error,
+    /// while peers wait.
     pub fn refuse(&self, error: CommError) -> CommError {
         self.abort.raise(error.to_string());
         error
@@ -102,7 +102,8 @@ impl Dispatch {
     ) -> impl FnOnce() -> Result<T> + Send + 'static {
         let (cpu, abort) = (self.cpu.clone(), self.abort.clone());
         move || {
-            // tch panics where libtorch fails. In a lane's thread, that would end what is queued behind.
+            // tch panics where libtorch fails. In a lane's thread, that would end what
+            // is queued behind.
             let result = report::catch(|| job(&*cpu));
             let result = result.map_err(|panic| cpu.panicked(name, &panic.text));
             result.flatten().inspect_err(|e| abort.raise(e.to_string()))

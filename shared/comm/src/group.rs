@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tch::Tensor;
 
-/// Ranks that work on something together, seen from one of them. A clone is another handle to the
-/// same group.
+/// Ranks that work on something together, seen from one of them. A clone is another handle to
+/// the same group.
 ///
-/// Every member makes the same collective calls in the same order. Reductions have a fixed order:
-/// the results are the same bits on every rank, run after run. Nothing here records autograd
-/// history; operations that write into a tensor write into its storage, and autograd does not see
-/// it.
+/// Every member makes the same collective calls in the same order. Reductions have a fixed
+/// order: the results are the same bits on every rank, run after run. Nothing here records
+/// autograd history; operations that write into a tensor write into its storage, and autograd
+/// does not see it.
 ///
 /// Each operation has a blocking form and a non-blocking one that returns [`Work`]. Non-blocking
 /// operations of one kind run in the order in which they were started: collectives in one queue,
@@ -174,14 +174,14 @@ impl Group {
         })
     }
 
-    /// Returns once every rank of the group has called it. Does not wait for work that is queued on
-    /// GPUs.
+    /// Returns once every rank of the group has called it. Does not wait for work that is
+    /// queued on GPUs.
     pub fn barrier(&self) -> Result<()> {
         self.0.run_on_cpu(Queue::Collectives, "barrier", |b| b.barrier())
     }
 
-    /// The highest of the numbers that the ranks bring, on all of them: for what they must agree on. Like
-    /// [`barrier`](Self::barrier), it takes log2(n) short messages one after the other.
+    /// The highest of the numbers that the ranks bring, on all of them: for what they must agree
+    /// on. Like [`barrier`](Self::barrier), it takes log2(n) short messages one after the other.
     pub fn highest(&self, mine: u64) -> Result<u64> {
         self.0.run_on_cpu(Queue::Collectives, "highest", move |b| b.highest(mine))
     }

@@ -139,8 +139,8 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// An operation in progress. Dropping it does not stop the operation, which keeps its tensors
-/// alive.
+/// An operation in progress. Dropping it does not stop the operation, which keeps
+/// its tensors alive.
 #[must_use = "wait() returns when the operation is done, and says whether it failed"]
 pub struct Work<T> {
     stage: Stage<T>,

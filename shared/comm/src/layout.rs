@@ -29,8 +29,8 @@ pub struct Coords {
     pub tp: usize,
 }
 
-/// One way to divide the world into groups. No two groups of a kind have a rank in common, so all of
-/// them can share an id and a name.
+/// One way to divide the world into groups. No two groups of a kind have a rank in common, so all
+/// of them can share an id and a name.
 pub struct GroupKind {
     /// The name in errors and traces.
     pub name: &'static str,
@@ -41,8 +41,8 @@ pub struct GroupKind {
 }
 
 /// All kinds of groups. A new one is an entry here and a field of `Mesh`: its id is its place in
-/// this list, and metrics, traces and dry runs show it by its name. The groups along a dimension hold
-/// the ranks that differ in that coordinate alone.
+/// this list, and metrics, traces and dry runs show it by its name. The groups along a dimension
+/// hold the ranks that differ in that coordinate alone.
 pub const GROUPS: &[GroupKind] = &[
     kind("tp", Some("tp"), |of, at| (0..of.tp).map(|tp| Coords { tp, ..at }).collect()),
     kind("cp", Some("cp"), |of, at| (0..of.cp).map(|cp| Coords { cp, ..at }).collect()),

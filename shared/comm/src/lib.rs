@@ -21,8 +21,8 @@
 //! 15. `gather`: small things from all ranks, on one.
 //! 16. `mesh`: a rank's place and its groups. This is what a step gets.
 //!
-//! Who starts the ranks, and how processes find each other, is in the crate `launch`; how GPUs talk, in
-//! `nccl`. Both build on this one.
+//! Who starts the ranks, and how processes find each other, is in the crate `launch`; how GPUs
+//! talk, in `nccl`. Both build on this one.
 //!
 //! Threads besides the ranks' own: one for each lane that ever had work queued. The only locks held
 //! while a rank waits for another are those of the connections in use, and that of a communicator

@@ -68,7 +68,8 @@ pub struct Wiring {
     pub interrupts: Arc<dyn Interrupts>,
 }
 
-/// Makes backends for tensors on this rank's GPU. The crate `nccl` has one; worlds on CPUs have none.
+/// Makes backends for tensors on this rank's GPU. The crate `nccl` has one; worlds on
+/// CPUs have none.
 pub trait GpuBackends: Send + Sync {
     /// The backend of the group that `cpu` is for tensors on the CPU, connected as far as `ahead`
     /// says. All ranks make theirs in the same order.
@@ -96,7 +97,8 @@ pub enum Connect {
     AndBoth,
 }
 
-/// What may tell a run to end before its last step: signals, for instance. The crate `launch` has it.
+/// What may tell a run to end before its last step: signals, for instance. The crate
+/// `launch` has it.
 pub trait Interrupts: Send + Sync {
     /// Whether a run that is told to end saves first.
     fn saves(&self) -> bool;
@@ -157,9 +159,9 @@ impl Mesh {
         self.rank == 0
     }
 
-    /// Whether the run is to end here, between two steps, because a signal has told one of its ranks to: the
-    /// same answer on all of them, so that they save the same step. A collective. False in a run that
-    /// does not save, which a signal ends at once.
+    /// Whether the run is to end here, between two steps, because a signal has told one of its
+    /// ranks to: the same answer on all of them, so that they save the same step. A collective.
+    /// False in a run that does not save, which a signal ends at once.
     pub fn ends_early(&self) -> Result<bool, CommError> {
         if !self.interrupts.saves() {
             return Ok(false);
@@ -172,14 +174,14 @@ impl Mesh {
         Ok(signal != 0)
     }
 
-    /// Bytes this rank has sent so far, by the names of its groups. What went over `dp_cp` counts as dp,
-    /// since it carries gradients; the few bytes over `world` are left out.
+    /// Bytes this rank has sent so far, by the names of its groups. What went over `dp_cp` counts
+    /// as dp, since it carries gradients; the few bytes over `world` are left out.
     pub fn comm_bytes(&self) -> CommBytes {
         self.counted.iter().map(|(name, group)| (*name, group.bytes_sent())).collect()
     }
 
-    /// On rank 0 the values of all ranks that give one, in rank order; nothing elsewhere. A collective,
-    /// for control and not for the bulk; it waits as [`Mesh::untimed`] does.
+    /// On rank 0 the values of all ranks that give one, in rank order; nothing elsewhere. A
+    /// collective, for control and not for the bulk; it waits as [`Mesh::untimed`] does.
     ///
     /// # Errors
     /// If a value cannot be encoded, or a rank is lost.

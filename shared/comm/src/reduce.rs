@@ -45,8 +45,8 @@ pub fn copy(into: &mut [u8], bytes: &[u8]) {
     into.copy_from_slice(bytes);
 }
 
-/// Whether elements of `kind` can be combined; sums of the others would overflow at once or mean
-/// nothing.
+/// Whether elements of `kind` can be combined; sums of the others would overflow at once
+/// or mean nothing.
 pub fn reduces(kind: Kind) -> bool {
     combine(kind, ReduceOp::Sum).is_some()
 }

@@ -4,11 +4,10 @@
 //! buffer of S bytes is cut into n chunks. In a reduce-scatter every chunk goes round the circle
 //! once and collects each rank's share on the way; it ends, complete, on the rank of its own
 //! number. In an all-gather the complete chunks go round once more, and everybody keeps a copy.
-//! The two together are an all-reduce: 2(n-1)/n·S bytes from each rank, the least there is where only
-//! ranks add.
+//! The two together are an all-reduce: 2(n-1)/n·S bytes from each rank, the least there is where
+//! only ranks add.
 //!
-//! Long buffers go round in pieces that fit the cache, so that what has just been received is still
-//! in it when it is sent on.
+//! Long buffers go round in pieces that fit the cache: what is received is still in it when sent on.
 
 use crate::error::Result;
 use crate::reduce::Combine;
@@ -20,9 +19,9 @@ pub(crate) fn chunk(numel: usize, c: usize, n: usize) -> Range<usize> {
     numel * c / n..numel * (c + 1) / n
 }
 
-/// Bytes that rank `rank` of `n` sends in a ring to sum `numel` elements of `width` bytes: all chunks
-/// but its own, then all but its right neighbour's. A library may use another algorithm, and a
-/// switch may add; where only ranks add, this is the minimum, up to rounding.
+/// Bytes that rank `rank` of `n` sends in a ring to sum `numel` elements of `width` bytes: all
+/// chunks but its own, then all but its right neighbour's. A library may use another algorithm, and
+/// a switch may add; where only ranks add, this is the minimum, up to rounding.
 pub fn all_reduce_bytes(numel: usize, width: usize, rank: usize, n: usize) -> u64 {
     let kept = |c: usize| chunk(numel, c, n).len();
     let sent = if n == 1 { 0 } else { 2 * numel - kept(rank) - kept((rank + 1) % n) };
@@ -94,7 +93,8 @@ impl Ring<'_> {
 
     /// Copies the root's `data` to all ranks, along a chain that starts at the root.
     ///
-    /// Every rank of the chain but the last sends S bytes. It sends a piece while the next comes in.
+    /// Every rank of the chain but the last sends S bytes. It sends a piece while
+    /// the next comes in.
     pub fn broadcast(&mut self, data: &mut [u8], root: usize) -> Result<()> {
         let n = self.members.len();
         let place = (self.rank + n - root) % n; // in the chain
@@ -133,8 +133,8 @@ impl Ring<'_> {
         })
     }
 
-    /// The highest of the numbers that the ranks bring. Nobody counts how often it hears of one, which
-    /// is no matter to a maximum.
+    /// The highest of the numbers that the ranks bring. Nobody counts how often it hears of one,
+    /// which is no matter to a maximum.
     pub fn highest(&mut self, mine: u64) -> Result<u64> {
         let mut highest = mine;
         self.rounds(|ring, to, from| {
@@ -222,10 +222,10 @@ impl Ring<'_> {
         self.transport.exchange(self.channel, out, incoming, &self.call)
     }
 
-    /// Cuts `numel` elements into n chunks of nearly equal length, and each chunk into pieces: yields
-    /// the same piece of every chunk, as ranges of bytes. At least one piece, even if it is empty.
-    /// Pieces are of nearly equal length too: a short one at the end would make as many hops as a
-    /// long one.
+    /// Cuts `numel` elements into n chunks of nearly equal length, and each chunk into pieces:
+    /// yields the same piece of every chunk, as ranges of bytes. At least one piece, even if it is
+    /// empty. Pieces are of nearly equal length too: a short one at the end would make as many
+    /// hops as a long one.
     fn pieces(
         &self,
         numel: usize,

@@ -2,8 +2,8 @@
 //!
 //! A collective only ever asks for one thing: send these bytes to one rank while receiving from
 //! another. Within one process the receiver reads the sender's memory
-//! ([`thread_transports`](crate::thread_transports)); between processes there are sockets (the crate
-//! `launch`).
+//! ([`thread_transports`](crate::thread_transports)); between processes there are sockets (the
+//! crate `launch`).
 
 use crate::abort::Abort;
 use crate::error::{CommError, Result};
@@ -71,8 +71,8 @@ pub trait Transport: Send + Sync {
     ) -> Result<()>;
 }
 
-/// What a rank is doing; it goes in front of every message. Two ranks whose headers differ have made
-/// different calls.
+/// What a rank is doing; it goes in front of every message. Two ranks whose headers differ have
+/// made different calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The operation.

@@ -80,7 +80,8 @@ fn neighbours_may_send_and_receive_in_any_order() {
     }
 }
 
-/// Its stream may hold half of a message, and a peer would take the next one for a call of another kind.
+/// Its stream may hold half of a message, and a peer would take the next one for a call
+/// of another kind.
 #[test]
 fn nothing_is_sent_behind_an_operation_that_failed() {
     for over in [Over::Threads, Over::Tcp] {

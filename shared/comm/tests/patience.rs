@@ -15,7 +15,8 @@ use tch::Kind;
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A way to `to` on which a few bytes move every few milliseconds. Those of the first greeting pass at once.
+/// A way to `to` on which a few bytes move every few milliseconds. Those of the first
+/// greeting pass at once.
 fn slow_way(to: SocketAddr) -> SocketAddr {
     const PORTION: usize = 64 << 10;
     fn carry(mut from: TcpStream, mut to: TcpStream) {

@@ -70,8 +70,8 @@ impl Batches {
         self.samples(t).chunks(self.options.micro_batch).map(|chunk| self.batch(chunk)).collect()
     }
 
-    /// The samples of this replica in step `t`: of `[t·G, (t+1)·G)`, counted through all epochs, its
-    /// contiguous share.
+    /// The samples of this replica in step `t`: of `[t·G, (t+1)·G)`, counted through all epochs,
+    /// its contiguous share.
     fn samples(&self, t: usize) -> Vec<usize> {
         let BatchOptions { global_batch, dp, dp_rank, .. } = self.options;
         let share = global_batch / dp;

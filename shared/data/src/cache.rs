@@ -28,7 +28,8 @@ const NEWS: Duration = Duration::from_secs(10);
 /// What to do with the tokens of a long text.
 #[derive(Clone, Copy)]
 pub struct TokenCache<'a> {
-    /// Where they are kept; `None`: beside the text, or in memory where nothing can be written there.
+    /// Where they are kept; `None`: beside the text, or in memory where nothing can
+    /// be written there.
     pub dir: Option<&'a Path>,
     /// Tells the user, in one line, what takes long.
     pub say: &'a dyn Fn(&str),

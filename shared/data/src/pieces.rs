@@ -4,8 +4,8 @@ use crate::cuts::{Cuts, Openness};
 use anyhow::{Result, anyhow, ensure};
 use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
 
-/// Bytes of text that are encoded at once: while it works, the tokenizer needs a hundred times as
-/// much memory.
+/// Bytes of text that are encoded at once: while it works, the tokenizer needs a hundred times
+/// as much memory.
 pub(crate) const WINDOW: usize = 1 << 16;
 
 /// Hands the tokens of `text` to `take`, some at a time, in order. A window of text is encoded, its

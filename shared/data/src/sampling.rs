@@ -29,11 +29,11 @@ pub struct Sampling<'a> {
 impl Sampling<'_> {
     /// Writes the text and, on the leader, prints it; nothing where no tokens are asked for.
     ///
-    /// `forward` takes tokens, i64 `[1, seq_len]` on `device`, and the position of the last one that
-    /// counts, and returns the logits there, `[vocab]` of any float type. It always gets a full
-    /// sequence, as in training (it cannot see what comes after the text so far). If every rank's
-    /// `forward` returns the same logits, every rank draws the same tokens, so all may call this
-    /// together.
+    /// `forward` takes tokens, i64 `[1, seq_len]` on `device`, and the position of the last one
+    /// that counts, and returns the logits there, `[vocab]` of any float type. It always gets a
+    /// full sequence, as in training (it cannot see what comes after the text so far). If every
+    /// rank's `forward` returns the same logits, every rank draws the same tokens, so all may
+    /// call this together.
     ///
     /// # Errors
     /// Those of `forward` and of the tokenizer, and if standard output cannot be written.

@@ -53,7 +53,8 @@ fn numbers(bytes: &[u8], width: usize) -> impl Iterator<Item = i64> {
     bytes.chunks_exact(width).map(number)
 }
 
-/// How many bytes a token has in a file of tokens: two in `.bin`, four in `.u32`. `None`: it is text.
+/// How many bytes a token has in a file of tokens: two in `.bin`, four in `.u32`.
+/// `None`: it is text.
 pub fn token_width(path: &Path) -> Option<usize> {
     match path.extension()?.to_str()? {
         "bin" => Some(2),

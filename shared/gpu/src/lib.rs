@@ -1,7 +1,7 @@
 //! What tch leaves out of libtorch's CUDA half.
 //!
-//! Nothing here is linked against CUDA: [`load`] opens that half of libtorch while the program runs,
-//! so one binary serves machines with a GPU and without.
+//! Nothing here is linked against CUDA: [`load`] opens that half of libtorch while the program
+//! runs, so one binary serves machines with a GPU and without.
 
 mod ffi;
 mod nvrtc;
@@ -43,8 +43,8 @@ pub struct OldDriver {
     libtorch: String,
 }
 
-/// Compares two versions as CUDA gives them: 12040 for 12.4. Within a major version any driver will
-/// do.
+/// Compares two versions as CUDA gives them: 12040 for 12.4. Within a major version any
+/// driver will do.
 fn check_driver(driver: c_int, libtorch: c_int) -> Result<(), OldDriver> {
     let text = |version: c_int| format!("{}.{}", version / 1000, version % 1000 / 10);
     if driver / 1000 < libtorch / 1000 {
@@ -68,7 +68,8 @@ fn versions() -> Option<(c_int, c_int)> {
     Some((ask(&driver, b"cuDriverGetVersion")?, ask(&Library::this(), b"cudaRuntimeGetVersion")?))
 }
 
-/// Whether this libtorch has kernels for GPUs of a compute capability: CUDA 13 makes none below 7.5.
+/// Whether this libtorch has kernels for GPUs of a compute capability: CUDA 13 makes
+/// none below 7.5.
 pub fn has_kernels_for(capability: (i32, i32)) -> bool {
     capability >= (7, 5) || versions().is_some_and(|(_, libtorch)| libtorch < 13_000)
 }
@@ -171,13 +172,14 @@ pub fn peak_memory() -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
-/// Copies `tensor` from the host to GPU `ordinal`. The copy is queued there like any operation, and
-/// the host goes on. A plain copy would block it, since memory that is not page-locked may be moved
-/// meanwhile.
+/// Copies `tensor` from the host to GPU `ordinal`. The copy is queued there like any operation,
+/// and the host goes on. A plain copy would block it, since memory that is not page-locked may be
+/// moved meanwhile.
 pub fn upload(tensor: &Tensor, ordinal: usize) -> Result<Tensor> {
     let mut result = null_mut();
     // SAFETY: a live tensor in; without an error the shim stores a new one, which is ours.
     check(unsafe { ffi::ferrotron_gpu_upload(tensor.as_ptr(), ordinal as c_int, &mut result) })?;
+    // SAFETY: as said, it is ours.
     Ok(unsafe { Tensor::from_ptr(result) })
 }
 

@@ -7,8 +7,8 @@ use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
-/// Opens NVRTC and its builtins, as `import torch` does. NVRTC looks for the builtins by name alone, and
-/// nothing tells the dynamic linker where they are; without them it compiles nothing.
+/// Opens NVRTC and its builtins, as `import torch` does. NVRTC looks for the builtins by name
+/// alone, and nothing tells the dynamic linker where they are; without them it compiles nothing.
 pub(crate) fn preload() {
     // In a wheel they are beside the CUDA runtime, in a zip release beside libtorch.
     let libraries = opened();

@@ -12,6 +12,7 @@ pub struct Stream(*mut RawStream);
 // SAFETY: a c10::Stream is a device number and an id, never written after it was made, and the calls
 // that take one may be made from any thread.
 unsafe impl Send for Stream {}
+// SAFETY: as above.
 unsafe impl Sync for Stream {}
 
 impl Stream {
@@ -77,6 +78,7 @@ pub struct Event(*mut RawEvent);
 // SAFETY: recorded once when it was made; afterwards it is only asked and waited for, which CUDA
 // allows from any thread.
 unsafe impl Send for Event {}
+// SAFETY: as above.
 unsafe impl Sync for Event {}
 
 impl Event {

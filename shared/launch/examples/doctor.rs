@@ -1,5 +1,5 @@
-//! The last questions of `make doctor`: can two ranks of this machine sum a tensor, and can libtorch's
-//! CUDA half compile a kernel?
+//! The last questions of `make doctor`: can two ranks of this machine sum a tensor, and can
+//! libtorch's CUDA half compile a kernel?
 //!
 //! `doctor threads` asks two threads of one process, `doctor processes` two processes over TCP, and
 //! `doctor kernel` the compiler; that one takes no GPU.

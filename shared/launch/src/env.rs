@@ -15,9 +15,9 @@ use std::str::FromStr;
 /// | `MASTER_ADDR`, `MASTER_PORT` | where rank 0 listens |
 /// | `FERROTRON_SECRET` | any text, the same on every rank; only ranks that know it are let in |
 ///
-/// A world of one needs no more than the first two. Without `FERROTRON_SECRET` rank 0 listens on
-/// loopback only. Under torchrun `MASTER_PORT` belongs to torchrun itself, so rank 0 listens at the next
-/// one.
+/// A world of one needs no more than the first two. Without `FERROTRON_SECRET` rank 0 listens
+/// on loopback only. Under torchrun `MASTER_PORT` belongs to torchrun itself, so rank 0 listens
+/// at the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvWorld {
     /// This process's number.

@@ -37,8 +37,8 @@ pub fn settle_for_gpus() -> anyhow::Result<()> {
 /// Variables for CUDA and NCCL in a rank that is started here.
 ///
 /// NCCL refuses two ranks on one GPU unless they seem to be on two hosts, and then they must
-/// communicate as hosts do, over sockets. That is slow, but it is the real NCCL, and needs no
-/// second card.
+/// communicate as hosts do, over sockets. That is slow, but it is the real NCCL, and needs
+/// no second card.
 pub(crate) fn for_nccl(
     launch: &Launch,
     rank: usize,

@@ -1,8 +1,9 @@
 //! Starting a world of ranks, and ending it.
 //!
-//! [`launch()`] runs one function on every rank: on threads, in processes that find each other by a
-//! rendezvous, or in one process of a world that another program started. Every rank gets a [`Mesh`].
-//! Whatever happens to one rank, all others end within seconds, with its name and the cause.
+//! [`launch()`] runs one function on every rank: on threads, in processes that find each
+//! other by a rendezvous, or in one process of a world that another program started. Every
+//! rank gets a [`Mesh`]. Whatever happens to one rank, all others end within seconds, with
+//! its name and the cause.
 //!
 //! Each file uses only those above it:
 //!
@@ -21,8 +22,8 @@
 //! 13. `processes`: one process for each rank, started and watched by this one.
 //!
 //! Threads besides the ranks' own: one that waits for signals; with sockets, one that accepts
-//! connections and one for each connection that is being authenticated; for the rendezvous, one that
-//! sends heartbeats, one that reads each control line and, on rank 0, one that admits ranks.
+//! connections and one for each connection that is being authenticated; for the rendezvous, one
+//! that sends heartbeats, one that reads each control line and, on rank 0, one that admits ranks.
 
 #![warn(missing_docs)]
 

@@ -53,8 +53,8 @@ impl ParentLine {
         Ok(Self { stream: Arc::new(stream), port: Arc::default() })
     }
 
-    /// Listens to the parent. From now on this process ends when its parent does, and is told of the
-    /// parent's signals.
+    /// Listens to the parent. From now on this process ends when its parent does, and is told of
+    /// the parent's signals.
     pub fn listen(&self, signals: Signals) -> anyhow::Result<()> {
         let reader = self.stream.try_clone().context("standard input is not the launcher's")?;
         let port = self.port.clone();

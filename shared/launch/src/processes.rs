@@ -127,8 +127,8 @@ fn start(
         .env("LOCAL_RANK", &number)
         .env("WORLD_SIZE", launch.layout.world().to_string())
         .env("MASTER_ADDR", "127.0.0.1")
-        // Rank 0 takes a free port and reports it over its line, so that no other program can take
-        // it first.
+        // Rank 0 takes a free port and reports it over its line, so that no other program
+        // can take it first.
         .env("MASTER_PORT", "0")
         .env("FERROTRON_SECRET", secret)
         .env(WATCHED, "1")

@@ -1,8 +1,8 @@
 //! How the processes of a world find each other, and how they hear that it is over.
 //!
-//! Rank 0 is the server: it listens. Every other rank is a client: it connects, proves that it knows
-//! the run's secret, and says where it can be reached. When all have come, rank 0 sends everyone the
-//! list. The connections stay open as control lines (see [`Control`]).
+//! Rank 0 is the server: it listens. Every other rank is a client: it connects, proves that it
+//! knows the run's secret, and says where it can be reached. When all have come, rank 0 sends
+//! everyone the list. The connections stay open as control lines (see [`Control`]).
 
 mod client;
 mod control;

@@ -38,8 +38,8 @@ pub struct Launch {
     /// idle machine: the threads spin for each other at every operation, and on a busy one each
     /// spin costs a time slice.
     pub threads_per_rank: usize,
-    /// Longest wait for another rank: to join, within an operation, and to finish. `Duration::MAX`
-    /// is no limit.
+    /// Longest wait for another rank: to join, within an operation, and to finish.
+    /// `Duration::MAX` is no limit.
     pub timeout: Duration,
     /// A process that has not been heard from for this long counts as lost (it sends a heartbeat
     /// once a second). Ten seconds are ten heartbeats: long enough for a machine that swaps or

@@ -19,8 +19,8 @@ use std::{fmt, mem, ptr};
 /// What Slurm, LSF, PBS and SGE send before they kill.
 const HEEDED: [c_int; 4] = [SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU];
 
-/// A launcher may pass on a signal that its ranks have been sent as well: one that comes again within
-/// this time is the same one.
+/// A launcher may pass on a signal that its ranks have been sent as well: one that comes again
+/// within this time is the same one.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether a signal has told this process to end. A clone is another handle; the default leaves all
@@ -54,10 +54,10 @@ pub struct Stopped {
 }
 
 impl Signals {
-    /// Heeds them from now on. With `saves`, the run is one that can save and end between two steps;
-    /// then Ctrl-C (SIGINT) counts as well, unless this process was started to ignore it. Where nobody
-    /// listens (the launchers do), the process ends with one sentence and code 1. A signal that comes
-    /// again after a second ends the process at once.
+    /// Heeds them from now on. With `saves`, the run is one that can save and end between two
+    /// steps; then Ctrl-C (SIGINT) counts as well, unless this process was started to ignore it.
+    /// Where nobody listens (the launchers do), the process ends with one sentence and code 1. A
+    /// signal that comes again after a second ends the process at once.
     ///
     /// A write beyond the limit on a file's size (SIGXFSZ, `ulimit -f`) becomes an error like any
     /// other.
@@ -168,7 +168,8 @@ fn name(signal: c_int) -> String {
     signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
-/// Whether this process was started to ignore `signal`, as a shell does with what runs in the background.
+/// Whether this process was started to ignore `signal`, as a shell does with what runs in
+/// the background.
 fn is_ignored(signal: c_int) -> bool {
     // SAFETY: a `sigaction` of zeros is one, and it is written before it is read.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };

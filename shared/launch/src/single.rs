@@ -166,8 +166,8 @@ fn conclude<T>(
     Err(failure)
 }
 
-/// The run is over, and this rank's own code has not noticed: it is computing, and cannot be
-/// stopped.
+/// The run is over, and this rank's own code has not noticed: it is computing, and
+/// cannot be stopped.
 fn end_stuck(abort: &Abort, control: &Control, line: Option<&ParentLine>) -> ! {
     let raised = || abort.cause().unwrap_or_default();
     let sentence = control.told(WORD / 4).unwrap_or_else(raised);

@@ -66,8 +66,8 @@ pub(crate) fn launch<T: Send + 'static>(
     }
 }
 
-/// Waits for the ranks to end: what they returned, in rank order, and how the others failed. Once the
-/// run has failed, those that have not ended within [`GRACE`] are abandoned.
+/// Waits for the ranks to end: what they returned, in rank order, and how the others failed. Once
+/// the run has failed, those that have not ended within [`GRACE`] are abandoned.
 fn collect<T>(inbox: &Receiver<Event<T>>, threads: Vec<JoinHandle<()>>) -> (Vec<T>, Vec<Failure>) {
     let mut threads: Vec<_> = threads.into_iter().map(Some).collect();
     let mut values: Vec<Option<T>> = threads.iter().map(|_| None).collect();
@@ -114,8 +114,8 @@ fn rank_thread<T>(
             Ok(value)
         });
         if let Err(failure) = &outcome {
-            // Before the mesh is dropped: that waits for what is in its lanes, which waits for
-            // peers.
+            // Before the mesh is dropped: that waits for what is in its lanes, which
+            // waits for peers.
             abort.raise(&failure.sentence);
         }
         Ok(outcome)

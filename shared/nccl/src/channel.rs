@@ -37,8 +37,8 @@ impl<D: Driver> Channel<D> {
         Ok(Self { watch, label, comm, stream, last: Mutex::new(None), trace, track })
     }
 
-    /// Queues an operation behind whatever the calling thread has queued to compute its tensors, and
-    /// returns at once. `bytes`: how many this rank sends in it.
+    /// Queues an operation behind whatever the calling thread has queued to compute its tensors,
+    /// and returns at once. `bytes`: how many this rank sends in it.
     pub fn launch(&self, op: &'static str, bytes: u64, call: &Call) -> Result<()> {
         self.watch.abort.check()?;
         // Held throughout, so that operations end in the order in which they begin.
@@ -82,8 +82,8 @@ pub(crate) struct Queued<D: Driver> {
 }
 
 impl<D: Driver> Done for Queued<D> {
-    /// Makes what the calling thread computes from now on start after the operation. The host does
-    /// not wait.
+    /// Makes what the calling thread computes from now on start after the operation. The
+    /// host does not wait.
     fn wait(&self) -> Result<()> {
         self.watch.abort.check()?;
         let (driver, operation) = (&*self.watch.driver, &self.operation);

@@ -40,9 +40,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
     fn call(&self, comm: &Self::Comm, stream: &Self::Stream, call: &Call) -> anyhow::Result<()>;
     /// A failure that came to light after its call had returned.
     fn failure(&self, comm: &Self::Comm) -> Option<String>;
-    /// Ends communicators and everything queued on them: all at once, since each may wait on the
-    /// GPU until another is ended. A communicator that a thread is calling at the moment is left
-    /// alone.
+    /// Ends communicators and everything queued on them: all at once, since each may wait
+    /// on the GPU until another is ended. A communicator that a thread is calling at the
+    /// moment is left alone.
     fn abort(&self, comms: &[Arc<Self::Comm>]);
 }
 

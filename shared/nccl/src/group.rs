@@ -38,9 +38,10 @@ impl<D: Driver> Nccl<D> {
         Self { agree: cpu.beside(), cpu, watch, trace, all, pairs, sent }
     }
 
-    /// Makes the communicators that a run needs, in an order that is the same on all ranks. Without it
-    /// each is made when it is first used, and its members wait for each other there, which may be in
-    /// the wrong order: a stage that asks for the first gradient before it has sent an activation.
+    /// Makes the communicators that a run needs, in an order that is the same on all ranks.
+    /// Without it each is made when it is first used, and its members wait for each other there,
+    /// which may be in the wrong order: a stage that asks for the first gradient before it has
+    /// sent an activation.
     pub fn connect(&self, ahead: Connect) -> Result<()> {
         let n = self.size();
         if n == 1 || ahead == Connect::WhenUsed {

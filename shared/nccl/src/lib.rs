@@ -49,9 +49,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use watch::Watch;
 
-/// Takes GPU `ordinal` for the rank with the coordinates `rank`: what its groups move tensors with. An
-/// operation that fails, or is not done within `timeout`, raises `abort`. From now on `trace` takes the
-/// times of what is computed from the GPU.
+/// Takes GPU `ordinal` for the rank with the coordinates `rank`: what its groups move tensors with.
+/// An operation that fails, or is not done within `timeout`, raises `abort`. From now on `trace`
+/// takes the times of what is computed from the GPU.
 ///
 /// # Errors
 /// If the GPU cannot be used, or there are no threads to watch it.

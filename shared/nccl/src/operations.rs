@@ -29,7 +29,8 @@ impl<D: Driver> Nccl<D> {
         can.then_some(()).ok_or(CommError::Dtype { op: op.to_owned(), group, dtype, hint })
     }
 
-    /// Runs `job` on the tensor, or on a contiguous copy that is written back as soon as it is done.
+    /// Runs `job` on the tensor, or on a contiguous copy that is written back as
+    /// soon as it is done.
     fn in_place(
         &self,
         op: &str,

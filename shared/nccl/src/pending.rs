@@ -38,9 +38,9 @@ impl<D: Driver> Operation<D> {
         self.end.get().map_or(Ok(false), |end| driver.is_done(end))
     }
 
-    /// Lets go of its tensors. Safe once the GPU has passed the operation's end, and equally once the
-    /// compute stream has been told to wait for it: all these tensors were allocated on that stream, so
-    /// libtorch hands their memory only to work queued behind that wait.
+    /// Lets go of its tensors. Safe once the GPU has passed the operation's end, and equally once
+    /// the compute stream has been told to wait for it: all these tensors were allocated on that
+    /// stream, so libtorch hands their memory only to work queued behind that wait.
     pub fn release(&self) {
         let tensors = std::mem::take(&mut *self.tensors());
         drop(tensors); // not locked

@@ -112,7 +112,8 @@ fn tensors_are_let_go_when_what_is_computed_next_waits() {
     });
 }
 
-/// NCCL may meet peers inside a call, and the host with it; and then CUDA may leave questions unanswered.
+/// NCCL may meet peers inside a call, and the host with it; and then CUDA may leave
+/// questions unanswered.
 #[test]
 fn a_call_that_never_returns_is_told_by_its_name() {
     ranks(2, Duration::from_millis(300), |rank, nccl, watch| {

@@ -7,8 +7,8 @@ use report::{Clock, Mark};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-/// CUDA counts the milliseconds between two events in f32: after an hour in steps of a quarter of one,
-/// within a second in steps of 60 ns. So no event is counted from one long before it.
+/// CUDA counts the milliseconds between two events in f32: after an hour in steps of a quarter of
+/// one, within a second in steps of 60 ns. So no event is counted from one long before it.
 const NEAR: f64 = 1000.0;
 
 /// The clock of one GPU's compute stream, and of its other streams' marks.

@@ -116,8 +116,8 @@ impl<D: Driver> Watched<D> {
 
     /// Lets go of what is done, and finds what has failed.
     pub(crate) fn look(&self) -> Result<(), CommError> {
-        // The GPU is asked without holding the lock, so that starting an operation never waits for
-        // it.
+        // The GPU is asked without holding the lock, so that starting an operation
+        // never waits for it.
         let under_way = self.lock().under_way.clone();
         let mut done = vec![];
         let mut failed = None;

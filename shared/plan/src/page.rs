@@ -10,9 +10,9 @@ use crate::plan::{Plan, Trainer};
 use crate::predict::{OF_PEAK, assumed, balance, predict, rates};
 use crate::run::Run;
 
-/// The share of a GPU's memory that holds no tensors: CUDA's context and libraries (about 1 GB),
-/// NCCL's buffers (some 0.1 to 0.25 GB a communicator, of which a rank has up to ten), and gaps. An
-/// assumption.
+/// The share of a GPU's memory that holds no tensors: CUDA's context and libraries (about 1
+/// GB), NCCL's buffers (some 0.1 to 0.25 GB a communicator, of which a rank has up to ten), and
+/// gaps. An assumption.
 const RESERVE: f64 = 0.1;
 /// Worlds up to this are shown rank by rank.
 const SMALL: usize = 16;

@@ -137,8 +137,8 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let flops = |n: f64| n / (gpu.peak(config.dtype) * OF_PEAK);
     let (per_layer, head) = (h * (2 * q + 2 * kv + 3 * i), u64::from(last) * h * plan.vocab(at.tp));
     let matrices = layers * per_layer + head;
-    // Half of the scores are masked. Two products forward; five backward, with the scores once
-    // more.
+    // Half of the scores are masked. Two products forward; five backward, with the
+    // scores once more.
     let scores = (t * config.seq_len as u64 * q) as f64 / balance(plan);
     let attention = |n: f64| n / (gpu.peak(config.dtype) * of_attention(config));
     let (forward, backward) = (attention(2.0 * scores), attention(5.0 * scores));
@@ -163,8 +163,8 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let mut tp = layers as f64 * (2.0 * sum + beside(q + 2 * kv) + beside(2 * i));
     tp += if first { sum } else { 0.0 } + if last { beside(plan.vocab(at.tp)) } else { 0.0 };
 
-    // A block travels while the one before is attended to; backward its gradients travel too, at
-    // last alone.
+    // A block travels while the one before is attended to; backward its gradients travel
+    // too, at last alone.
     let (hops, kv_numbers) = ((layout.cp - 1) as f64, (2 * t * kv) as f64);
     let link = links::message(gpu, cards(layout, links::cp).is_some());
     let ring = |bytes: u64| kv_numbers * bytes as f64 / link;

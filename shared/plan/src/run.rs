@@ -22,8 +22,8 @@ pub struct Run {
     pub bucket_bytes: Option<usize>,
     /// Whether the sum of an input's gradient over tp travels beside the gradient of the weight.
     pub overlapped_tp: bool,
-    /// Whether all forward passes come before the first backward pass (AFAB), or alternate with them
-    /// as soon as they can (1F1B).
+    /// Whether all forward passes come before the first backward pass (AFAB), or alternate with
+    /// them as soon as they can (1F1B).
     pub all_forward_first: bool,
     /// Whether cp ranks hold a piece from each half of a sequence, or one contiguous piece.
     pub zigzag: bool,

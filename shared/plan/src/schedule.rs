@@ -1,5 +1,5 @@
-//! The passes of a pipeline on paper: when each begins, when its message arrives, and what is kept
-//! meanwhile.
+//! The passes of a pipeline on paper: when each begins, when its message arrives, and what is
+//! kept meanwhile.
 
 use report::Pass;
 
@@ -98,8 +98,8 @@ mod tests {
         let walk = |lists: [&[Pass]; 2]| walk(&lists.map(<[Pass]>::to_vec), &[3.0; 2], &[0.5]);
         // Stage 1: F0 1.5–2.5, B0 2.5–4.5; F1 4.5–5.5, B1 5.5–7.5. Stage 0: B1 from 8.
         close(walk([&[F(0), F(1), B(0), B(1)], &[F(0), B(0), F(1), B(1)]]), 10.0);
-        // The last micro-batch first: stage 1 F0, F1 up to 3.5, B1 5.5, B0 7.5; stage 0 B1 6–8, B0
-        // 8–10.
+        // The last micro-batch first: stage 1 F0, F1 up to 3.5, B1 5.5, B0 7.5; stage 0
+        // B1 6–8, B0 8–10.
         close(walk([&[F(0), F(1), B(1), B(0)], &[F(0), F(1), B(1), B(0)]]), 10.0);
         // One at a time: F0 1, message, F0 and B0 until 4.5, message, B0 until 7; and again.
         close(walk([&[F(0), B(0), F(1), B(1)], &[F(0), B(0), F(1), B(1)]]), 14.0);
@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn messages_of_one_border_and_direction_travel_one_after_the_other() {
-        // Slower than passes, they set the pace: 1 forward, ten messages of 5, and back in the same
-        // way.
+        // Slower than passes, they set the pace: 1 forward, ten messages of 5, and back
+        // in the same way.
         close(messages(true, 2, 10, 5.0), 2.0 * (1.0 + 10.0 * 5.0 + 2.0) - 33.0);
     }
 }

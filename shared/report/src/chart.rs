@@ -1,5 +1,5 @@
-//! One training step as the ranks' traces show it: who computed which micro-batch when, and who
-//! waited.
+//! One training step as the ranks' traces show it: who computed which micro-batch when,
+//! and who waited.
 
 mod svg;
 #[cfg(test)]
@@ -54,7 +54,8 @@ enum Direction {
 pub struct Bubble {
     /// The share of the window between passes, averaged over the ranks.
     pub measured: f64,
-    /// The share that they were blocked inside passes: their tp or cp groups had something to exchange.
+    /// The share that they were blocked inside passes: their tp or cp groups had
+    /// something to exchange.
     pub inside: f64,
     /// What remains when all stages take equally long and messages no time: (pp − 1)/(m + pp − 1),
     /// with m micro-batches. (Narayanan et al. 2021, *Megatron-LM*, section 2.2.1, divide by the
@@ -73,8 +74,8 @@ impl Chart {
     }
 
     pub(crate) fn of(ranks: &[RankTrace]) -> Option<Self> {
-        // All ranks record from the same step on, but not all of them may have finished the last
-        // one.
+        // All ranks record from the same step on, but not all of them may have
+        // finished the last one.
         let steps = ranks.iter().map(|rank| optimizers(rank).len()).min()?;
         let labels = labels(ranks);
         let mut rows: Vec<Row> = ranks

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Writes what the ranks exported ([`crate::Trace::export`]; empty ones are left out). Times in the
-/// file are microseconds since the first span of all, whose own time since the Unix epoch is in
-/// `otherData.start_unix_ns`. Where the ranks recorded a whole training step, [`Chart`] draws the
-/// last one as an SVG beside the file; beside a pipe nothing is written. Each file appears whole or
-/// not at all.
+/// Writes what the ranks exported ([`crate::Trace::export`]; empty ones are left out). Times in
+/// the file are microseconds since the first span of all, whose own time since the Unix epoch is
+/// in `otherData.start_unix_ns`. Where the ranks recorded a whole training step, [`Chart`] draws
+/// the last one as an SVG beside the file; beside a pipe nothing is written. Each file appears
+/// whole or not at all.
 ///
 /// # Errors
 /// If a file cannot be written, or bytes are not a rank's export.

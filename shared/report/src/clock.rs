@@ -1,8 +1,8 @@
 //! When queued work is done.
 //!
-//! The host hands a GPU its work and goes on at once, so its own clock tells when an operation was
-//! queued. When the GPU came to it is known only afterwards, from marks that were queued along with
-//! the work.
+//! The host hands a GPU its work and goes on at once, so its own clock tells when an operation
+//! was queued. When the GPU came to it is known only afterwards, from marks that were queued
+//! along with the work.
 
 /// A clock that shows when queued work is reached, not when it was queued: a GPU's.
 pub trait Clock: Send + Sync {

@@ -6,7 +6,8 @@ use std::ops::{Index, Sub};
 /// The groups that every line of metrics names, in this order. Others follow, by name.
 pub(crate) const FIRST: [&str; 4] = ["dp", "tp", "pp", "cp"];
 
-/// Bytes that a rank has sent, by group: `sent["tp"]`. In metrics an object, `{"dp":0,"tp":8192,…}`.
+/// Bytes that a rank has sent, by group: `sent["tp"]`. In metrics an object,
+/// `{"dp":0,"tp":8192,…}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommBytes(Vec<(&'static str, u64)>);
 

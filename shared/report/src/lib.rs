@@ -1,5 +1,6 @@
-//! What a run says about itself: a progress bar or one line a step, a metrics file, a trace of every
-//! rank and a chart drawn from it. No tensors here, so that the crate that moves bytes can depend on it.
+//! What a run says about itself: a progress bar or one line a step, a metrics file, a trace of
+//! every rank and a chart drawn from it. No tensors here, so that the crate that moves bytes
+//! can depend on it.
 
 #![warn(missing_docs)]
 

@@ -1,7 +1,8 @@
 //! Speed and memory, in the units that the field compares.
 
-/// Floating-point operations that training needs per token, forward and backward, in the usual count:
-/// `6·N + 12·L·h·S` (Chowdhery et al. 2022, *PaLM*, appendix B; Picotron's `get_mfu` counts the same).
+/// Floating-point operations that training needs per token, forward and backward, in the usual
+/// count: `6·N + 12·L·h·S` (Chowdhery et al. 2022, *PaLM*, appendix B; Picotron's `get_mfu`
+/// counts the same).
 ///
 /// * `parameters` (N): all of the model, embedding and norms included; a matrix that is both
 ///   embedding and head counts once. Each is counted as one multiply-add forward and two backward.

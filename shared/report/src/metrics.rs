@@ -73,8 +73,8 @@ impl MetricsFile {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Appends one line, and flushes it at once: whoever follows the file sees each step as soon as
-    /// it is done.
+    /// Appends one line, and flushes it at once: whoever follows the file sees each step as
+    /// soon as it is done.
     pub fn write(&mut self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');

@@ -64,8 +64,8 @@ impl Trace {
         })))
     }
 
-    /// Takes the times of [`Track::Compute`] and [`Track::Wait`] spans from `clock`, on all clones. To be
-    /// called before the first span, and once: a second clock is ignored.
+    /// Takes the times of [`Track::Compute`] and [`Track::Wait`] spans from `clock`, on all clones.
+    /// To be called before the first span, and once: a second clock is ignored.
     pub fn set_clock(&self, clock: Arc<dyn Clock>) {
         if let Some(recorder) = &self.0 {
             let _ = recorder.clock.set(clock);
@@ -120,8 +120,8 @@ impl Trace {
         }
     }
 
-    /// This rank's events so far, in a form for [`crate::write_trace`] and [`crate::Chart::read`]; empty
-    /// where none were to be recorded. Waits until the work that they mark is done.
+    /// This rank's events so far, in a form for [`crate::write_trace`] and [`crate::Chart::read`];
+    /// empty where none were to be recorded. Waits until the work that they mark is done.
     pub fn export(&self) -> Vec<u8> {
         let Some(recorder) = self.recorder() else {
             return Vec::new();

@@ -1,3 +1,5 @@
+//! The program: reads settings and text, and trains.
+
 use cli::Program;
 use comm::Layout;
 use std::process::ExitCode;

@@ -5,9 +5,9 @@ use checkpoint::LlamaConfig;
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
-/// For every position that `config` allows, the rotation of each pair i of a head's dimensions, i and
-/// i + head_dim/2, by position · frequency_i: the score of a query and a key then depends only on
-/// their distance.
+/// For every position that `config` allows, the rotation of each pair i of a head's dimensions, i
+/// and i + head_dim/2, by position · frequency_i: the score of a query and a key then depends only
+/// on their distance.
 pub fn rotary(config: &LlamaConfig, kind: Kind, device: Device) -> Rotation {
     let positions = Tensor::arange(config.max_position_embeddings, (Kind::Double, Device::Cpu));
     let frequencies = Tensor::from_slice(&frequencies(config)); // [head_dim/2]
@@ -15,9 +15,9 @@ pub fn rotary(config: &LlamaConfig, kind: Kind, device: Device) -> Rotation {
     Rotation::new(&angles, kind, device)
 }
 
-/// θ^(−2i/head_dim) for every pair i. Llama 3.1 slows the low frequencies down further, for contexts
-/// longer than those it was first trained on (the idea is from *YaRN*, Peng et al., 2023; the formula
-/// from Llama's reference code).
+/// θ^(−2i/head_dim) for every pair i. Llama 3.1 slows the low frequencies down further, for
+/// contexts longer than those it was first trained on (the idea is from *YaRN*, Peng et al., 2023;
+/// the formula from Llama's reference code).
 fn frequencies(config: &LlamaConfig) -> Vec<f64> {
     let head_dim = config.head_dim();
     let plain =

@@ -44,11 +44,12 @@ impl Trainer {
         self.update(&self.batches.step(self.step)?)
     }
 
-    /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
+    /// One optimiser step over these micro-batches. Loss and gradient norm are from
+    /// before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
         let Config { data, train, run, .. } = &self.config;
-        // Every loss is divided by the tokens of the whole global batch, so gradients simply add
-        // up.
+        // Every loss is divided by the tokens of the whole global batch, so
+        // gradients simply add up.
         let target_tokens = (train.global_batch * data.seq_len) as f64;
         let parameters = self.model.parameters();
         for parameter in parameters {

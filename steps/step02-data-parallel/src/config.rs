@@ -1,4 +1,5 @@
-//! The settings of this step. Each field of these structs is a flag, and a key of a configuration file.
+//! The settings of this step. Each field of these structs is a flag, and a key of a
+//! configuration file.
 
 use anyhow::{Result, ensure};
 use checkpoint::LlamaConfig;

@@ -55,8 +55,8 @@ impl Linear {
         Ok(Self { weights: Stacked::new(layers.iter().map(get).collect::<Result<_>>()?) })
     }
 
-    /// `[.., in]` to `[.., sum of outs]`. The product runs in the dtype of `x`; gradients are added up in
-    /// that of the weights.
+    /// `[.., in]` to `[.., sum of outs]`. The product runs in the dtype of `x`; gradients are added
+    /// up in that of the weights.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.weights.linear(x)
     }
@@ -74,6 +74,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
+    /// The norm whose weight is `name`.weight.
     pub fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let weight = load.get(&format!("{name}.weight"), &[config.hidden_size])?;
         Ok(Self { weight, eps: config.rms_norm_eps })

@@ -52,8 +52,8 @@ impl Llama {
         Ok(Self { embed_tokens, layers, norm, lm_head, rotary, compute, tp, vocab, parameters })
     }
 
-    /// Logits for the token after position `last`. `tokens`: `[1, seq]`, i64; returns `[vocab]`, the
-    /// same on all ranks.
+    /// Logits for the token after position `last`. `tokens`: `[1, seq]`, i64; returns `[vocab]`,
+    /// the same on all ranks.
     pub fn next_token(&self, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let x = self.hidden(tokens)?.i((0, last)); // [hidden]
         let logits = autograd::linear(&x, &self.lm_head.to_kind(x.kind())); // [vocab/tp]

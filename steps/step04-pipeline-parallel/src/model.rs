@@ -31,8 +31,8 @@ struct Head {
 }
 
 impl Llama {
-    /// Builds the stage that has the layers `stage` from `weights`. Matrix products run in `compute`
-    /// (f32, f64 or bf16), whatever dtype the weights are kept in.
+    /// Builds the stage that has the layers `stage` from `weights`. Matrix products run in
+    /// `compute` (f32, f64 or bf16), whatever dtype the weights are kept in.
     pub fn new(
         config: &LlamaConfig,
         weights: &Weights,
@@ -57,8 +57,8 @@ impl Llama {
     }
 
     /// Runs the stage's layers on `x`, received from the previous stage, or on the embeddings of
-    /// `tokens` on the first. `tokens`: `[batch, seq]`, i64; `x` and what is returned: `[batch, seq,
-    /// hidden]`.
+    /// `tokens` on the first. `tokens`: `[batch, seq]`, i64; `x` and what is returned:
+    /// `[batch, seq, hidden]`.
     pub fn forward(&self, tokens: &Tensor, x: Option<&Tensor>) -> Result<Tensor> {
         let rotary = self.rotary.first(tokens.size()[1]);
         let mut x = match x {

@@ -26,8 +26,8 @@ pub struct PipelineParallel {
     trace: Trace,
 }
 
-/// Both ends of a stage's autograd graph of one micro-batch. While it is there, so are the
-/// activations.
+/// Both ends of a stage's autograd graph of one micro-batch. While it is there, so are
+/// the activations.
 struct Graph {
     /// What was received; `None` on the first stage.
     input: Option<Tensor>,

@@ -23,21 +23,22 @@ impl VocabParallel {
         Self { group: group.clone(), size, ids }
     }
 
-    /// Rows of `weight`, `[vocab/tp, hidden]`, for the tokens in this rank's shard, and zeros for the
-    /// others: a partial sum of the embedding. `tokens`: `[batch, seq]`; returns `[batch, seq,
-    /// hidden]`.
+    /// Rows of `weight`, `[vocab/tp, hidden]`, for the tokens in this rank's shard, and zeros for
+    /// the others: a partial sum of the embedding. `tokens`: `[batch, seq]`; returns
+    /// `[batch, seq, hidden]`.
     pub fn embedding(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
         let (rows, outside) = self.rows_of(tokens);
         let found = Tensor::embedding(weight, &rows, -1, false, false); // [batch, seq, hidden]
         found.masked_fill(&outside.unsqueeze(-1), 0.0)
     }
 
-    /// Sum over all tokens of −log softmax(x·Wᵀ)\[target\]. `x`: `[batch, seq, hidden]`, `weight`: this
-    /// rank's rows of W, `[vocab/tp, hidden]`, `targets`: `[batch, seq]`, i64.
+    /// Sum over all tokens of −log softmax(x·Wᵀ)\[target\]. `x`: `[batch, seq, hidden]`, `weight`:
+    /// this rank's rows of W, `[vocab/tp, hidden]`, `targets`: `[batch, seq]`, i64.
     ///
-    /// Each rank computes the logits of its own words, and never sees the others': the softmax needs
-    /// only their maximum and the sum of their exponentials. The gradient of `x` is a partial sum.
-    /// Apart from that it is [`autograd::linear_cross_entropy`]: a chunk of the tokens at a time.
+    /// Each rank computes the logits of its own words, and never sees the others': the softmax
+    /// needs only their maximum and the sum of their exponentials. The gradient of `x` is a
+    /// partial sum. Apart from that it is [`autograd::linear_cross_entropy`]: a chunk of the
+    /// tokens at a time.
     pub fn cross_entropy_sum(
         &self,
         x: &Tensor,
@@ -51,8 +52,8 @@ impl VocabParallel {
         })
     }
 
-    /// The sum, and the gradients of `x` and `weight`, in their shapes; without their numbers in an
-    /// evaluation.
+    /// The sum, and the gradients of `x` and `weight`, in their shapes; without their numbers
+    /// in an evaluation.
     fn loss_and_grads(
         &self,
         x: &Tensor,

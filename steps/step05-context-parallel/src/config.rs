@@ -1,4 +1,5 @@
-//! The settings of this step. Each field of these structs is a flag, and a key of a configuration file.
+//! The settings of this step. Each field of these structs is a flag, and a key of a
+//! configuration file.
 
 use anyhow::{Result, ensure};
 use checkpoint::LlamaConfig;
@@ -50,7 +51,8 @@ pub struct Parallel {
     /// Ranks that share every matrix
     #[arg(long, value_name = "N")]
     pub tp: usize,
-    /// When gradients of activations are summed over tp ranks: blocking, or overlapped with the weights' gradients
+    /// When gradients of activations are summed over tp ranks: blocking, or overlapped with the
+    /// weights' gradients
     #[arg(long, value_name = "HOW")]
     pub tp_sync: TpSync,
     /// Stages of the pipeline

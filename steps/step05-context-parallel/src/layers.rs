@@ -30,8 +30,8 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Whether the rank at `at` is the first of its replica that holds these numbers: it counts
-    /// them.
+    /// Whether the rank at `at` is the first of its replica that holds these numbers:
+    /// it counts them.
     pub fn is_first(&self, at: Coords) -> bool {
         self.tp.is_first(at.tp) && self.pp.is_first(at.pp)
     }
@@ -76,15 +76,16 @@ impl Loader<'_> {
     }
 }
 
-/// y = x·Wᵀ without bias, W split by its outputs. Several W that read the same `x` are fused into one
-/// product.
+/// y = x·Wᵀ without bias, W split by its outputs. Several W that read the same `x` are fused
+/// into one product.
 pub struct ColumnParallelLinear {
     weights: Stacked, // [sum of outs/tp, in]
     tp: TensorParallel,
 }
 
 impl ColumnParallelLinear {
-    /// `layers`: the name of each W, under `prefix`, and its number of outputs on all ranks together.
+    /// `layers`: the name of each W, under `prefix`, and its number of outputs on all
+    /// ranks together.
     pub fn new(
         load: &mut Loader,
         prefix: &str,
@@ -98,8 +99,8 @@ impl ColumnParallelLinear {
         Ok(Self { weights, tp: load.tp.clone() })
     }
 
-    /// `[.., in]` to `[.., sum of outs/tp]`. The product runs in the dtype of `x`; gradients are added
-    /// up in that of the weights.
+    /// `[.., in]` to `[.., sum of outs/tp]`. The product runs in the dtype of `x`; gradients are
+    /// added up in that of the weights.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.weights.linear(self.tp.before_product(x)?)
     }
@@ -137,6 +138,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
+    /// The norm whose weight is `name`.weight.
     pub fn new(config: &LlamaConfig, load: &mut Loader, name: &str) -> Result<Self> {
         let weight = load.get(&format!("{name}.weight"), &[config.hidden_size], None)?;
         Ok(Self { weight, eps: config.rms_norm_eps })

@@ -1,3 +1,5 @@
+//! The program: reads settings and text, starts the ranks.
+
 use cli::{Program, Start};
 use comm::Layout;
 use std::process::ExitCode;

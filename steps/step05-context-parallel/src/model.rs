@@ -33,8 +33,8 @@ struct Head {
 }
 
 impl Llama {
-    /// Builds the stage that has the layers `stage` from `weights`. Matrix products run in `compute`
-    /// (f32, f64 or bf16), whatever dtype the weights are kept in.
+    /// Builds the stage that has the layers `stage` from `weights`. Matrix products run in
+    /// `compute` (f32, f64 or bf16), whatever dtype the weights are kept in.
     pub fn new(
         config: &LlamaConfig,
         weights: &Weights,
@@ -60,8 +60,8 @@ impl Llama {
     }
 
     /// Runs the stage's layers on `x`, received from the previous stage, or on the embeddings of
-    /// `tokens` on the first. `tokens`: `[batch, seq/cp]`, i64; `x` and what is returned: `[batch, seq/cp,
-    /// hidden]`.
+    /// `tokens` on the first. `tokens`: `[batch, seq/cp]`, i64; `x` and what is returned:
+    /// `[batch, seq/cp, hidden]`.
     pub fn forward(&self, tokens: &Tensor, x: Option<&Tensor>) -> Result<Tensor> {
         let mut x = match x {
             Some(x) => x.shallow_clone(),

@@ -6,8 +6,8 @@ use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
 /// For tokens at these positions, `[seq/cp]`, the rotation of each pair i of a head's dimensions, i
-/// and i + head_dim/2, by position · frequency_i: the score of a query and a key then depends only on
-/// their distance. What counts is a token's place in the whole sequence, not on this rank.
+/// and i + head_dim/2, by position · frequency_i: the score of a query and a key then depends only
+/// on their distance. What counts is a token's place in the whole sequence, not on this rank.
 pub fn rotary(config: &LlamaConfig, positions: &Tensor, kind: Kind, device: Device) -> Rotation {
     let positions = positions.to_device(Device::Cpu).to_kind(Kind::Double); // [seq/cp]
     let frequencies = Tensor::from_slice(&frequencies(config)); // [head_dim/2]
@@ -15,9 +15,9 @@ pub fn rotary(config: &LlamaConfig, positions: &Tensor, kind: Kind, device: Devi
     Rotation::new(&angles, kind, device)
 }
 
-/// θ^(−2i/head_dim) for every pair i. Llama 3.1 slows the low frequencies down further, for contexts
-/// longer than those it was first trained on (the idea is from *YaRN*, Peng et al., 2023; the formula
-/// from Llama's reference code).
+/// θ^(−2i/head_dim) for every pair i. Llama 3.1 slows the low frequencies down further, for
+/// contexts longer than those it was first trained on (the idea is from *YaRN*, Peng et al., 2023;
+/// the formula from Llama's reference code).
 fn frequencies(config: &LlamaConfig) -> Vec<f64> {
     let head_dim = config.head_dim();
     let plain =

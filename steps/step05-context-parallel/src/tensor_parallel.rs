@@ -1,10 +1,10 @@
 //! Tensor parallelism (Shoeybi et al., *Megatron-LM*, 2019): the ranks of a group read the same
 //! tokens, and each holds a shard of every matrix.
 //!
-//! A matrix split by its outputs (column-parallel: Megatron writes x·A, and A's columns are the rows
-//! of a Hugging Face weight) turns an `x` that all ranks hold into features of which each rank holds
-//! some. One split by its inputs (row-parallel) reads such features, and leaves every rank with a
-//! partial sum. Two operators make a whole of it, and nothing else communicates:
+//! A matrix split by its outputs (column-parallel: Megatron writes x·A, and A's columns are the
+//! rows of a Hugging Face weight) turns an `x` that all ranks hold into features of which each rank
+//! holds some. One split by its inputs (row-parallel) reads such features, and leaves every rank
+//! with a partial sum. Two operators make a whole of it, and nothing else communicates:
 //!
 //! * f, before a column-parallel matrix: forward the identity, backward a sum over the ranks.
 //! * g, behind a row-parallel matrix: forward a sum over the ranks, backward the identity.
@@ -29,8 +29,8 @@ impl TensorParallel {
         Self { group: mesh.tp.clone(), sync: config.parallel.tp_sync }
     }
 
-    /// f: `x` as it is, of any shape. Behind it each rank computes some features, and in the backward
-    /// pass gets the gradient of `x` through these; the whole gradient is the ranks' sum.
+    /// f: `x` as it is, of any shape. Behind it each rank computes some features, and in the
+    /// backward pass gets the gradient of `x` through these; the whole gradient is the ranks' sum.
     pub fn f(&self, x: &Tensor) -> Result<Tensor> {
         let group = self.group.clone();
         autograd::custom([x], &x.detach(), move |grad| {
@@ -59,8 +59,8 @@ impl TensorParallel {
         })
     }
 
-    /// g: the sum of the ranks' partial sums, of any shape. The gradient of a sum is the gradient of
-    /// each term.
+    /// g: the sum of the ranks' partial sums, of any shape. The gradient of a sum is the
+    /// gradient of each term.
     pub fn g(&self, partial: Tensor) -> Result<Tensor> {
         let sum = partial.detach(); // the same storage: the partial sum is not used again
         self.group.all_reduce(&sum)?;

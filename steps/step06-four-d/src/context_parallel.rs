@@ -132,8 +132,8 @@ impl ContextParallel {
         Ok((out.to_kind(q.kind()), lse, neighbour))
     }
 
-    /// The gradients of `q` and `kv`, from those of the output; all tensors in the shapes of
-    /// `forward`.
+    /// The gradients of `q` and `kv`, from those of the output; all tensors in the
+    /// shapes of `forward`.
     ///
     /// Each block of keys and values goes around once more, from where its first hop has brought
     /// it. Its gradient travels one hop behind it, collects every rank's share, and ends on the

@@ -40,16 +40,16 @@ impl DataParallel {
         }
     }
 
-    /// To be called before each backward pass. Only after the last one of a step are gradients
-    /// complete.
+    /// To be called before each backward pass. Only after the last one of a step are
+    /// gradients complete.
     pub fn before_backward(&self, is_last: bool) {
         if let Self::Bucketed(bucketed) = self {
             bucketed.is_last_pass.store(is_last, Relaxed);
         }
     }
 
-    /// To be called after the last backward pass: afterwards every `.grad` is the sum over all
-    /// replicas.
+    /// To be called after the last backward pass: afterwards every `.grad` is the sum
+    /// over all replicas.
     pub fn finish(&self) -> Result<()> {
         match self {
             Self::Naive(naive) => naive.finish(),
@@ -106,8 +106,8 @@ impl Bucketed {
     fn new(parameters: &[Parameter], group: &Group, bucket_bytes: usize) -> Result<Self> {
         let is_last_pass = Arc::new(AtomicBool::new(false));
         let (mut buckets, mut hooks) = (vec![], vec![]);
-        // The backward pass reaches the parameters from last to first, and fills the buckets in
-        // this order.
+        // The backward pass reaches the parameters from last to first, and fills the
+        // buckets in this order.
         let backwards: Vec<&Tensor> = parameters.iter().rev().map(|p| &p.tensor).collect();
         let bytes = |p: &&Tensor| p.numel() * p.kind().elt_size_in_bytes();
         for members in cut(&backwards.iter().map(bytes).collect::<Vec<_>>(), bucket_bytes) {

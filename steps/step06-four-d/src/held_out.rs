@@ -17,8 +17,8 @@ pub struct Texts {
     pub held_out: Option<Arc<Dataset>>,
 }
 
-/// Opens the texts, once for all ranks of this process, and makes the directories to write to. `None`: a
-/// dry run has neither.
+/// Opens the texts, once for all ranks of this process, and makes the directories to write to.
+/// `None`: a dry run has neither.
 pub fn open(start: &mut Start<Config>) -> Result<Option<Texts>> {
     if start.config.planning.dry_run {
         return Ok(None);

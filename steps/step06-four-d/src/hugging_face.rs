@@ -10,8 +10,8 @@ use crate::config::Config;
 use crate::layers::Parameter;
 
 /// Writes `config.json`, the tokenizer and the weights to `dir`, a file for each stage. A
-/// collective: the tp ranks of a stage send their shards to the first, which puts them together and
-/// writes.
+/// collective: the tp ranks of a stage send their shards to the first, which puts them
+/// together and writes.
 pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh) -> Result<()> {
     if mesh.is_leader() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -23,8 +23,8 @@ pub fn export(dir: &Path, parameters: &[Parameter], config: &Config, mesh: &Mesh
         // Of two stages with a tied embedding the first one writes it.
         for parameter in parameters.iter().filter(|p| p.pp.is_first(mesh.coords.pp)) {
             if let Some(tensor) = whole(parameter, mesh)? {
-                // On the CPU: a GPU that holds a shard of each might not have room for all whole
-                // tensors.
+                // On the CPU: a GPU that holds a shard of each might not have room for
+                // all whole tensors.
                 tensors.push((parameter.name.clone(), tensor.to_device(Device::Cpu)));
             }
         }

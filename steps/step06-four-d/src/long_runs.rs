@@ -1,4 +1,5 @@
-//! The settings that a real run needs: a look at held-out text, checkpoints, and a plan before it starts.
+//! The settings that a real run needs: a look at held-out text, checkpoints, and a plan
+//! before it starts.
 
 use clap::Args;
 use cli::{Gpu, whether_given};

@@ -26,8 +26,8 @@ pub struct PipelineParallel {
     trace: Trace,
 }
 
-/// Both ends of a stage's autograd graph of one micro-batch. While it is there, so are the
-/// activations.
+/// Both ends of a stage's autograd graph of one micro-batch. While it is there, so are
+/// the activations.
 struct Graph {
     /// What was received; `None` on the first stage.
     input: Option<Tensor>,
@@ -92,8 +92,8 @@ impl PipelineParallel {
         Ok(loss)
     }
 
-    /// The sum of the micro-batches' losses, `[]`, without gradients; zero on all stages but the
-    /// last.
+    /// The sum of the micro-batches' losses, `[]`, without gradients; zero on all
+    /// stages but the last.
     pub fn evaluate(
         &self,
         model: &Llama,
@@ -197,8 +197,8 @@ impl PipelineParallel {
         Ok(x)
     }
 
-    /// Logits for the token after position `last`: `[vocab]`, on all stages. `tokens`: `[1,
-    /// seq/cp]`.
+    /// Logits for the token after position `last`: `[vocab]`, on all stages.
+    /// `tokens`: `[1, seq/cp]`.
     pub fn next_token(&self, model: &Llama, tokens: &Tensor, last: i64) -> Result<Tensor> {
         let shape = [1, tokens.size()[1], self.shape[2]];
         let received = self.receive(Pass::Forward(0), shape).map(Work::wait).transpose()?;

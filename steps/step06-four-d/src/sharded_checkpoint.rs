@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::layers::Parameter;
 use crate::optimizer::{Optimizer, learning_rate};
 
-/// Writes the checkpoint of a run that has come so far to `dir`. A collective. When it returns, the checkpoint is
-/// complete; until then the previous one counts as the newest.
+/// Writes the checkpoint of a run that has come so far to `dir`. A collective. When it returns, the
+/// checkpoint is complete; until then the previous one counts as the newest.
 pub fn save(
     dir: &Path,
     progress: Progress,
@@ -86,8 +86,8 @@ pub fn resume(
     Ok(step)
 }
 
-/// What is saved of a parameter: itself and its two moments, each with a note of its place in the
-/// whole.
+/// What is saved of a parameter: itself and its two moments, each with a note of its
+/// place in the whole.
 fn pieces(
     parameter: &Parameter,
     [exp_avg, exp_avg_sq]: [Tensor; 2],

@@ -84,11 +84,12 @@ impl<'a> Trainer<'a> {
         self.update(&self.batches.step(self.step)?)
     }
 
-    /// One optimiser step over these micro-batches. Loss and gradient norm are from before the update.
+    /// One optimiser step over these micro-batches. Loss and gradient norm are from
+    /// before the update.
     pub fn update(&mut self, micro_batches: &[MicroBatch]) -> Result<StepStats> {
         let Config { data, train, .. } = &self.config;
-        // Every loss is divided by the tokens of the whole global batch, so gradients simply add
-        // up.
+        // Every loss is divided by the tokens of the whole global batch, so
+        // gradients simply add up.
         let target_tokens = (train.global_batch * data.seq_len) as f64;
         let parameters = self.model.parameters();
         let sent_before = self.mesh.comm_bytes();
@@ -117,8 +118,8 @@ impl<'a> Trainer<'a> {
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
 
-    /// The loss on held-out text, as a mean over its tokens. Each sample counts once, also where there are
-    /// fewer than `eval_batches` take.
+    /// The loss on held-out text, as a mean over its tokens. Each sample counts once, also where
+    /// there are fewer than `eval_batches` take.
     pub fn evaluate(&self) -> Result<Validation> {
         let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
         let samples = batches.samples_in(self.config.evaluation.eval_batches);

@@ -1,6 +1,6 @@
-//! `attention`: on GPU 0, the fused kernels beside plain products, in numbers, forward and backward, for the
-//! shapes of real models: that for whole sequences, on views of a product as a model has them, and that for
-//! one block of keys, on views such as the ring hands over.
+//! `attention`: on GPU 0, the fused kernels beside plain products, in numbers, forward and
+//! backward, for the shapes of real models: that for whole sequences, on views of a product as a
+//! model has them, and that for one block of keys, on views such as the ring hands over.
 
 use anyhow::{Result, anyhow, ensure};
 use autograd::{attention_block, attention_block_backward, causal_attention, products};
@@ -93,7 +93,8 @@ fn tile(
     near("output", &out, &expected)?;
     near("log-sum-exp", &lse, &expected_lse)?;
 
-    // Backward the block is one of two: the other has as much weight again, and an output of its own.
+    // Backward the block is one of two: the other has as much weight again, and an
+    // output of its own.
     let other = draw(heads, 0);
     let both = (&expected + wide(&other)) * 0.5;
     let both_lse = &expected_lse + 2_f64.ln();
@@ -108,8 +109,8 @@ fn tile(
     Ok(())
 }
 
-/// Inputs are the same; kernels round weights, their gradients and results, in bf16 each by up to 2⁻⁸. In f32
-/// sums of some hundred terms are in another order.
+/// Inputs are the same; kernels round weights, their gradients and results, in bf16 each by up to
+/// 2⁻⁸. In f32 sums of some hundred terms are in another order.
 fn near(name: &str, mine: &Tensor, expected: &Tensor) -> Result<()> {
     let bound = if mine.kind() == Kind::Float { 1e-4 } else { 0.02 };
     let mine = mine.to_kind(Kind::Float);

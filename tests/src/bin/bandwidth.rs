@@ -1,5 +1,6 @@
-//! `bandwidth FLAGS…`: how long an all-reduce over all ranks takes, for `tests/bench/gpu_bench.py`. The leader
-//! prints a line for each size: bytes, and seconds of one all-reduce, the best of several batches.
+//! `bandwidth FLAGS…`: how long an all-reduce over all ranks takes, for `tests/bench/gpu_bench.py`.
+//! The leader prints a line for each size: bytes, and seconds of one all-reduce, the best of
+//! several batches.
 
 use anyhow::Result;
 use comm::Mesh;

@@ -1,5 +1,5 @@
-//! `collectives FLAGS…`: every rank sums, gathers and sends the same numbers twice, on its GPU through
-//! NCCL and on the CPU around a ring, and ends in an error where the two differ.
+//! `collectives FLAGS…`: every rank sums, gathers and sends the same numbers twice, on its GPU
+//! through NCCL and on the CPU around a ring, and ends in an error where the two differ.
 
 use anyhow::{Result, ensure};
 use comm::{Group, Mesh, ReduceOp};
@@ -30,8 +30,8 @@ fn both(
 ) -> Result<()> {
     let n = group.size() as i64;
     for kind in KINDS {
-        // Small whole numbers: sums of them are exact in every dtype, so order does not matter. Rows of
-        // an odd number.
+        // Small whole numbers: sums of them are exact in every dtype, so order does not matter.
+        // Rows of an odd number.
         let mine = (Tensor::arange(n * 21, (Kind::Int64, Device::Cpu)) + rank as i64).remainder(5);
         let mine = mine.view([3 * n, 7]).to_kind(kind);
         let (cpu, gpu) = (f(&mine.copy())?, f(&mine.to_device(device).copy())?);

@@ -1,5 +1,6 @@
-//! `kernels STEP FLAGS…`: what a step asks of a GPU, counted on a machine that need not have one. The real
-//! libtorch_cuda runs on a recorder of its calls (`recorder/`), so it takes `make setup CUDA=1`.
+//! `kernels STEP FLAGS…`: what a step asks of a GPU, counted on a machine that need not have one.
+//! The real libtorch_cuda runs on a recorder of its calls (`recorder/`), so it takes
+//! `make setup CUDA=1`.
 //!
 //!     cargo run --release -p parity --bin kernels -- 6 --dp 1 --pp 1 --cp 1 --tp 1 --dtype bf16
 
@@ -27,7 +28,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Trains on the recorder, which writes each rank's calls to `path.RANK`. Memory and time are written beside.
+/// Trains on the recorder, which writes each rank's calls to `path.RANK`. Memory and time are
+/// written beside.
 fn train(step: u8, flags: &[String], path: &Path) -> Result<()> {
     let steps = parity::train_config(step, flags)?.steps;
     let path = path.to_owned();

@@ -1,4 +1,5 @@
-//! What the tests of all steps share: the model under test, and the run of step01 that they compare with.
+//! What the tests of all steps share: the model under test, and the run of step01 that
+//! they compare with.
 #![allow(dead_code)] // each test file uses its part
 
 use comm::Layout;
@@ -9,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A model small enough for hundreds of runs, with every mechanism in it: grouped-query attention, heads
-/// that do not make up the hidden size, several layers, an intermediate size that is no power of two, rotary frequencies that
-/// Llama 3.1's scaling changes a little and altogether.
-/// Clipping is on, and low enough to act.
+/// A model small enough for hundreds of runs, with every mechanism in it: grouped-query attention,
+/// heads that do not make up the hidden size, several layers, an intermediate size that is no power
+/// of two, rotary frequencies that Llama 3.1's scaling changes a little and altogether. Clipping is
+/// on, and low enough to act.
 const MODEL: &str = r#"
 [model]
 vocab_size = VOCAB
@@ -69,8 +70,8 @@ impl Model {
         let Self { tied, layers, vocab } = self;
         let name = format!("tied-{tied}-layers-{layers}-vocab-{vocab}.toml");
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        // Tests run side by side: each writes the same text under its own name, then moves it into
-        // place.
+        // Tests run side by side: each writes the same text under its own name, then
+        // moves it into place.
         let own = path.with_extension(format!("{:?}", std::thread::current().id()));
         let text = MODEL.replace("TIED", &tied.to_string());
         let text = text.replace("LAYERS", &layers.to_string());
@@ -79,8 +80,9 @@ impl Model {
         path
     }
 
-    /// A text in which every word of the vocabulary occurs: all of them in random order, 40 times. (The
-    /// tales are ASCII: no id above 127 ever occurs in them, neither as an input nor as a target.)
+    /// A text in which every word of the vocabulary occurs: all of them in random order, 40
+    /// times. (The tales are ASCII: no id above 127 ever occurs in them, neither as an input
+    /// nor as a target.)
     fn words(self) -> PathBuf {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("words-{}.bin", self.vocab));
         let own = path.with_extension(format!("{:?}.bin", std::thread::current().id()));
@@ -92,8 +94,8 @@ impl Model {
         path
     }
 
-    /// The flags of a run on the model: on the tales, or, where the vocabulary is not one of bytes, on all of
-    /// its words.
+    /// The flags of a run on the model: on the tales, or, where the vocabulary is not one of bytes,
+    /// on all of its words.
     pub fn flags(self, run: &str) -> Vec<String> {
         let mut flags = vec!["--config".into(), self.file().display().to_string()];
         if self.vocab != Self::default().vocab {
@@ -146,8 +148,8 @@ pub fn layout_flags(layout: Layout) -> String {
     format!("--dp {dp} --pp {pp} --cp {cp} --tp {tp}")
 }
 
-/// Bytes that group rank `rank` of `n` sends to sum `len` numbers of `width` bytes around a ring: all
-/// chunks but its own, then all but its right neighbour's.
+/// Bytes that group rank `rank` of `n` sends to sum `len` numbers of `width` bytes around a ring:
+/// all chunks but its own, then all but its right neighbour's.
 pub fn ring_bytes(len: usize, width: usize, rank: usize, n: usize) -> u64 {
     let chunk = |c: usize| len * (c + 1) / n - len * c / n;
     let sent = if n == 1 { 0 } else { 2 * len - chunk(rank) - chunk((rank + 1) % n) };
@@ -242,7 +244,8 @@ pub fn spans(path: &Path) -> Vec<Span> {
         .collect()
 }
 
-/// The passes that each rank made, in the order in which it began them, by a trace file of one step.
+/// The passes that each rank made, in the order in which it began them, by a trace
+/// file of one step.
 pub fn passes(path: &Path) -> Vec<Vec<Pass>> {
     let mut spans = spans(path);
     spans.sort_by(|a, b| a.start.total_cmp(&b.start));
@@ -275,8 +278,8 @@ pub fn on_stand_in(command: &mut Command) {
     command.env("LD_LIBRARY_PATH", format!("{}{others}", env!("STAND_IN")));
 }
 
-/// Starts a run of `ranks` processes that has no end, kills one of them, and expects the whole of it to
-/// have ended soon, with a sentence that names the rank.
+/// Starts a run of `ranks` processes that has no end, kills one of them, and expects the whole of
+/// it to have ended soon, with a sentence that names the rank.
 pub fn assert_killed_rank_is_named(
     mut run: Command,
     ranks: usize,

@@ -1,5 +1,5 @@
-//! Context parallelism: which rank computes which part of the causal triangle, for two ways of dealing
-//! out positions.
+//! Context parallelism: which rank computes which part of the causal triangle, for two ways of
+//! dealing out positions.
 
 use super::canvas::{At, Canvas};
 

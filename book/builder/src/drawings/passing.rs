@@ -19,7 +19,8 @@ pub fn svg() -> String {
     for (top, backward) in [(0.0, false), (panel + 14.0, true)] {
         let title = if backward { "backward" } else { "forward" };
         c.text(2.0, top + 18.0, At::Start, "strong", title);
-        // A rank begins with its own block in the forward pass, and ends with it in the backward pass.
+        // A rank begins with its own block in the forward pass, and ends with it in
+        // the backward pass.
         let first = usize::from(backward);
         for column in 0..RANKS {
             let title = if first + column < RANKS {

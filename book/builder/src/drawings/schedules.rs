@@ -1,5 +1,5 @@
-//! The two orders of a pipeline's passes, as they would run if every stage took equally long: with messages
-//! that take no time, and with messages that take some.
+//! The two orders of a pipeline's passes, as they would run if every stage took equally long: with
+//! messages that take no time, and with messages that take some.
 
 use super::canvas::{At, Canvas};
 
@@ -87,7 +87,8 @@ fn orders(schedule: &str) -> Vec<Vec<(bool, usize)>> {
     lists.map(|line| line.split(' ').map(pass).collect()).collect()
 }
 
-/// Each stage's passes in order. The order is the schedule's, the times follow from who waits for whom.
+/// Each stage's passes in order. The order is the schedule's, the times follow from who
+/// waits for whom.
 fn run(schedule: &str, message: usize) -> Vec<Vec<Pass>> {
     let orders = orders(schedule);
     let mut rows: Vec<Vec<Pass>> = (0..STAGES).map(|_| Vec::new()).collect();

@@ -39,8 +39,8 @@ pub fn svg() -> String {
     c.finish()
 }
 
-/// The outline of a whole, and in it the half that rank `i` holds: top or bottom where it is rows, left
-/// or right where it is columns.
+/// The outline of a whole, and in it the half that rank `i` holds: top or bottom where it is rows,
+/// left or right where it is columns.
 fn held(c: &mut Canvas, (x, y, w, h): (f64, f64, f64, f64), i: usize, rows: bool) {
     c.rect(x, y, w, h, "idle");
     let (dx, dy) = if rows { (0.0, h / 2.0) } else { (w / 2.0, 0.0) };

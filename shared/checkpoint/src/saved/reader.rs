@@ -18,8 +18,8 @@ use tch::{Device, Tensor};
 pub struct CheckpointReader {
     dir: PathBuf,
     manifest: Manifest,
-    /// Its files, each opened when it is first read: opening one parses the header of all its
-    /// tensors.
+    /// Its files, each opened when it is first read: opening one parses the header of
+    /// all its tensors.
     open: Vec<OnceCell<Mapped>>,
     /// Where the pieces of each tensor are, by its name: which file, and which of its tensors.
     places: BTreeMap<String, Vec<(usize, usize)>>,

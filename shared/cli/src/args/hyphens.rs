@@ -68,8 +68,8 @@ fn takes_value(keys: &Keys, arg: &OsStr) -> Option<Takes> {
     }
 }
 
-/// The name in `--name`, `--name=value` or `-h`; `None` if it is not written as a flag, or has several
-/// words and is not the name of one.
+/// The name in `--name`, `--name=value` or `-h`; `None` if it is not written as a flag, or has
+/// several words and is not the name of one.
 fn flag_name(arg: &OsStr, is_known: impl Fn(&str) -> bool) -> Option<&str> {
     let Some(name) = arg.to_str()?.strip_prefix("--") else {
         return (arg == "-h").then_some("help");

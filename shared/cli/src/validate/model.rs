@@ -23,7 +23,8 @@ fn sizes(model: &LlamaConfig) -> Result<()> {
     ];
     for (name, size) in sizes {
         ensure!(size >= 1, "{name} is {size}, but must be at least 1");
-        // Products of two sizes must fit an i64 with room to spare; layers are gone through one by one.
+        // Products of two sizes must fit an i64 with room to spare; layers are gone
+        // through one by one.
         let limit = if name == "num_hidden_layers" { 1 << 16 } else { 1 << 30 };
         ensure!(size <= limit, "{name} is {size}, but no model has more than {limit}");
     }

@@ -1,5 +1,5 @@
-//! Files to write: that they can be written, and that none of them is a file that the run reads, or
-//! writes too.
+//! Files to write: that they can be written, and that none of them is a file that the run
+//! reads, or writes too.
 
 use super::Asked;
 use anyhow::{Context, Result, ensure};
@@ -60,8 +60,8 @@ pub(super) fn check(asked: &Asked) -> Result<()> {
     Ok(())
 }
 
-/// An export leaves nothing of what it finds in its directory, so nothing may lie there that the run
-/// reads: neither `files` nor the directories that are named.
+/// An export leaves nothing of what it finds in its directory, so nothing may lie there that the
+/// run reads: neither `files` nor the directories that are named.
 fn export(dir: &Path, asked: &Asked, files: &[(&str, PathBuf)]) -> Result<()> {
     let shown = dir.display();
     for (name, read) in [("hf-model", asked.common.hf_model), ("resume", asked.extras.resume)] {
@@ -143,8 +143,8 @@ fn open_once(name: &str, path: &Path) -> Result<()> {
     let opened = File::options().append(true).create(true).open(path);
     opened.with_context(|| format!("{name} {shown} cannot be written"))?;
     if is_new {
-        // Another rank may have removed it already. And it may be a link to a file that did not
-        // exist.
+        // Another rank may have removed it already. And it may be a link to a file
+        // that did not exist.
         let _ = path.canonicalize().and_then(fs::remove_file);
     }
     Ok(())

@@ -26,8 +26,8 @@ pub(super) fn check(asked: &Asked, env: impl Fn(&str) -> Option<String>) -> Resu
     Ok(())
 }
 
-/// If there are more threads than cores, they wait for each other at every operation, and a run
-/// crawls.
+/// If there are more threads than cores, they wait for each other at every operation,
+/// and a run crawls.
 fn check_threads(n: usize) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(

@@ -10,6 +10,20 @@ use std::path::PathBuf;
 
 pub use step06::config::Config;
 
+/// A step, in its own layout.
+pub fn usual(step: u8) -> Program {
+    let one = Layout::default();
+    let layout = match step {
+        2 => Layout { dp: 2, ..one },
+        3 => Layout { tp: 2, ..one },
+        4 => Layout { pp: 2, ..one },
+        5 => Layout { cp: 2, ..one },
+        6 => Layout { dp: 2, pp: 2, cp: 2, tp: 2 },
+        _ => one,
+    };
+    Program { step, about: "what this step is about", layout }
+}
+
 /// What a step makes of its arguments, as far as all steps have the same.
 #[derive(Debug)]
 pub struct Parsed {

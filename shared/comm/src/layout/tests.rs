@@ -37,8 +37,8 @@ fn groups_of_a_rank_among_sixteen() {
     assert_eq!(members("world"), (0..16).collect::<Vec<_>>());
 }
 
-/// What lets all groups of one kind share an id: they partition the world, so no two ranks meet in two
-/// of them, and every member of a group has the same list.
+/// What lets all groups of one kind share an id: they partition the world, so no two ranks meet in
+/// two of them, and every member of a group has the same list.
 #[test]
 fn the_groups_of_a_kind_divide_the_world() {
     for layout in [Layout::default(), SIXTEEN, UNEVEN] {

@@ -2,8 +2,8 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
-/// Assertions about the one character that follows. To leave them out lets a pattern match more,
-/// never less.
+/// Assertions about the one character that follows. To leave them out lets a pattern match
+/// more, never less.
 const LOOKS_AT_ONE: [&str; 4] = [r"(?!\S)", r"(?!\s)", r"(?=\S)", r"(?=\s)"];
 
 /// All that a pattern of a tokenizer.json can match, and maybe more.

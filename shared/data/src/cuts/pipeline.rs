@@ -132,8 +132,8 @@ impl Pipeline {
         c.is_ascii_graphic() || c == ' ' || c == '\n' || (!self.ascii && letter())
     }
 
-    /// The two plain characters as the model sees them, if nothing runs across the place between
-    /// them.
+    /// The two plain characters as the model sees them, if nothing runs across the
+    /// place between them.
     pub fn open(&self, x: char, y: char) -> Option<(char, char)> {
         let (from_x, from_y) = (self.normalized(x), self.normalized(y));
         let apart = self

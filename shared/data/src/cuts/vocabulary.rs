@@ -11,8 +11,8 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// `None` for a model of another kind, and for one whose tokens depend on where a word begins
-    /// and ends.
+    /// `None` for a model of another kind, and for one whose tokens depend on where a word
+    /// begins and ends.
     pub fn read(tokenizer: &tokenizers::Tokenizer) -> Option<Self> {
         let ModelWrapper::BPE(model) = tokenizer.get_model() else { return None };
         let affix = |affix: &Option<String>| affix.as_ref().is_some_and(|affix| !affix.is_empty());

@@ -1,7 +1,7 @@
 //! The lines between rank 0 and every other rank, after all have met.
 //!
-//! Each side says `Heartbeat` once a second. A line that closes without a `Bye`, or stays silent, means
-//! that its rank has died or hangs; rank 0 then tells every rank why the run is over. Rank 0
+//! Each side says `Heartbeat` once a second. A line that closes without a `Bye`, or stays silent,
+//! means that its rank has died or hangs; rank 0 then tells every rank why the run is over. Rank 0
 //! decides which cause was first, so that all ranks name the same.
 
 use super::wire::{self, Frame};
@@ -157,8 +157,8 @@ impl Control {
 
     /// Rank 0: settles on a cause and tells every rank. Later causes are consequences.
     pub(super) fn end(&self, cause: &str) {
-        // Under one lock: this rank's own code may leave as soon as it hears of it, and would close
-        // the lines.
+        // Under one lock: this rank's own code may leave as soon as it hears of it, and would
+        // close the lines.
         let state = self.0.lock();
         self.0.told.raise(cause);
         let first = self.0.told.cause().unwrap_or_default();

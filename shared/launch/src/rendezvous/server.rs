@@ -27,8 +27,8 @@ struct Door {
     settings: Vec<String>,
     prover: Prover,
     control: Control,
-    /// Connections being examined, and how many were turned away because they did not know the
-    /// secret.
+    /// Connections being examined, and how many were turned away because they did not
+    /// know the secret.
     busy: AtomicUsize,
     turned_away: AtomicUsize,
 }
@@ -115,7 +115,8 @@ impl Door {
             let (stream, from) = match listener.accept() {
                 Ok(visitor) => visitor,
                 Err(error) => {
-                    // No connection is waiting, or it was closed at once, or too many files are open.
+                    // No connection is waiting, or it was closed at once, or too many
+                    // files are open.
                     let since = trouble.get_or_insert_with(Instant::now);
                     if [ErrorKind::WouldBlock, ErrorKind::ConnectionAborted].contains(&error.kind())
                     {

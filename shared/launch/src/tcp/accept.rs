@@ -21,12 +21,12 @@ use std::time::{Duration, Instant};
 /// How long a connection may take to say what it is for.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections that may be greeted at once; others wait until one of these is done or has run out
-/// of time.
+/// Connections that may be greeted at once; others wait until one of these is done or has
+/// run out of time.
 const GREETED: usize = 64;
 
-/// For how long the system may refuse a connection (too many files are open) before that is an error: a
-/// file may be closed again.
+/// For how long the system may refuse a connection (too many files are open) before that is an
+/// error: a file may be closed again.
 pub(crate) const LASTING: Duration = Duration::from_secs(2);
 
 const NONCE: usize = 32;
@@ -122,8 +122,8 @@ impl Inbox {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     super::poll::readable(listener, LOOK_UP);
                 }
-                // Too many files are open, for instance. The connection waits in the system's queue
-                // meanwhile.
+                // Too many files are open, for instance. The connection waits in the system's
+                // queue meanwhile.
                 Err(e) => {
                     let trouble = (Instant::now(), e.raw_os_error().unwrap_or(0));
                     lock(&self.trouble).get_or_insert(trouble);

@@ -1,5 +1,5 @@
-//! The sixteen bytes in front of every message, by which ranks notice that they have made different
-//! calls.
+//! The sixteen bytes in front of every message, by which ranks notice that they have made
+//! different calls.
 
 use comm::transport::{Header, OpCode};
 

@@ -151,7 +151,8 @@ pub fn free_port() -> u16 {
         .expect("a free port")
 }
 
-/// The first of two in a row. Neither is one that the system hands out, or it might give away the second.
+/// The first of two in a row. Neither is one that the system hands out, or it might give
+/// away the second.
 pub fn two_free_ports() -> u16 {
     loop {
         let port = free_port();

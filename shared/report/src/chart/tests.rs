@@ -148,8 +148,8 @@ fn a_wait_inside_a_pass_is_waiting_but_no_bubble() {
     let mut ranks = step(0, 2, |_| afab(1));
     let before = chart(&ranks).bubble().unwrap();
     assert_eq!(before.measured, 0.5);
-    // Forward 0 of stage 1 lasts from 1 to 2 ms. One wait lies inside another, and the last was over
-    // when the pass began.
+    // Forward 0 of stage 1 lasts from 1 to 2 ms. One wait lies inside another, and the last was
+    // over when the pass began.
     for (start, end) in [(12, 16), (13, 14), (18, 30), (2, 9)] {
         ranks[1].events.push(event(Track::Wait, "all_reduce", start * MS / 10, end * MS / 10));
     }
