@@ -81,12 +81,12 @@ impl Stacked {
         custom_with([&x], &self.weights, &out, move |grad| {
             let by_feature = x_in.stride().last() != Some(&1);
             let backward = if by_feature { linear_by_feature } else { linear };
-            let grad_x = backward(grad, &w.tr()); // [.., in], in the layout of x
+            let grad_x = || backward(grad, &w.tr()); // [.., in], in the layout of x
             let Some(start) = &on_grad else {
-                grads.add(grad, &x_in)?;
-                return Ok([grad_x]);
+                grads.add(grad, &x_in)?; // first: then fewer tensors are there at one time
+                return Ok([grad_x()]);
             };
-            let finish = start(grad_x)?;
+            let finish = start(grad_x())?;
             grads.add(grad, &x_in)?; // meanwhile
             Ok([finish()?])
         })
