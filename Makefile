@@ -1,4 +1,4 @@
-# Everything here is a thin cover over cargo: after `make setup`, plain `cargo run --release -p step01` does.
+# Everything here is a thin cover over cargo: after `make setup`, plain `cargo run -p step01` does.
 #
 #   make run                          the highest step, with its defaults
 #   make run STEP=step01 ARGS="--steps 20 --sample 0"
@@ -15,20 +15,20 @@ setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself); C
 	@shared/setup/setup.sh $(if $(CUDA),--cuda)
 
 run: setup ## train with the highest step there is: make run [STEP=step01] [ARGS="--steps 20"]
-	cargo run --release -p $(STEP) -- $(ARGS)
+	cargo run -p $(STEP) -- $(ARGS)
 
 test: setup ## run all tests
-	cargo test --release --workspace
+	cargo test --workspace
 
 test-gpu: setup ## run the GPU tests: on NVIDIA GPUs (one is enough), elsewhere on a stand-in for one
-	cargo test --release -p gpu -p autograd -- --nocapture
-	cargo test --release -p parity --test gpu --test stand_in --test recorder -- --nocapture --test-threads 1
+	cargo test -p gpu -p autograd -- --nocapture
+	cargo test -p parity --test gpu --test stand_in --test recorder -- --nocapture --test-threads 1
 
 book: ## build the book into book/out
-	cargo run --release -p book
+	cargo run -p book
 
 serve: ## build the book and open it in a browser: make serve [PORT=3000]
-	cargo run --release -p book -- serve $(PORT)
+	cargo run -p book -- serve $(PORT)
 
 bench: setup ## measure collectives, and model speed beside transformers' Llama
 	@tests/bench/run.sh
@@ -43,7 +43,7 @@ fmt: ## format the code
 	cargo fmt --all
 
 clippy: setup ## lint the code as CI does
-	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets -- -D warnings
 
 ci: ## everything that CI runs
 	@.ci/run

@@ -646,7 +646,7 @@ def hunt(words: list[str]) -> None:
         replace(ROOT, *change)
     print(
         f"Bug {number} of {len(bugs)} for {test} is in the code.\n"
-        f"    cargo test --release {' '.join(target(test))}    shows what it does\n"
+        f"    cargo test {' '.join(target(test))}    shows what it does\n"
         "    git diff                                       is the answer\n"
         "    git restore steps shared                       takes it out"
     )
@@ -680,7 +680,7 @@ def main() -> None:
             before = {file: (tree / file).read_text() for file, _, _ in changes}
             for change in changes:
                 replace(tree, *change)
-            command = ["cargo", "test", "--release", "--no-fail-fast", *target(test)]
+            command = ["cargo", "test", "--no-fail-fast", *target(test)]
             build = subprocess.run([*command, "--no-run"], cwd=tree, env=environment, capture_output=True, text=True)
             if build.returncode:
                 sys.exit(f"{name}: does not compile\n{build.stderr[-3000:]}")

@@ -103,7 +103,7 @@ kernel() {
 
 build() {
     local answer
-    if ! answer=$(cargo build --release --quiet -p launch --example doctor 2>&1); then
+    if ! answer=$(cargo build --quiet -p launch --example doctor 2>&1); then
         echo "the workspace does not build: $(echo "$answer" | grep -m 1 '^error' || echo "$answer" | head -n 1)"
         return 1
     fi

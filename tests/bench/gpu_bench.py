@@ -218,7 +218,7 @@ def card_name() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--binaries", default="target/release", help="where step01, step06 and bandwidth are")
+    parser.add_argument("--binaries", default="target/debug", help="where step01, step06 and bandwidth are")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--small", action="store_true", help="a tiny model")
     parser.add_argument("--micro-batch", type=int, default=4, help="sequences at a time")

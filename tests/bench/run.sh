@@ -15,11 +15,11 @@ if ! cmp -s "$wants" .venv/installed.txt; then
     cp "$wants" .venv/installed.txt # last, so a broken install is done again
 fi
 
-cargo build --release -p step01 -p step06
+cargo build -p step01 -p step06
 binaries=${CARGO_TARGET_DIR:-target}/release
 if [ "${1:-}" = --gpu ]; then
     shift
-    cargo build --release -p parity --bin bandwidth
+    cargo build -p parity --bin bandwidth
     exec .venv/bin/python tests/bench/gpu_bench.py --binaries "$binaries" "$@"
 fi
 cargo bench -p comm --bench collectives -- --gloo --python "$PWD/.venv/bin/python" # cargo runs it elsewhere

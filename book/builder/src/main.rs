@@ -24,7 +24,7 @@ use anyhow::{Context, Result, bail};
 use mdbook_driver::MDBook;
 
 const USAGE: &str = "\
-cargo run --release -p book [-- COMMAND]
+cargo run -p book [-- COMMAND]
   build              render the book to book/out and check it (the default)
   check              the same, quietly
   serve [PORT]       build, then serve it on this machine

@@ -67,9 +67,8 @@ pub fn show(ask: &Directive, book: &Path) -> Result<String> {
     let runs = Runs::load(book)?;
     let run = runs.run.iter().find(|run| run.name == name);
     let run = run.with_context(|| format!("book/runs.toml lists no run `{name}`"))?;
-    let text = std::fs::read_to_string(record_path(book, name)).with_context(|| {
-        format!("`{name}` is not recorded; `cargo run --release -p book -- record`")
-    })?;
+    let text = std::fs::read_to_string(record_path(book, name))
+        .with_context(|| format!("`{name}` is not recorded; `cargo run -p book -- record`"))?;
     let (command, output) = text.split_once('\n').unwrap_or((&text, ""));
     if command != format!("$ {}", run.command) {
         bail!("`{name}` was recorded with another command; record it again");

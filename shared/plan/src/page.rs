@@ -39,7 +39,7 @@ fn head(plan: &Plan) -> String {
     let [whole, hidden] = [whole, plan.hidden].map(thousands);
     let (layers, vocabulary) = (model.num_hidden_layers, thousands(model.vocab_size));
     let (m, micro, sequences) = (plan.micro_batches, plan.config.micro_batch, thousands(sequences));
-    let schedule = if plan.config.all_forward_first { "afab" } else { "1f1b" };
+    let schedule = &plan.config.schedule;
     let seq = thousands(seq);
     format!(
         "dry run: nothing is allocated, read or started\n\n\

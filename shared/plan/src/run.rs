@@ -22,9 +22,8 @@ pub struct Run {
     pub bucket_bytes: Option<usize>,
     /// Whether the sum of an input's gradient over tp travels beside the gradient of the weight.
     pub overlapped_tp: bool,
-    /// Whether all forward passes come before the first backward pass (AFAB), or alternate with
-    /// them as soon as they can (1F1B).
-    pub all_forward_first: bool,
+    /// The name of the schedule, to be printed; its passes are in [`Trainer`](crate::Trainer).
+    pub schedule: String,
     /// Whether cp ranks hold a piece from each half of a sequence, or one contiguous piece.
     pub zigzag: bool,
     /// What the run computes on.

@@ -1,9 +1,9 @@
 //! `--dry-run`: a plan of the run, made from the very lists and sizes that the trainer works with.
 
 use anyhow::Result;
-use cli::Settings;
+use cli::{Settings, word};
 
-use crate::config::{Config, CpLayout, DpSync, Parallel, Schedule, TpSync};
+use crate::config::{Config, CpLayout, DpSync, Parallel, TpSync};
 use crate::data_parallel::cut;
 use crate::schedule::{passes, stages};
 
@@ -18,7 +18,7 @@ pub fn run(config: &Config) -> plan::Run {
         global_batch: config.train.global_batch,
         bucket_bytes: (dp_sync == DpSync::Bucketed).then(|| config.parallel.bucket_bytes()),
         overlapped_tp: tp_sync == TpSync::Overlapped,
-        all_forward_first: schedule == Schedule::AllForwardAllBackward,
+        schedule: word(&schedule),
         zigzag: cp_layout == CpLayout::Zigzag,
         device: config.run.device,
         dtype: config.run.dtype,

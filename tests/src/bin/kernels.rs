@@ -2,7 +2,7 @@
 //! The real libtorch_cuda runs on a recorder of its calls (`recorder/`), so it takes
 //! `make setup CUDA=1`.
 //!
-//!     cargo run --release -p parity --bin kernels -- 6 --dp 1 --pp 1 --cp 1 --tp 1 --dtype bf16
+//!     cargo run -p parity --bin kernels -- 6 --dp 1 --pp 1 --cp 1 --tp 1 --dtype bf16
 
 use anyhow::{Context, Result, ensure};
 use comm::Coords;
