@@ -9,13 +9,17 @@ ARGS ?=
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: setup run test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
+.PHONY: setup run prepare test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
 
 setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself); CUDA=1: for GPUs elsewhere
 	@shared/setup/setup.sh $(if $(CUDA),--cuda)
 
 run: setup ## train with the highest step there is: make run [STEP=step01] [ARGS="--steps 20"]
 	cargo run -p $(STEP) -- $(ARGS)
+
+prepare: setup ## compile what the chapters use, so that none begins with a wait
+	cargo build -p 'step*'
+	cargo test -p parity -p comm --no-run
 
 test: setup ## run all tests
 	cargo test --workspace
