@@ -37,7 +37,7 @@ seed = 7
 [run]
 dtype = "f64"
 sample = 0
-timeout = 10.0
+timeout = 8.0
 "#;
 
 /// What lessons vary in the model.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Longest wait of a rank for another: a lesson that is not right yet may have one wait for a
 /// message that never comes.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Runs `rank_main` on every rank of `layout`; what they return, in rank order.
 #[track_caller]

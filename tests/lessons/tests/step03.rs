@@ -20,7 +20,7 @@ use step03::vocab_parallel::VocabParallel;
 use tch::{Kind, Tensor};
 
 /// What never comes is waited for as long; all else takes milliseconds.
-const NEVER: Duration = Duration::from_secs(3);
+const NEVER: Duration = Duration::from_secs(2);
 
 fn ranks(tp: usize) -> Layout {
     Layout { tp, ..Layout::default() }
