@@ -5,7 +5,7 @@
                                              in their name
     python3 tests/planted.py --first [...]   goes on to the next bug as soon as one test is red
     python3 tests/planted.py --check         builds nothing: whether every bug still finds its place
-    python3 tests/planted.py --hunt STEP [N] leaves a bug of a test file (its N-th, or any) in the checkout, to be found
+    python3 tests/planted.py --hunt STEP [N] leaves a bug of a step (its N-th for hunting, or any) in the checkout
 
 A suite that stays green on one of these would prove nothing. Exit code 1 if one stays green.
 """
@@ -20,6 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from planted_lessons import LESSONS
+
 ROOT = Path(__file__).resolve().parent.parent
 S1, S2 = "steps/step01-single-device/src", "steps/step02-data-parallel/src"
 S3 = "steps/step03-tensor-parallel/src"
@@ -29,8 +31,8 @@ S6 = "steps/step06-four-d/src"
 CLI, REPORT = "shared/cli/src", "shared/report/src"
 DATA = "shared/data/src"
 
-# (name, test file of the parity suite or else a crate with tests of its own, source file, what stands there, what the
-# bug makes of it)
+# (name, test, source file, what stands there, what the bug makes of it). The test is a file of the parity suite, a crate
+# with tests of its own, or a test file of another package: lessons:step03.
 BUGS = [
     ("gradients averaged instead of summed", "step02", f"{S2}/data_parallel.rs",
      "Ok(self.work.take().map_or(Ok(()), Work::wait)?)",
@@ -590,9 +592,27 @@ ALSO = {
 }
 
 
+BUGS += [bug[:5] for bug in LESSONS]
+# Of a lesson's bugs: the test that must be the first red one, in the lesson's order.
+FIRST = {name: first for name, *_, first in LESSONS}
+
+
 def target(test: str) -> list[str]:
-    """What cargo is to test: a file of the parity suite, or all of a crate."""
+    """What cargo is to test: a file of the parity suite, all of a crate, or a test file of a package."""
+    if ":" in test:
+        package, test = test.split(":")
+        return ["-p", package, "--test", test]
     return ["-p", "parity", "--test", test] if (ROOT / f"tests/tests/{test}.rs").exists() else ["-p", test]
+
+
+def in_order(test: str) -> list[str]:
+    """The tests of a lesson, from the easiest on."""
+    package, file = test.split(":")
+    for lesson in sorted((ROOT / "book/lessons").glob("*.toml")):
+        text = lesson.read_text()
+        if f'\npackage = "{package}"\n' in text and f'\ntests = "{file}"\n' in text:
+            return re.findall(r'^\[\[test\]\]\nname = "(\w+)"', text, re.M)
+    return []
 
 
 def copy(to: Path) -> None:
@@ -624,31 +644,52 @@ def check() -> None:
     stale += [f"{name}: there is no bug of that name" for name in ALSO if name not in names]
     places = ("tests/tests/{}.rs", "shared/{}/Cargo.toml")
     known = {test for _, test, *_ in BUGS if any((ROOT / place.format(test)).exists() for place in places)}
+    known |= {test for _, test, *_ in BUGS if ":" in test and in_order(test)}
+    stale += [f"{name}: {test} has no test {FIRST[name]}"
+              for name, test, *_ in BUGS if name in FIRST and FIRST[name] not in in_order(test)]
+    stale += [f"--hunt {step}: there is no bug {name!r}" for step in HUNTS for name in HUNTS[step] if name not in names]
     stale += [f"{test}: no such test file or crate" for _, test, *_ in BUGS if test not in known]
     if stale:
         sys.exit("\n".join(stale))
     print(f"{len(BUGS)} bugs, each with one place to go")
 
 
+# Bugs for a room: each in code that was given, found by its lesson's tests, which name a number, and by the book's table
+# of how to read it. The compiler does not warn of any.
+HUNTS = {
+    "step01": ["the gradient divided by each micro-batch's own tokens", "weight decay on norms too",
+               "a rotation's gradient turned on"],
+    "step02": ["gradients averaged instead of summed", "the loss of one rank only", "the last micro-batch skipped"],
+    "step03": ["gradients of norms summed over tp", "key/value heads of another rank",
+               "no sum of the gradient to the head's input", "no sum forward behind a row-parallel matrix"],
+    "step04": ["a tied embedding that each stage takes for its own", "the loss known to the last stage alone",
+               "gradients scaled by the number of micro-batches"],
+    "step05": ["rotary angles of the first positions on every rank", "gradients summed over dp and not over cp",
+               "positions of the piece next door"],
+    "step06": ["the norms counted tp times in clipping", "a run that resumes one sample too far",
+               "AdamW's own counter not resumed"],
+}
+
+
 def hunt(words: list[str]) -> None:
     """Plants one bug, and does not say which."""
-    test = words[0] if words else ""
-    bugs = [bug for bug in BUGS if bug[1] == test]
-    if not bugs:
-        sys.exit(f"--hunt: name one of {', '.join(sorted({bug[1] for bug in BUGS}))}, not {test!r}")
-    number = words[1] if len(words) > 1 else str(random.randint(1, len(bugs)))
-    if not number.isdecimal() or not 1 <= int(number) <= len(bugs):
-        sys.exit(f"--hunt: {number} is no number from 1 to {len(bugs)}")
+    step = words[0] if words else ""
+    if step not in HUNTS:
+        sys.exit(f"--hunt: name one of {', '.join(HUNTS)}, not {step!r}")
+    bugs = {name: change for name, _, *change in BUGS}
+    hunts = HUNTS[step]
+    number = words[1] if len(words) > 1 else str(random.randint(1, len(hunts)))
+    if not number.isdecimal() or not 1 <= int(number) <= len(hunts):
+        sys.exit(f"--hunt: {number} is no number from 1 to {len(hunts)}")
     if subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT).returncode:
         sys.exit("--hunt: `git status` shows changes: commit or restore them, so that nothing but the bug is new")
-    name, _, *change = bugs[int(number) - 1]
-    for change in [change] + ([ALSO[name]] if name in ALSO else []):
+    name = hunts[int(number) - 1]
+    for change in [bugs[name]] + ([ALSO[name]] if name in ALSO else []):
         replace(ROOT, *change)
     print(
-        f"Bug {number} of {len(bugs)} for {test} is in the code.\n"
-        f"    cargo test {' '.join(target(test))}    shows what it does\n"
-        "    git diff                                       is the answer\n"
-        "    git restore steps shared                       takes it out"
+        f"Hunt {number} of {len(hunts)} for {step} is in the code.\n"
+        f"    cargo test -p lessons --test {step}    says which number is wrong\n"
+        "    git restore steps shared                takes it out"
     )
 
 
@@ -696,9 +737,13 @@ def main() -> None:
                         os.killpg(run.pid, signal.SIGKILL)
                         break
             run.wait()
-            red.sort()
+            order = in_order(test) if ":" in test else []
+            red.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
             print(f"{name}\n    " + ("\n    ".join(red) or "NOTHING TURNED RED"), flush=True)
             if not red:
+                green.append(name)
+            elif name in FIRST and not first and red[0] != FIRST[name]:
+                print(f"    BUT THE FIRST SHOULD BE {FIRST[name]}", flush=True)
                 green.append(name)
             for path, text in before.items():
                 (tree / path).write_text(text)

@@ -10,6 +10,8 @@ use lessons::{
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use step06::config::Config;
+use step06::optimizer::Optimizer;
+use step06::sharded_checkpoint::resume;
 use step06::train::Trainer;
 use tch::Tensor;
 
@@ -30,10 +32,10 @@ fn model(tied: bool) -> Model {
     Model { tied, layers: 2, ..Model::default() }
 }
 
-/// Trains under `layout`, from the checkpoint in `resume` if there is one, and saves to `save`.
-fn run(plan: Plan, layout: &str, resume: Option<&Path>, save: Option<&Path>) -> Vec<Updates> {
+/// Trains under `layout`, from the checkpoint in `from` if there is one, and saves to `save`.
+fn run(plan: Plan, layout: &str, from: Option<&Path>, save: Option<&Path>) -> Vec<Updates> {
     let mut flags = model(plan.tied).flags(&format!("{BATCH} {layout}"));
-    if let Some(dir) = resume {
+    if let Some(dir) = from {
         flags.extend(["--resume".into(), dir.display().to_string()]);
     }
     let mut start = start::<Config>(6, &flags);
@@ -224,35 +226,52 @@ fn a_run_that_goes_on_in_the_same_layout_has_the_same_bits() {
 
 // What is refused
 
-/// Resumes on two ranks; the sentence that refuses it, and whether a weight was overwritten.
-fn refused(dir: &Path, flags: &str) -> (Option<String>, bool) {
+/// Resumes on two tp ranks, each from its own directory: what `resume` returns on each, the sentence
+/// that refuses it, and whether a weight was overwritten.
+fn resumed(dirs: [&Path; 2], flags: &str) -> (Vec<usize>, Option<String>, bool) {
     let layout = "--dp 1 --pp 1 --cp 1 --tp 2";
     let flags = model(false).flags(&format!("{BATCH} {layout} {flags}"));
     let mut start = start::<Config>(6, &flags);
     let texts = step06::held_out::open(&mut start).unwrap().expect("no dry run");
-    let (config, dir) = (start.config, dir.to_owned());
-    let overwritten = Arc::new(Mutex::new(false));
-    let seen = overwritten.clone();
+    let (config, dirs) = (start.config, dirs.map(Path::to_owned));
+    let seen: Arc<Mutex<(Vec<usize>, bool)>> = Arc::default();
+    let told = seen.clone();
     let error = world_error(&start.launch, move |mesh| {
         let trainer = Trainer::new(&config, &texts, mesh)?;
         let parameters = trainer.model.parameters();
         let before: Vec<Tensor> = parameters.iter().map(|p| p.tensor.detach().copy()).collect();
-        let mut optimizer = step06::optimizer::Optimizer::new(parameters, 0.1);
-        let resumed = step06::sharded_checkpoint::resume(
-            &dir,
-            parameters,
-            &mut optimizer,
-            &config,
-            &texts.training,
-            mesh,
-        );
-        let same =
-            parameters.iter().zip(&before).all(|(p, before)| p.tensor.detach().equal(before));
-        *seen.lock().unwrap() |= !same;
-        resumed.map(|_| ())
+        let mut optimizer = Optimizer::new(parameters, 0.1);
+        let dir = &dirs[mesh.rank];
+        let step = resume(dir, parameters, &mut optimizer, &config, &texts.training, mesh);
+        let same = |(p, before): (&step06::layers::Parameter, &Tensor)| p.tensor.equal(before);
+        let mut told = told.lock().unwrap();
+        told.1 |= !parameters.iter().zip(&before).all(same);
+        told.0.push(step?);
+        Ok(())
     });
-    let overwritten = *overwritten.lock().unwrap();
-    (error, overwritten)
+    let (steps, overwritten) = std::mem::take(&mut *seen.lock().unwrap());
+    (steps, error, overwritten)
+}
+
+const TWO: &str = "--dp 1 --pp 1 --cp 1 --tp 2";
+
+/// On nodes with disks of their own, one may have a checkpoint that another has not.
+#[test]
+fn rank_0_decides_from_which_checkpoint_all_go_on() {
+    let [old, both] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    run(Plan { updates: 1, tied: false }, TWO, None, Some(old.path()));
+    for updates in [1, 2] {
+        run(Plan { updates, tied: false }, TWO, None, Some(both.path()));
+    }
+    let (steps, error, _) = resumed([old.path(), both.path()], "");
+    assert_eq!(error, None, "rank 1 has the checkpoint of rank 0, and a newer one");
+    assert_eq!(steps, [1, 1], "rank 0's newest is of step 1: the steps from which ranks go on");
+    let (_, error, overwritten) = resumed([both.path(), old.path()], "");
+    assert!(
+        error.is_some(),
+        "rank 0 goes on from step 2, which rank 1 has not, and nobody says so"
+    );
+    assert!(!overwritten, "a rank overwrites its weights before all have found the checkpoint");
 }
 
 #[test]
@@ -262,7 +281,8 @@ fn other_data_is_refused() {
     let other = dir.path().join("other.bin");
     std::fs::write(&other, (0..4000u16).flat_map(|i| (i % 259).to_le_bytes()).collect::<Vec<u8>>())
         .unwrap();
-    let (error, overwritten) = refused(dir.path(), &format!("--data {}", other.display()));
+    let data = format!("--data {}", other.display());
+    let (_, error, overwritten) = resumed([dir.path(); 2], &data);
     let error = error.expect("a checkpoint of one text goes on with another, and nobody says so");
     assert!(error.contains("samples"), "the sentence must say what differs: {error}");
     assert!(!overwritten, "weights are overwritten before the data is looked at");
@@ -277,7 +297,7 @@ fn a_damaged_file_is_refused_before_anything_is_overwritten() {
     let at = bytes.len() - 5;
     bytes[at] ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    let (error, overwritten) = refused(dir.path(), "");
+    let (_, error, overwritten) = resumed([dir.path(); 2], "");
     let error = error.expect("a file of the checkpoint is damaged, and the run goes on from it");
     assert!(error.contains("rank-00001"), "the sentence must name the file: {error}");
     assert!(!overwritten, "a rank overwrites its weights before every file has been found intact");
