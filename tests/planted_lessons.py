@@ -171,7 +171,7 @@ LESSONS = [
         ("two sums sent one by one", "three_numbers_a_token_cross_the_ranks_and_no_logits",
          "            self.group.all_reduce(&sums)?;",
          "            self.group.all_reduce(&sums.narrow(1, 0, 1))?;\n"
-         "            self.group.all_reduce(&sums.narrow(1, 1, 1))?;\n            self.group.all_reduce(&max)?;"),
+         "            self.group.all_reduce(&sums.narrow(1, 1, 1))?;\n            self.group.all_reduce(&sums.copy())?;"),
     ]),
     *of("lessons:step03", f"{S3}/optimizer.rs", [
         ("a norm that counts replicated gradients on every rank", "the_norm_counts_each_number_of_the_gradient_once",
@@ -292,5 +292,41 @@ LESSONS = [
          "    mesh.untimed.barrier()?; // the other ranks' files are intact too\n", ""),
         ("each rank resumes from its own newest", "rank_0_decides_from_which_checkpoint_all_go_on",
          "CheckpointReader::open_step(dir, step)", "CheckpointReader::open(dir)"),
+    ]),
+]
+
+LESSONS += [
+    *of("lessons:buckets", "book/lessons/buckets/reference.rs", [
+        ("every bucket like the first", "buckets_are_as_full_as_they_may_be", "if buckets.len() <= 1 { first } else { most }", "first.min(most)"),
+        ("a bucket counted on from the one before", "buckets_are_as_full_as_they_may_be", "                filled = 0;\n", ""),
+        ("parameters in their own order", "every_parameter_once_and_in_order", "for &parameter in ready {", "for parameter in 0..ready.len() {"),
+        ("a parameter that may be ready twice", "what_cannot_be_is_refused",
+         '        ensure!(!seen[parameter], "parameter {parameter} was ready twice");\n',
+         '        ensure!(seen.len() == sizes.len(), "parameter {parameter}");\n'),
+        ("a parameter that is never ready", "what_cannot_be_is_refused",
+         '        anyhow::bail!("the backward pass did not reach parameter {missing}");',
+         "        buckets.push(vec![missing]);"),
+    ]),
+    *of("lessons:sequence", "book/lessons/sequence/reference.rs", [
+        ("tokens joined along the batch", "f_gathers_the_tokens_of_all_ranks",
+         "    let first = own.transpose(0, 1).contiguous(); // [seq/tp, batch, hidden]\n"
+         "    Ok(group.all_gather(&first)?.transpose(0, 1).contiguous()) // [batch, seq, hidden]",
+         "    Ok(group.all_gather(own)?.view([own.size()[0], -1, own.size()[2]])) // [batch, seq, hidden]"),
+        ("a gradient of f that is not summed", "the_gradient_of_f_is_summed_and_scattered",
+         "move |grad| Ok([own_tokens(&group, grad)?])",
+         "move |grad| {\n        let seq = grad.size()[1] / group.size() as i64;\n"
+         "        Ok([grad.narrow(1, seq * group.rank() as i64, seq).contiguous()])\n    }"),
+        ("a sequence that is cut short", "what_cannot_be_is_refused",
+         '    ensure!(seq % ranks == 0, "{ranks} ranks cannot share {seq} tokens: they must divide them");\n',
+         '    ensure!(seq >= ranks, "there are fewer tokens than ranks");\n'),
+    ]),
+    *of("lessons:interleaved", "book/lessons/interleaved/reference.rs", [
+        ("chunks that go back in the order forward", "no_rank_waits_for_ever", "chunk: v - 1 - chunk(n),", "chunk: chunk(n),"),
+        ("one forward pass fewer ahead", "no_rank_waits_for_ever", "2 * (p - rank - 1) + (v - 1) * p }", "p - rank - 1 + (v - 1) * p }"),
+        ("1F1B that runs ahead like two chunks", "a_rank_keeps_no_more_than_it_must", "if v == 1 { p - rank - 1 } else {", "if v == 0 { p } else {"),
+        ("micro-batches one group after the other", "every_pass_is_made_once", "n / (p * v) * p + n % p", "n / (p * v) * p + n / v % p"),
+        ("a last group that is not full", "micro_batches_that_do_not_divide_are_refused",
+         '    ensure!(m % p == 0, "{p} ranks cannot interleave {m} micro-batches: they must divide them");\n',
+         '    ensure!(p > 0, "there are no ranks");\n'),
     ]),
 ]

@@ -5,6 +5,7 @@
 //! names a number.
 
 mod check;
+pub mod exercises;
 mod model;
 mod one_device;
 mod runs;
