@@ -325,7 +325,7 @@ LESSONS += [
         ("1F1B that runs ahead like two chunks", "a_rank_keeps_no_more_than_it_must", "if v == 1 { p - rank - 1 } else {", "if v == 0 { p } else {"),
         ("micro-batches one group after the other", "every_pass_is_made_once", "n / (p * v) * p + n % p", "n / (p * v) * p + n / v % p"),
         ("a last group that is not full", "micro_batches_that_do_not_divide_are_refused",
-         '    ensure!(m % p == 0, "{p} ranks cannot interleave {m} micro-batches: they must divide them");\n',
+         '    ensure!(m.is_multiple_of(p), "{p} ranks cannot interleave {m} micro-batches: they must divide them");\n',
          '    ensure!(p > 0, "there are no ranks");\n'),
     ]),
 ]

@@ -14,7 +14,10 @@ use lessons::exercises::interleaved::Step;
 /// # Errors
 /// If p does not divide m; the sentence says both numbers.
 pub fn passes(rank: usize, p: usize, m: usize, v: usize) -> anyhow::Result<Vec<Step>> {
-    ensure!(m % p == 0, "{p} ranks cannot interleave {m} micro-batches: they must divide them");
+    ensure!(
+        m.is_multiple_of(p),
+        "{p} ranks cannot interleave {m} micro-batches: they must divide them"
+    );
     let all = m * v;
     let ahead = if v == 1 { p - rank - 1 } else { 2 * (p - rank - 1) + (v - 1) * p };
     let warmup = ahead.min(all);

@@ -106,7 +106,9 @@ fn naive_sums_every_gradient_over_the_replicas() {
 
 #[test]
 fn buckets_follow_each_other_and_hold_at_most_so_much() {
-    let cases: [(&[usize], usize, &[Range<usize>]); 5] = [
+    /// Sizes, the most of a bucket, and the buckets.
+    type Case = (&'static [usize], usize, &'static [Range<usize>]);
+    let cases: [Case; 5] = [
         (&[], 10, &[]),
         (&[4, 4, 4, 4], 8, &[0..2, 2..4]),
         (&[4, 4, 4], 9, &[0..2, 2..3]),

@@ -65,8 +65,8 @@ fn a_rank_has_the_tokens_of_its_positions_and_the_token_after_each() {
                 let at = own(layout, rank, cp);
                 let from = format!("the tokens at its positions, {word}");
                 let of = |what| Expected { what, place, from: &from };
-                check(&of("its inputs"), &text.index_select(1, &at), inputs);
-                check(&of("its targets"), &text.index_select(1, &(at + 1)), targets);
+                check(&of("the input token"), &text.index_select(1, &at), inputs);
+                check(&of("the target token"), &text.index_select(1, &(at + 1)), targets);
             }
         }
     }

@@ -5,6 +5,9 @@ use anyhow::Result;
 /// The function to be written: (sizes, ready, first, most) to buckets of parameters.
 pub type Assign = fn(&[usize], &[usize], usize, usize) -> Result<Vec<Vec<usize>>>;
 
+/// Sizes, the order of readiness, and the buckets that they should get.
+type Case = (&'static [usize], &'static [usize], &'static [&'static [usize]]);
+
 #[track_caller]
 fn assigned(
     assign: Assign,
@@ -40,7 +43,7 @@ pub fn every_parameter_once_and_in_order(assign: Assign) {
 
 /// No bucket is over-full, and none could take the next parameter too.
 pub fn buckets_are_as_full_as_they_may_be(assign: Assign) {
-    let cases: [(&[usize], &[usize], &[&[usize]]); 5] = [
+    let cases: [Case; 5] = [
         (&[4, 4, 4, 4], &[3, 2, 1, 0], &[&[3], &[2, 1], &[0]]),
         (&[1, 1, 1, 1, 1, 1], &[5, 4, 3, 2, 1, 0], &[&[5, 4, 3, 2], &[1, 0]]),
         (&[2, 3, 3, 2, 2], &[4, 3, 2, 1, 0], &[&[4, 3], &[2, 1, 0]]),
@@ -55,7 +58,7 @@ pub fn buckets_are_as_full_as_they_may_be(assign: Assign) {
 
 /// One that is larger than a bucket stands alone, first or not.
 pub fn a_large_parameter_has_its_own_bucket(assign: Assign) {
-    let cases: [(&[usize], &[usize], &[&[usize]]); 3] = [
+    let cases: [Case; 3] = [
         (&[20, 1, 1], &[0, 1, 2], &[&[0], &[1, 2]]),
         (&[1, 20, 1], &[0, 1, 2], &[&[0], &[1], &[2]]),
         (&[1, 1, 20], &[0, 1, 2], &[&[0, 1], &[2]]),
