@@ -17,4 +17,6 @@ pub use check::{
 pub use model::{Model, micro_batches, numbers, scratch, tokens};
 pub use one_device::one_device;
 pub use runs::{Held, Update, Updates, check_grads, check_losses, check_norms, check_weights};
-pub use worlds::{PATIENCE, alone, place, start, world, world_error, world_of};
+pub use worlds::{
+    PATIENCE, alone, check_error_is_passed_on, place, start, world, world_error, world_of,
+};

@@ -1,10 +1,11 @@
 //! Worlds of ranks, each a thread. No test waits longer than [`PATIENCE`] for a rank.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use cli::{Program, Settings, Start};
 use comm::{Coords, Layout, Mesh};
 use launch::Launch;
 use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Longest wait of a rank for another: a lesson that is not right yet may have one wait for a
@@ -55,6 +56,31 @@ type Main = Box<dyn Fn(&Mesh) -> Result<Value> + Send + Sync>;
 /// Not generic: launchers are compiled here, once, and not with each test that starts ranks.
 fn of_any(launch: &Launch, main: Main) -> Result<Vec<Value>> {
     launch::launch(launch, main)
+}
+
+/// Runs `main` on every rank but the last, which leaves before it takes part in anything. Panics where
+/// one says that all is well: whoever waits for a rank that is gone hears of it, and must pass it on.
+#[track_caller]
+pub fn check_error_is_passed_on(
+    what: &str,
+    launch: &Launch,
+    main: impl Fn(&Mesh) -> Result<()> + Send + Sync + 'static,
+) {
+    let outcomes: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
+    let (told, last) = (outcomes.clone(), launch.layout.world() - 1);
+    let _ = attempt(launch, move |mesh| {
+        mesh.world.barrier()?;
+        ensure!(mesh.rank != last, "this rank leaves");
+        let failed = main(mesh).is_err();
+        let name = place(mesh.layout, mesh.coords);
+        told.lock().unwrap_or_else(PoisonError::into_inner).push((name, failed));
+        Ok(())
+    });
+    let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+    assert_eq!(outcomes.len(), last, "{what}: a rank panics in place of an error");
+    for (place, failed) in outcomes.iter() {
+        assert!(failed, "{what}: a rank is gone, and {place} says that all is well");
+    }
 }
 
 /// A step's settings under these flags, as its binary would read them.

@@ -5,9 +5,9 @@ use checkpoint::{Placement, shard_range};
 use comm::{Layout, Mesh, all_reduce_bytes};
 use launch::Launch;
 use lessons::{
-    Expected, Held, Model, Updates, check, check_bits, check_bytes, check_grads, check_losses,
-    check_norms, check_number, check_weights, micro_batches, numbers, one_device, place, start,
-    tokens, world, world_of,
+    Expected, Held, Model, Updates, check, check_bits, check_bytes, check_error_is_passed_on,
+    check_grads, check_losses, check_norms, check_number, check_weights, micro_batches, numbers,
+    one_device, place, start, tokens, world, world_of,
 };
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -260,6 +260,18 @@ fn the_overlapped_sum_is_waited_for_after_the_weights_gradient() {
     );
 }
 
+fn two() -> Launch {
+    Launch { layout: ranks(2), timeout: lessons::PATIENCE, ..Launch::default() }
+}
+
+#[test]
+fn an_error_of_the_overlapped_sum_is_passed_on() {
+    check_error_is_passed_on("f_overlapped", &two(), |mesh| {
+        let [_x, _weight, y] = product(mesh, "overlapped")?;
+        autograd::backward_with(&y, &numbers(20, &[6, 4]))
+    });
+}
+
 // The vocabulary
 
 const WORDS: i64 = 259;
@@ -422,6 +434,15 @@ fn three_numbers_a_token_cross_the_ranks_and_no_logits() {
     }
 }
 
+#[test]
+fn an_error_in_the_loss_is_passed_on() {
+    check_error_is_passed_on("the cross-entropy", &two(), |mesh| {
+        let (x, weight, targets) = head(1.0);
+        let vocab = VocabParallel::new(WORDS, &mesh.tp);
+        vocab.cross_entropy_sum(&x, &rows(&weight, mesh.rank, 2), &targets).map(|_| ())
+    });
+}
+
 // The norm
 
 #[test]
@@ -447,6 +468,17 @@ fn the_norm_counts_each_number_of_the_gradient_once() {
         let from = "24 numbers in two shards, and 6 that both ranks hold";
         check_number(&Expected { what: "the gradient norm", place, from }, expected, *got);
     }
+}
+
+#[test]
+fn an_error_in_the_norm_is_passed_on() {
+    check_error_is_passed_on("the gradient norm", &two(), |mesh| {
+        let tensor = numbers(7, &[6]).set_requires_grad(true);
+        autograd::set_grad(&tensor, &numbers(8, &[6]))?;
+        let (name, tp) = (String::new(), Placement::Shard(0));
+        let parameter = Parameter { name, tensor, global_shape: vec![12], decays: false, tp };
+        grad_norm(&[parameter], mesh).map(|_| ())
+    });
 }
 
 // The whole

@@ -5,8 +5,9 @@ use checkpoint::{LlamaConfig, Placement};
 use comm::{Layout, Mesh};
 use data::MicroBatch;
 use lessons::{
-    Expected, Held, Model, Updates, check, check_bits, check_bytes, check_grads, check_losses,
-    check_norms, check_weights, micro_batches, numbers, one_device, place, start, world, world_of,
+    Expected, Held, Model, Updates, check, check_bits, check_bytes, check_error_is_passed_on,
+    check_grads, check_losses, check_norms, check_weights, micro_batches, numbers, one_device,
+    place, start, world, world_of,
 };
 use report::Pass;
 use std::sync::{Arc, Mutex};
@@ -385,6 +386,30 @@ fn the_gradients_of_a_tied_embedding_are_summed_over_both_its_stages() {
             check_bytes(&format!("of {pp} stages, the tied gradient"), place, expected, *sent);
         }
     }
+}
+
+#[test]
+fn an_error_of_a_message_ends_the_step() {
+    let model = Model::default();
+    let flags = model.flags(&format!("{BATCH} --dp 1 --pp 2"));
+    let mut start = start::<Config>(4, &flags);
+    let text = step04::text::open(&mut start).unwrap();
+    let config = start.config;
+    let tied = config.clone();
+    check_error_is_passed_on("run", &start.launch, move |mesh| {
+        let trainer = Trainer::new(&config, &text, mesh)?;
+        let micro_batches = micro_batches(MICRO_BATCHES, 2, model.vocab);
+        let pipeline = PipelineParallel::new(&config, mesh);
+        pipeline.run(&trainer.model, &micro_batches, TOKENS, |_| ()).map(|_| ())
+    });
+    check_error_is_passed_on("sum_partial_grads", &start.launch, move |mesh| {
+        let tensor = numbers(1, &[4, 3]).set_requires_grad(true);
+        autograd::set_grad(&tensor, &numbers(2, &[4, 3]))?;
+        let (tp, pp) = (Placement::Replicate, Placement::Partial);
+        let (name, global_shape) = (String::new(), vec![4, 3]);
+        let parameter = Parameter { name, tensor, global_shape, decays: true, tp, pp };
+        PipelineParallel::new(&tied, mesh).sum_partial_grads(&[parameter])
+    });
 }
 
 // The whole

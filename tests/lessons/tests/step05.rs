@@ -2,11 +2,14 @@
 
 use comm::{Layout, Mesh};
 use data::MicroBatch;
+use launch::Launch;
 use lessons::{
-    Expected, Held, Model, Updates, check, check_bytes, check_grads, check_losses, check_norms,
-    check_weights, micro_batches, numbers, one_device, place, start, tokens, world, world_of,
+    Expected, Held, Model, PATIENCE, Updates, check, check_bytes, check_error_is_passed_on,
+    check_grads, check_losses, check_norms, check_weights, micro_batches, numbers, one_device,
+    place, start, tokens, world, world_of,
 };
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use step05::config::{Config, CpLayout};
 use step05::context_parallel::{ContextParallel, tile};
 use step05::train::Trainer;
@@ -256,6 +259,29 @@ fn blocks_visit_each_rank_once_and_gradients_come_home() {
             }
         }
     }
+}
+
+/// Forward at once, and backward after a forward pass that went well.
+#[test]
+fn an_error_of_the_ring_is_passed_on() {
+    let launch = Launch { layout: ring(2), timeout: PATIENCE, ..Launch::default() };
+    check_error_is_passed_on("attention, forward", &launch, |mesh| {
+        let [q, k, v] = qkv(1.0).map(|t| t.narrow(1, 0, SEQ / 2));
+        context_parallel(mesh, "contiguous").attention(&q, &k, &v).map(|_| ())
+    });
+    let outcome = Arc::new(Mutex::new(None));
+    let told = outcome.clone();
+    let _ = launch::launch(&launch, move |mesh| {
+        let [q, k, v] = qkv(1.0).map(|t| t.narrow(1, 0, SEQ / 2).set_requires_grad(true));
+        let out = context_parallel(mesh, "contiguous").attention(&q, &k, &v)?;
+        mesh.world.barrier()?;
+        anyhow::ensure!(mesh.rank == 0, "this rank leaves");
+        let failed = autograd::backward_with(&out, &out.detach()).is_err();
+        *told.lock().unwrap() = Some(failed);
+        Ok(())
+    });
+    let failed = *outcome.lock().unwrap();
+    assert_eq!(failed, Some(true), "attention, backward: a rank is gone, and the other goes on");
 }
 
 // The whole

@@ -302,3 +302,16 @@ fn a_damaged_file_is_refused_before_anything_is_overwritten() {
     assert!(error.contains("rank-00001"), "the sentence must name the file: {error}");
     assert!(!overwritten, "a rank overwrites its weights before every file has been found intact");
 }
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a-file");
+    std::fs::write(&file, "where a directory should be").unwrap();
+    let mut start = start::<Config>(6, &model(false).flags(&format!("{BATCH} {TWO}")));
+    let texts = step06::held_out::open(&mut start).unwrap().expect("no dry run");
+    let config = start.config;
+    let error =
+        world_error(&start.launch, move |mesh| Trainer::new(&config, &texts, mesh)?.save(&file));
+    assert!(error.is_some(), "nothing can be written, and `save` says that all is well");
+}
