@@ -296,7 +296,7 @@ LESSONS = [
          '    ensure!(then > 0 && now > 0, "the data has no samples");\n'),
         ("resume without verifying", "a_damaged_file_is_refused_before_anything_is_overwritten",
          "    reader.verify(mesh.rank, mesh.world.size())?;\n", ""),
-        ("resume that reads before all have verified", "a_damaged_file_is_refused_before_anything_is_overwritten",
+        ("resume that reads before all have verified", "rank_0_decides_from_which_checkpoint_all_go_on",
          "    mesh.untimed.barrier()?; // the other ranks' files are intact too\n", ""),
         ("each rank resumes from its own newest", "rank_0_decides_from_which_checkpoint_all_go_on",
          "CheckpointReader::open_step(dir, step)", "CheckpointReader::open(dir)"),
