@@ -200,7 +200,9 @@ fn the_overlapped_sum_sets_out_before_the_weights_gradient_is_there() {
     let outcomes = world(ranks(2), |mesh| {
         let mut seen = false;
         for _ in 0..30 {
-            mesh.tp.barrier()?;
+            if mesh.tp.highest(u64::from(seen))? == 1 {
+                break; // once is enough
+            }
             if mesh.rank == 1 {
                 mesh.tp.all_reduce(&numbers(6, &[32, 512]))?;
                 continue;
