@@ -325,8 +325,12 @@ LESSONS += [
          "move |grad| {\n        let seq = grad.size()[1] / group.size() as i64;\n"
          "        Ok([grad.narrow(1, seq * group.rank() as i64, seq).contiguous()])\n    }"),
         ("a sequence that is cut short", "what_cannot_be_is_refused",
-         '    ensure!(seq % ranks == 0, "{ranks} ranks cannot share {seq} tokens: they must divide them");\n',
-         '    ensure!(seq >= ranks, "there are fewer tokens than ranks");\n'),
+         '    ensure!(seq % ranks == 0, "{ranks} ranks cannot share {seq} tokens: they must divide them");\n'
+         "    let own = own_tokens(group, &partial.detach())?;",
+         '    ensure!(seq >= ranks, "there are fewer tokens than ranks");\n'
+         "    let own = own_tokens(group, &partial.detach().narrow(1, 0, seq / ranks * ranks))?;"),
+        ("a gradient of g from one's own tokens alone", "the_gradient_of_g_is_that_of_all_tokens",
+         "move |grad| Ok([all_tokens(&group, grad)?])", "move |grad| Ok([grad.repeat([1, group.size() as i64, 1])])"),
     ]),
     *of("lessons:interleaved", "book/lessons/interleaved/reference.rs", [
         ("chunks that go back in the order forward", "no_rank_waits_for_ever", "chunk: v - 1 - chunk(n),", "chunk: chunk(n),"),
