@@ -5,7 +5,7 @@
                                              in their name
     python3 tests/planted.py --first [...]   goes on to the next bug as soon as one test is red
     python3 tests/planted.py --check         builds nothing: whether every bug still finds its place
-    python3 tests/planted.py --hunt STEP [N] leaves a bug of a test file (its N-th, or any) in the checkout, to be found
+    python3 tests/planted.py --hunt STEP [N] leaves a bug of a step (its N-th for hunting, or any) in the checkout
 
 A suite that stays green on one of these would prove nothing. Exit code 1 if one stays green.
 """
@@ -20,6 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from planted_lessons import LESSONS
+
 ROOT = Path(__file__).resolve().parent.parent
 S1, S2 = "steps/step01-single-device/src", "steps/step02-data-parallel/src"
 S3 = "steps/step03-tensor-parallel/src"
@@ -29,8 +31,8 @@ S6 = "steps/step06-four-d/src"
 CLI, REPORT = "shared/cli/src", "shared/report/src"
 DATA = "shared/data/src"
 
-# (name, test file of the parity suite or else a crate with tests of its own, source file, what stands there, what the
-# bug makes of it)
+# (name, test, source file, what stands there, what the bug makes of it). The test is a file of the parity suite, a crate
+# with tests of its own, or a test file of another package: lessons:step03.
 BUGS = [
     ("gradients averaged instead of summed", "step02", f"{S2}/data_parallel.rs",
      "Ok(self.work.take().map_or(Ok(()), Work::wait)?)",
@@ -40,7 +42,7 @@ BUGS = [
      "            if i > 0 && i + 1 == micro_batches.len() { continue }\n"
      "            loss += self.forward_backward(micro_batch, target_tokens)?;"),
     ("buckets sent on every micro-batch, not the last alone", "step02", f"{S2}/data_parallel.rs",
-     "bucketed.is_last_pass.store(is_last, Relaxed)", "bucketed.is_last_pass.store(is_last || true, Relaxed)"),
+     "bucketed.is_last_pass.store(is_last, Relaxed)", "bucketed.is_last_pass.fetch_or(is_last, Relaxed)"),
     ("a hook that fires twice", "step02", f"{S2}/data_parallel.rs",
      "bucket.lock().expect(\"a hook panicked\").mark_ready(&group)",
      "bucket.lock().unwrap().mark_ready(&group)?;\n"
@@ -67,7 +69,7 @@ BUGS = [
      "self.group.all_reduce(&parameter.grad())?", "self.group.all_reduce(&parameter.detach())?"),
     ("every rank holds the first part of each matrix", "step03", f"{S3}/layers.rs",
      "self.weights.shard(name, global_shape, dim, rank, ranks)?",
-     "self.weights.shard(name, global_shape, dim, 0 * rank, ranks)?"),
+     "self.weights.shard(name, global_shape, dim, rank / ranks, ranks)?"),
     ("key/value heads of another rank", "step03", f"{S3}/layers.rs",
      "self.weights.shard(name, global_shape, dim, rank, ranks)?",
      "{\n"
@@ -96,7 +98,7 @@ BUGS = [
      "            self.mesh.tp.all_reduce(&p.tensor.grad())?;\n"
      "        }\n"),
     ("norms counted tp times in the gradient norm", "step03", f"{S3}/optimizer.rs",
-     "filter(|p| p.is_first(mesh.coords))", "filter(|p| p.is_first(mesh.coords) || true)"),
+     "filter(|p| p.is_first(mesh.coords))", "filter(|p| p.tp.is_first(mesh.coords.dp))"),
     ("the gradient norm of a rank's own parts", "step03", f"{S3}/optimizer.rs",
      "    mesh.tp.all_reduce(&squares)?;\n", ""),
     ("rows of the vocabulary off by one", "step03", f"{S3}/vocab_parallel.rs",
@@ -173,12 +175,12 @@ BUGS = [
     ("the tied embedding counted twice in the norm", "step04", f"{S4}/layers.rs",
      " && self.pp.is_first(at.pp)", ""),
     ("a tied embedding that each stage takes for its own", "step04", f"{S4}/layers.rs",
-     "pp: if is_tied { Placement::Partial }", "pp: if is_tied && false { Placement::Partial }"),
+     "pp: if is_tied { Placement::Partial }", "pp: if is_tied { Placement::Replicate }"),
     ("the gradient norm of one stage", "step04", f"{S4}/optimizer.rs", "    mesh.pp.all_reduce(&squares)?;\n", ""),
     ("the loss known to the last stage alone", "step04", f"{S4}/train.rs",
      "        self.mesh.pp.all_reduce(&loss)?; // zero on all stages but the last\n", ""),
     ("a head that counts as no work", "step04", f"{S4}/schedule.rs",
-     "work[stages - 1] += hidden * config.vocab_size;", "work[stages - 1] += 0 * config.vocab_size;"),
+     "work[stages - 1] += hidden * config.vocab_size;", "work[stages - 1] += hidden;"),
     ("a checkpoint without the second moments", "step06", f"{S6}/sharded_checkpoint.rs",
      "            tensor.copy_(&reader.read(&piece)?);",
      "            if !piece.name.ends_with(\".exp_avg_sq\") { tensor.copy_(&reader.read(&piece)?); }"),
@@ -194,7 +196,7 @@ BUGS = [
     ("a norm written by every tp rank", "step06", f"{S6}/sharded_checkpoint.rs",
      "parameter.is_first(mesh.coords)", "parameter.pp.is_first(mesh.coords.pp)"),
     ("a tied embedding exported by both of its stages", "step06", f"{S6}/hugging_face.rs",
-     "filter(|p| p.pp.is_first(mesh.coords.pp))", "filter(|p| p.pp.is_first(mesh.coords.pp) || true)"),
+     "filter(|p| p.pp.is_first(mesh.coords.pp))", "filter(|p| p.pp.is_first(mesh.coords.dp))"),
     ("an exported matrix put together in the wrong order", "step06", f"{S6}/hugging_face.rs",
      "        shards.push(shard);", "        shards.insert(0, shard);"),
     ("the validation loss of the training text", "step06", f"{S6}/train.rs",
@@ -208,7 +210,7 @@ BUGS = [
      "        let micro_batches: Vec<MicroBatch> = (0..self.config.evaluation.eval_batches)\n"
      "            .map(|batch| batches.step(batch)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();"),
     ("a last micro-batch that is received as if it were full", "validation", f"{S6}/pipeline_parallel.rs",
-     "self.receive(pass, [batch, self.shape[1], self.shape[2]])", "self.receive(pass, [self.shape[0] + 0 * batch, self.shape[1], self.shape[2]])"),
+     "self.receive(pass, [batch, self.shape[1], self.shape[2]])", "self.receive(pass, [self.shape[0].max(batch), self.shape[1], self.shape[2]])"),
     ("held-out samples that an uneven share leaves out", "validation", "shared/data/src/batches/once.rs",
      "samples * dp_rank / dp..samples * (dp_rank + 1) / dp", "samples / dp * dp_rank..samples / dp * (dp_rank + 1)"),
     ("held-out samples in the order of the training text", "validation", f"{S6}/held_out.rs",
@@ -420,7 +422,7 @@ BUGS = [
     ("micro-batches foretold as kept for ever", "dry_run", "shared/plan/src/schedule.rs",
      "Pass::Backward(_) => kept -= 1,", "Pass::Backward(_) => kept -= 0,"),
     ("a schedule foretold that is not the trainer's", "dry_run", f"{S6}/dry_run.rs",
-     "passes(config.parallel.schedule, stage, pp, micro_batches);", "passes(config.parallel.schedule, 0 * stage, pp, micro_batches);"),
+     "passes(config.parallel.schedule, stage, pp, micro_batches);", "passes(config.parallel.schedule, stage / pp, pp, micro_batches);"),
     ("micro-batches kept for ever on paper", "plan", "shared/plan/src/schedule.rs",
      "Pass::Backward(_) => kept -= 1,", "Pass::Backward(_) => kept -= 0,"),
     ("messages of a border that all travel at once", "plan", "shared/plan/src/schedule.rs",
@@ -590,9 +592,27 @@ ALSO = {
 }
 
 
+BUGS += [bug[:5] for bug in LESSONS]
+# Of a lesson's bugs: the test that must be the first red one, in the lesson's order.
+FIRST = {name: first for name, *_, first in LESSONS}
+
+
 def target(test: str) -> list[str]:
-    """What cargo is to test: a file of the parity suite, or all of a crate."""
+    """What cargo is to test: a file of the parity suite, all of a crate, or a test file of a package."""
+    if ":" in test:
+        package, test = test.split(":")
+        return ["-p", package, "--test", test]
     return ["-p", "parity", "--test", test] if (ROOT / f"tests/tests/{test}.rs").exists() else ["-p", test]
+
+
+def in_order(test: str) -> list[str]:
+    """The tests of a lesson, from the easiest on."""
+    package, file = test.split(":")
+    for lesson in sorted((ROOT / "book/lessons").glob("*.toml")):
+        text = lesson.read_text()
+        if f'\npackage = "{package}"\n' in text and f'\ntests = "{file}"\n' in text:
+            return re.findall(r'^\[\[test\]\]\nname = "(\w+)"', text, re.M)
+    return []
 
 
 def copy(to: Path) -> None:
@@ -624,31 +644,52 @@ def check() -> None:
     stale += [f"{name}: there is no bug of that name" for name in ALSO if name not in names]
     places = ("tests/tests/{}.rs", "shared/{}/Cargo.toml")
     known = {test for _, test, *_ in BUGS if any((ROOT / place.format(test)).exists() for place in places)}
+    known |= {test for _, test, *_ in BUGS if ":" in test and in_order(test)}
+    stale += [f"{name}: {test} has no test {FIRST[name]}"
+              for name, test, *_ in BUGS if name in FIRST and FIRST[name] not in in_order(test)]
+    stale += [f"--hunt {step}: there is no bug {name!r}" for step in HUNTS for name in HUNTS[step] if name not in names]
     stale += [f"{test}: no such test file or crate" for _, test, *_ in BUGS if test not in known]
     if stale:
         sys.exit("\n".join(stale))
     print(f"{len(BUGS)} bugs, each with one place to go")
 
 
+# Bugs for a room: each in code that was given, found by its lesson's tests, which name a number, and by the book's table
+# of how to read it. The compiler does not warn of any.
+HUNTS = {
+    "step01": ["the gradient divided by each micro-batch's own tokens", "weight decay on norms too",
+               "a rotation's gradient turned on"],
+    "step02": ["gradients averaged instead of summed", "the loss of one rank only", "the last micro-batch skipped"],
+    "step03": ["gradients of norms summed over tp", "key/value heads of another rank",
+               "no sum of the gradient to the head's input", "no sum forward behind a row-parallel matrix"],
+    "step04": ["a tied embedding that each stage takes for its own", "the loss known to the last stage alone",
+               "gradients scaled by the number of micro-batches"],
+    "step05": ["rotary angles of the first positions on every rank", "gradients summed over dp and not over cp",
+               "positions of the piece next door"],
+    "step06": ["the norms counted tp times in clipping", "a run that resumes one sample too far",
+               "AdamW's own counter not resumed"],
+}
+
+
 def hunt(words: list[str]) -> None:
     """Plants one bug, and does not say which."""
-    test = words[0] if words else ""
-    bugs = [bug for bug in BUGS if bug[1] == test]
-    if not bugs:
-        sys.exit(f"--hunt: name one of {', '.join(sorted({bug[1] for bug in BUGS}))}, not {test!r}")
-    number = words[1] if len(words) > 1 else str(random.randint(1, len(bugs)))
-    if not number.isdecimal() or not 1 <= int(number) <= len(bugs):
-        sys.exit(f"--hunt: {number} is no number from 1 to {len(bugs)}")
+    step = words[0] if words else ""
+    if step not in HUNTS:
+        sys.exit(f"--hunt: name one of {', '.join(HUNTS)}, not {step!r}")
+    bugs = {name: change for name, _, *change in BUGS}
+    hunts = HUNTS[step]
+    number = words[1] if len(words) > 1 else str(random.randint(1, len(hunts)))
+    if not number.isdecimal() or not 1 <= int(number) <= len(hunts):
+        sys.exit(f"--hunt: {number} is no number from 1 to {len(hunts)}")
     if subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT).returncode:
         sys.exit("--hunt: `git status` shows changes: commit or restore them, so that nothing but the bug is new")
-    name, _, *change = bugs[int(number) - 1]
-    for change in [change] + ([ALSO[name]] if name in ALSO else []):
+    name = hunts[int(number) - 1]
+    for change in [bugs[name]] + ([ALSO[name]] if name in ALSO else []):
         replace(ROOT, *change)
     print(
-        f"Bug {number} of {len(bugs)} for {test} is in the code.\n"
-        f"    cargo test {' '.join(target(test))}    shows what it does\n"
-        "    git diff                                       is the answer\n"
-        "    git restore steps shared                       takes it out"
+        f"Hunt {number} of {len(hunts)} for {step} is in the code.\n"
+        f"    cargo test -p lessons --test {step}    says which number is wrong\n"
+        "    git restore steps shared                takes it out"
     )
 
 
@@ -696,9 +737,13 @@ def main() -> None:
                         os.killpg(run.pid, signal.SIGKILL)
                         break
             run.wait()
-            red.sort()
+            order = in_order(test) if ":" in test else []
+            red.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
             print(f"{name}\n    " + ("\n    ".join(red) or "NOTHING TURNED RED"), flush=True)
             if not red:
+                green.append(name)
+            elif name in FIRST and not first and red[0] != FIRST[name]:
+                print(f"    BUT THE FIRST SHOULD BE {FIRST[name]}", flush=True)
                 green.append(name)
             for path, text in before.items():
                 (tree / path).write_text(text)

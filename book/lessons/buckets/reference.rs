@@ -1,0 +1,43 @@
+//! The buckets of PyTorch's DistributedDataParallel.
+
+use anyhow::{Context, ensure};
+
+/// Assigns the parameters to buckets; in each bucket, and from bucket to bucket, in the order in which
+/// their gradients became ready.
+///
+/// `sizes`: of each parameter, in bytes. `ready`: the numbers of the parameters in the order in which
+/// a first backward pass came to them; some may be missing, which it did not reach. `first`: at most
+/// so many bytes in the first bucket, so that something can travel soon. `most`: in all others. A
+/// parameter that is larger has a bucket of its own.
+///
+/// # Errors
+/// If a number in `ready` is no parameter's, or stands there twice; or if a parameter is missing: its
+/// bucket would never be full. The sentence names the parameter.
+pub fn assign(
+    sizes: &[usize],
+    ready: &[usize],
+    first: usize,
+    most: usize,
+) -> anyhow::Result<Vec<Vec<usize>>> {
+    let mut seen = vec![false; sizes.len()];
+    let (mut buckets, mut filled) = (Vec::<Vec<usize>>::new(), 0);
+    for &parameter in ready {
+        let size =
+            *sizes.get(parameter).with_context(|| format!("there is no parameter {parameter}"))?;
+        ensure!(!seen[parameter], "parameter {parameter} was ready twice");
+        seen[parameter] = true;
+        let limit = if buckets.len() <= 1 { first } else { most };
+        match buckets.last_mut() {
+            Some(last) if filled + size <= limit => last.push(parameter),
+            _ => {
+                buckets.push(vec![parameter]);
+                filled = 0;
+            }
+        }
+        filled += size;
+    }
+    if let Some(missing) = seen.iter().position(|seen| !seen) {
+        anyhow::bail!("the backward pass did not reach parameter {missing}");
+    }
+    Ok(buckets)
+}
