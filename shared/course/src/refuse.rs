@@ -81,8 +81,12 @@ fn imports(tokens: &[Token], allowed: &BTreeSet<String>) -> Vec<String> {
     let words = tokens.iter().map(|token| token.text.as_str());
     let words: Vec<_> = words.take_while(|word| *word != ";").collect();
     // `use<'a>` in a type brings nothing in.
-    let Ok(item) = syn::parse_str::<ItemUse>(&format!("{};", words.join(" "))) else {
+    if words.get(1) == Some(&"<") {
         return Vec::new();
+    }
+    let text = words.join(" ").replace(": :", "::");
+    let Ok(item) = syn::parse_str::<ItemUse>(&format!("{text};")) else {
+        return vec!["a `use` that cannot be read".to_owned()];
     };
     leaves(&item.tree).iter().filter_map(|leaf| import(leaf, allowed)).collect()
 }
