@@ -49,7 +49,7 @@ pub fn line(case: &Case, seen: &Seen, took: Option<f64>, wide: usize) {
         Seen::Green => (style("✓").green(), points(case.points)),
         Seen::Red(_) => (style("✗").red(), String::new()),
         Seen::Stuck(seconds) => (style("✗").red(), format!("did not end within {seconds} s")),
-        Seen::Needs(names) => (style("·").dim(), format!("needs {}", names.join(", "))),
+        Seen::Needs(names) => (style("·").dim(), format!("needs {}", few(names))),
         Seen::NotRun => (style("·").dim(), "not run: the one above did not end".to_owned()),
     };
     let took = match (seen, took) {
@@ -57,6 +57,14 @@ pub fn line(case: &Case, seen: &Seen, took: Option<f64>, wide: usize) {
         _ => " ".repeat(9),
     };
     println!("{}", format!("  {mark} {:wide$}  {took}{note}", case.name).trim_end());
+}
+
+/// The first two, and how many more.
+fn few(names: &[String]) -> String {
+    match names {
+        [first, second, _, ..] => format!("{first}, {second} and {} more", names.len() - 2),
+        _ => names.join(", "),
+    }
 }
 
 /// How far the learner is.
