@@ -50,7 +50,7 @@ impl Check {
         let repo = Repo::here()?;
         let lesson = lesson::find(&repo.root, self.step.as_deref())?;
         if let Some(function) = &self.function {
-            tell::hint(&lesson, &[function.clone()], self.hint.unwrap_or(1))?;
+            tell::hint(&lesson, std::slice::from_ref(function), self.hint.unwrap_or(1))?;
             return Ok(true);
         }
         let work = Work::read(&repo, &lesson, &keep::base(&repo, &lesson)?)?;

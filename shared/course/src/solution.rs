@@ -9,9 +9,9 @@ use console::style;
 
 use crate::lesson::{self, Lesson};
 use crate::repo::{self, Repo};
-use crate::source::Source;
+use crate::source::{Found, Source};
 use crate::work::{Standing, Work};
-use crate::{atomic, differ, keep, work};
+use crate::{atomic, differ, keep, tokens, work};
 
 /// `make solution`.
 pub fn solution(step: Option<&str>) -> Result<()> {
@@ -119,7 +119,11 @@ fn show(lesson: &Lesson, work: &Work, ours: &BTreeMap<PathBuf, Option<String>>) 
         };
         for name in &names {
             println!("\n{}", style(format!("{name}, {}", file.display())).bold());
-            if !differ::print(&of(theirs, name), &of(&ours, name)) {
+            let found = theirs.function(name).ok().flatten();
+            if found.is_some_and(|found| tokens::is_unwritten(found.block)) {
+                println!("  not written; ours:");
+                print!("{}", textwrap::indent(&of(&ours, name), "    "));
+            } else if !differ::print(&of(theirs, name), &of(&ours, name)) {
                 println!("  the same");
             }
         }
@@ -133,7 +137,11 @@ fn show(lesson: &Lesson, work: &Work, ours: &BTreeMap<PathBuf, Option<String>>) 
 
 fn of(source: &Source, name: &str) -> String {
     let found = source.function(name).ok().flatten();
-    found.map(|found| format!("{}\n", source.slice(found.whole()))).unwrap_or_default()
+    let text = |found: Found<'_>| {
+        let whole = found.whole();
+        format!("{}{}\n", source.indent(whole.start), source.slice(whole))
+    };
+    found.map(text).unwrap_or_default()
 }
 
 /// The file with the named functions' bodies taken out.

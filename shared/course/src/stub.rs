@@ -29,7 +29,7 @@ fn body(indent: &str, found: Found<'_>, lesson: &Lesson, function: &Function) ->
     let width = WIDTH.saturating_sub(indent.len() + 3).max(40);
     let mut text = String::new();
     for line in lines.iter().flat_map(|line| textwrap::wrap(line, width)) {
-        text += &format!("{indent}// {line}").trim_end();
+        text += format!("{indent}// {line}").trim_end();
         text += "\n";
     }
     let arguments = arguments(found);

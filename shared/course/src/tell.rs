@@ -94,7 +94,7 @@ pub fn first(lesson: &Lesson, work: &Work, seen: &[Seen]) -> Vec<String> {
             Seen::Red(lines) => {
                 let mut head = "  It says:   ";
                 for line in lines {
-                    println!("{head}{line}");
+                    broken(head, line);
                     head = "             ";
                 }
             }
@@ -168,10 +168,16 @@ pub fn suite(name: &str, suite: &Suite) {
     println!("  The lesson's own tests are green: this test says what they do not ask for.");
 }
 
+/// Prose: its lines are joined and broken anew.
 fn wrapped(head: &str, text: &str) {
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let width = usize::from(console::Term::stdout().size().1).clamp(60, 100);
+    broken(head, &text.split_whitespace().collect::<Vec<_>>().join(" "));
+}
+
+/// One line, broken where the terminal ends.
+fn broken(head: &str, line: &str) {
+    let term = console::Term::stdout();
+    let width = if term.is_term() { usize::from(term.size().1).clamp(60, 120) } else { 100 };
     let below = " ".repeat(head.chars().count());
     let options = textwrap::Options::new(width).initial_indent(head).subsequent_indent(&below);
-    println!("{}", textwrap::fill(&text, options));
+    println!("{}", textwrap::fill(line, options));
 }
