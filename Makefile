@@ -4,12 +4,16 @@
 #   make run STEP=step01 ARGS="--steps 20 --sample 0"
 
 steps := $(sort $(notdir $(patsubst %/Cargo.toml,%,$(wildcard steps/step*/Cargo.toml))))
+# What was asked for: a lesson is never guessed.
+lesson := $(STEP)
 STEP ?= $(firstword $(subst -, ,$(lastword $(steps))))
 ARGS ?=
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: setup run prepare test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
+COURSE = cargo run --quiet --package course --
+
+.PHONY: setup run prepare learn check solution grade test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
 
 setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself); CUDA=1: for GPUs elsewhere
 	@shared/setup/setup.sh $(if $(CUDA),--cuda)
@@ -18,8 +22,23 @@ run: setup ## train with the highest step there is: make run [STEP=step01] [ARGS
 	cargo run -p $(STEP) -- $(ARGS)
 
 prepare: setup ## compile what the chapters use, so that none begins with a wait
-	cargo build -p 'step*'
-	cargo test -p parity -p comm --no-run
+	cargo build -p 'step*' -p course
+	cargo test -p parity -p lessons -p comm --no-run
+
+learn: ## hand out a step to write yourself: make learn STEP=step03 [AGAIN=1]
+	@$(COURSE) learn $(lesson) $(if $(AGAIN),--again)
+
+check: setup ## test what you wrote, the easiest first: make check STEP=step03 [HINT=1] [FUNCTION=NAME]
+	@$(COURSE) check $(lesson) $(if $(HINT),--hint '$(HINT)') $(if $(FUNCTION),--function '$(FUNCTION)') \
+		$(if $(SECONDS),--seconds '$(SECONDS)')
+
+solution: ## bring a step back, and see yours beside ours: make solution STEP=step03
+	@$(COURSE) solution $(lesson)
+
+grade: setup ## grade what was handed in: make grade SUBMISSION=FILE|DIR, or SUBMISSIONS=DIR [STEP=step03] [OUT=DIR]
+	@$(COURSE) grade '$(or $(SUBMISSIONS),$(SUBMISSION))' $(if $(SUBMISSIONS),--each) \
+		$(if $(lesson),--step '$(lesson)') $(if $(OUT),--out '$(OUT)') $(if $(SECONDS),--seconds '$(SECONDS)') \
+		$(if $(filter no,$(SUITE)),--no-suite)
 
 test: setup ## run all tests
 	cargo test --workspace
