@@ -18,7 +18,7 @@ const PROMISE: Duration = Duration::from_secs(5);
 /// Only so that a test that hangs ends too.
 const GUARD: Duration = Duration::from_secs(120);
 /// More than any test waits for.
-const FOREVER: &str = "--global-batch 4 --micro-batch 1 --steps 1000000";
+const FOREVER: &str = "--global-batch 4 --micro-batch 1 --steps 1000000 --log-every 1";
 const FOUR: &str = "--dp 2 --pp 1 --cp 1 --tp 2";
 
 fn program(step: u8, run: &str) -> Command {

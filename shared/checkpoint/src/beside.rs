@@ -44,8 +44,9 @@ pub(crate) fn remove_templates(dir: &Path) -> Result<()> {
 
 /// Writes into an export in `dir` what transformers needs to turn the tokens of `model` into text
 /// and to know where a text ends: the files of `tokenizer`, or else of the model in `hf_model` that
-/// it was trained from. Returns `model` with the ids of the tokens that begin and end a text, which
-/// a model that has none yet, or has got another tokenizer, takes from the tokenizer's files.
+/// it was trained from. Returns `model` with the ids of the tokens that begin and end a text: those
+/// that its config does not say, and those of a model that has got another tokenizer, are taken from
+/// the tokenizer's files.
 pub fn copy_tokenizer(
     dir: &Path,
     model: &LlamaConfig,
@@ -61,6 +62,11 @@ pub fn copy_tokenizer(
     };
     if let (Some(home), true) = (hf_model, is_theirs) {
         copy_files(home, dir)?;
+        if let Some(path) = &theirs {
+            let special = SpecialTokens::read(path, Some(home), model.vocab_size)?;
+            forget_assumed(&mut model.token_ids, &special, home);
+            add_missing(&mut model.token_ids, special.ids());
+        }
     } else if let Some(path) = tokenizer {
         let home = home_of(path);
         home.as_deref().map_or(Ok(()), |home| copy_files(home, dir))?;
@@ -86,7 +92,7 @@ pub fn copy_tokenizer(
 }
 
 /// Where the files that belong to the tokenizer `path` lie: beside it, unless they are another's.
-fn home_of(path: &Path) -> Option<PathBuf> {
+pub(crate) fn home_of(path: &Path) -> Option<PathBuf> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let home = parent.unwrap_or(Path::new("."));
     let is_named = path.file_name().is_some_and(|name| name == TOKENIZER);
@@ -114,8 +120,26 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// An id that the config of the model in `home` does not say is 1 or 2 to transformers, whatever
+/// token that is: its tokenizer knows better, if it knows.
+fn forget_assumed(ids: &mut Map<String, Value>, known: &SpecialTokens, home: &Path) {
+    let Ok(bytes) = fs::read(home.join("config.json")) else { return };
+    let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    ids.retain(|name, _| said.get(name).is_some() || !known.ids().contains_key(name));
+}
+
+/// Adds those that are not there, or null.
+fn add_missing(ids: &mut Map<String, Value>, known: Map<String, Value>) {
+    for (name, id) in known {
+        if ids.get(&name).is_none_or(Value::is_null) {
+            ids.insert(name, id);
+        }
+    }
+}
+
 /// How the model in `hf_model` generates, or else with which tokens a text begins and ends. `ids`
-/// are also put in the place of that model's if the tokenizer is not its own.
+/// are also added where that model's file has none, and put in the place of its own if the tokenizer
+/// is another.
 fn generation(
     dir: &Path,
     ids: &Map<String, Value>,
@@ -130,8 +154,15 @@ fn generation(
         };
     };
     let mut bytes = read(&theirs)?;
-    if !is_theirs && let Ok(mut config) = serde_json::from_slice::<Map<String, Value>>(&bytes) {
-        config.extend(ids.clone());
+    if let Ok(mut config) = serde_json::from_slice::<Map<String, Value>>(&bytes) {
+        let before = config.clone();
+        match is_theirs {
+            true => add_missing(&mut config, ids.clone()),
+            false => config.extend(ids.clone()),
+        }
+        if config == before {
+            return write(dir, GENERATION, &bytes); // to the last space
+        }
         bytes = serde_json::to_vec_pretty(&config)?;
     }
     write(dir, GENERATION, &bytes)

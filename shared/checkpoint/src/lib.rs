@@ -23,6 +23,7 @@ pub use config::{LlamaConfig, RopeScaling};
 pub use export::{finish_weights, write_weights};
 pub use placement::{Placement, Region, shard_range};
 pub use pointer::refuse_pointer;
+pub use special_tokens::end_token;
 
 use anyhow::{Context, Result};
 use safetensors_dir::SafetensorsDir;

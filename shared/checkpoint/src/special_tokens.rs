@@ -1,15 +1,28 @@
 //! Which tokens begin and end a text.
 
+use crate::beside::home_of;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::Path;
 
 /// What tokenizers call the token, where no file beside them says it.
-const BEGIN: [&str; 5] =
-    ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<｜begin▁of▁sentence｜>"];
-const END: [&str; 5] =
-    ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "<｜end▁of▁sentence｜>"];
+const BEGIN: [&str; 6] =
+    ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<｜begin▁of▁sentence｜>", "[BOS]"];
+const END: [&str; 6] =
+    ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "[EOS]"];
+
+/// What both begins and ends a text where a tokenizer has nothing else to begin one.
+const PARTS: &str = "<|endoftext|>";
+
+/// The token that ends a text, and its id, as the files beside the `tokenizer.json` at `path` say
+/// or its own list of special tokens; `None` where nothing says it.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn end_token(path: &Path) -> Result<Option<(String, u64)>> {
+    Ok(SpecialTokens::read(path, home_of(path).as_deref(), i64::MAX)?.end)
+}
 
 /// The tokens that begin and end a text, each with its id; `None` where nothing says which it is.
 pub(crate) struct SpecialTokens {
@@ -37,7 +50,12 @@ impl SpecialTokens {
             let id = id_of(&tokenizer, &name)?;
             i64::try_from(id).is_ok_and(|id| id < vocab_size).then_some((name, id))
         };
-        Ok(Self { begin: find("bos_token", &BEGIN), end: find("eos_token", &END) })
+        let end = find("eos_token", &END);
+        // GPT-2's, which parts texts and so stands before each as well.
+        let parts = end.clone().filter(|(name, _)| name == PARTS);
+        let is_said = beside.iter().any(|file| file.get("bos_token").is_some());
+        let begin = find("bos_token", &BEGIN).or(parts.filter(|_| !is_said));
+        Ok(Self { begin, end })
     }
 
     /// As a `config.json` has them.

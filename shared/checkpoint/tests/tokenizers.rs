@@ -131,6 +131,54 @@ fn a_model_keeps_its_own_tokenizer_s_ids_and_gets_those_of_another() {
 }
 
 #[test]
+fn a_model_whose_config_names_no_end_gets_it_from_its_tokenizer() {
+    let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    fs::copy(saved().join("tokenizer.json"), from.path().join("tokenizer.json")).unwrap();
+    let run = |ids: Value, generation: Option<Value>| {
+        let mut trained = model();
+        trained.token_ids = ids.as_object().unwrap().clone();
+        let _ = fs::remove_file(from.path().join("generation_config.json"));
+        if let Some(generation) = generation {
+            fs::write(from.path().join("generation_config.json"), generation.to_string()).unwrap();
+        }
+        fs::remove_dir_all(to.path()).unwrap();
+        fs::create_dir(to.path()).unwrap();
+        exported(to.path(), &trained, Some(from.path()), None)
+    };
+    let both = json!({"bos_token_id": 3, "eos_token_id": 4});
+    assert_eq!(run(json!({}), None), ([3.into(), 4.into()], Some(both)));
+    // What it says counts, and what it does not say is added.
+    let sampling = json!({"temperature": 0.6, "eos_token_id": null});
+    let added = json!({"temperature": 0.6, "bos_token_id": 7, "eos_token_id": 4});
+    assert_eq!(
+        run(json!({"bos_token_id": 7, "eos_token_id": null}), Some(sampling)),
+        ([7.into(), 4.into()], Some(added))
+    );
+    // What transformers assumes where nothing is said, is no token of this tokenizer's.
+    fs::write(from.path().join("config.json"), r#"{"bos_token_id": 1}"#).unwrap();
+    let assumed = json!({"bos_token_id": 1, "eos_token_id": 2});
+    assert_eq!(run(assumed, None).0, [1, 4].map(Value::from));
+}
+
+#[test]
+fn a_token_that_parts_texts_also_begins_one_unless_another_does() {
+    let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let text = fs::read_to_string(saved().join("tokenizer.json")).unwrap();
+    let text = text.replace("</s>", "<|endoftext|>");
+    let path = from.path().join("tokenizer.json");
+    let run = |text: &str| {
+        fs::write(&path, text).unwrap();
+        exported(to.path(), &model(), None, Some(&path)).0
+    };
+    assert_eq!(run(&text), [3, 4].map(Value::from));
+    assert_eq!(run(&text.replace("<s>", "<a>")), [4, 4].map(Value::from));
+    let end = checkpoint::end_token(&path).unwrap();
+    assert_eq!(end, Some(("<|endoftext|>".into(), 4)));
+    fs::write(from.path().join("tokenizer_config.json"), r#"{"bos_token": null}"#).unwrap();
+    assert_eq!(run(&text.replace("<s>", "<a>")), [Value::Null, 4.into()]);
+}
+
+#[test]
 fn nothing_of_an_earlier_export_is_left() {
     let to = tempfile::tempdir().unwrap();
     let tokenizer = saved().join("tokenizer.json");

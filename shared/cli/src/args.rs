@@ -26,7 +26,9 @@ pub(crate) fn parse<C: Settings>(
     defaults: &Values,
     args: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<Flags, Refusal> {
-    let args = hyphens::joined(program, keys, args.into_iter().map(Into::into))?;
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    tokenize(&args)?;
+    let args = hyphens::joined(program, keys, args.into_iter())?;
     let matches = command::<C>(program, keys, defaults)
         .try_get_matches_from(std::iter::once(OsString::from(program.name())).chain(args))
         .map_err(|error| refusal(program, keys, &error))?;
@@ -41,6 +43,17 @@ pub(crate) fn parse<C: Settings>(
     }
     let config = matches.get_one::<String>("config").map(PathBuf::from);
     Ok(Flags { config, values })
+}
+
+/// `--tokenize` is no step's: what reads Parquet takes longer to compile than a step.
+fn tokenize(args: &[OsString]) -> Result<(), Refusal> {
+    if !args.iter().any(|arg| arg == "--tokenize") {
+        return Ok(());
+    }
+    let rest = args.iter().filter(|arg| *arg != "--tokenize").map(|arg| arg.to_string_lossy());
+    let mut command = "cargo run -p tokenize --".to_owned();
+    rest.for_each(|arg| command += &format!(" {}", shown(&arg)));
+    Err(Refusal::Invalid(format!("--tokenize is a program of its own: {command}")))
 }
 
 /// In quotes if it needs them, so that a sentence stays one line.

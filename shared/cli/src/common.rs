@@ -100,6 +100,18 @@ pub struct RunConfig {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing)]
     pub metrics: Option<PathBuf>,
+    /// Print a line every N steps; default: every ten seconds, and on a terminal a bar alone
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing)]
+    pub log_every: Option<usize>,
+    /// Draw the losses at the end (.svg)
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing)]
+    pub plot: Option<PathBuf>,
+    /// Write the numbers of every step for TensorBoard
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing)]
+    pub tensorboard: Option<PathBuf>,
     /// Write a trace of every rank, for Perfetto or Chrome, and beside it a chart of the
     /// last step (.svg)
     #[arg(long, value_name = "FILE")]
@@ -112,6 +124,13 @@ pub struct RunConfig {
     #[arg(long, value_name = "TEXT")]
     #[serde(serialize_with = "shortened")]
     pub prompt: String,
+    /// How the sample's tokens are drawn: below 1 likely ones become likelier; 0: always
+    /// the likeliest
+    #[arg(long, value_name = "T")]
+    pub temperature: f64,
+    /// Draw among the K likeliest tokens; default: all
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
     /// On cuda, the GPU of this process's rank: found, not set.
     #[arg(skip)]
     #[serde(skip)]

@@ -41,6 +41,9 @@ pub fn report_options(config: &impl Settings, leader: bool) -> report::Options {
             None => report::peak_memory_bytes,
         },
         metrics: run.metrics.clone(),
+        log_every: run.log_every,
+        plot: run.plot.clone(),
+        tensorboard: run.tensorboard.clone(),
         ..report::Options::default()
     }
 }
@@ -52,6 +55,8 @@ pub fn sampling(config: &impl Settings) -> Sampling<'_> {
         tokenizer: common.data.tokenizer.as_deref(),
         prompt: &common.run.prompt,
         tokens: common.run.sample,
+        temperature: common.run.temperature,
+        top_k: common.run.top_k,
         seed: common.train.seed,
         seq_len: common.data.seq_len,
         device: common.run.device(),

@@ -17,6 +17,36 @@ fn a_flag_that_is_not_one() {
 }
 
 #[test]
+fn a_flag_that_is_a_program_of_its_own() {
+    for step in [1, 6] {
+        assert_snapshot!(refused(step, "--tokenize a.txt b.jsonl --out tokens.bin --tokenizer DIR"), @"--tokenize is a program of its own: cargo run -p tokenize -- a.txt b.jsonl --out tokens.bin --tokenizer DIR");
+    }
+}
+
+#[test]
+fn a_sample_that_cannot_be_drawn() {
+    assert_snapshot!(refused(1, "--temperature -1"), @"temperature is -1.0, but must be from 0.001 to 1000, or 0, which draws the likeliest token");
+    assert_snapshot!(refused(1, "--temperature 1e-4"), @"temperature is 0.0001, but must be from 0.001 to 1000, or 0, which draws the likeliest token");
+    assert_snapshot!(refused(1, "--temperature inf"), @"temperature is inf, but must be finite");
+    assert_snapshot!(refused(1, "--top-k 0"), @"top-k is 0, but must be at least 1: leave it out to draw among all tokens");
+}
+
+#[test]
+fn what_a_run_says_and_draws_where_it_cannot() {
+    assert_snapshot!(refused(1, "--log-every 0"), @"log-every is 0, but must be at least 1");
+    let dir = dir();
+    let refused = |args: &str| refused_by(1, args, &[], dir.path());
+    assert_snapshot!(refused("--plot DIR"), @"plot DIR is a directory, but must be a file");
+    assert_snapshot!(refused("--plot DIR/no/loss.svg"), @"plot DIR/no/loss.svg: there is no directory DIR/no");
+    assert_snapshot!(refused("--plot DIR/same --metrics DIR/same"), @"plot DIR/same would overwrite metrics: name another file");
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let before = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_snapshot!(refused("--tensorboard DIR/file"), @"tensorboard DIR/file is not a directory");
+    assert_snapshot!(refused("--tensorboard DIR/file/events"), @"tensorboard DIR/file/events cannot be written to: Not a directory (os error 20)");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before, "nothing is made");
+}
+
+#[test]
 fn a_value_that_begins_with_a_hyphen() {
     assert_snapshot!(refused(1, "--prompt --steps 3"), @"--prompt needs a value");
     assert_snapshot!(refused(1, "--prompt -h"), @"--prompt needs a value");

@@ -16,5 +16,5 @@ pub use cache::TokenCache;
 pub use dataset::Dataset;
 pub use random::Random;
 pub use sampling::Sampling;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{HuggingFace, Tokenizer};
 pub use tokens::token_width;

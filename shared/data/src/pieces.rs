@@ -2,15 +2,19 @@
 
 use crate::cuts::{Cuts, Openness};
 use anyhow::{Result, anyhow, ensure};
+use std::ops::Range;
 use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
 
 /// Bytes of text that are encoded at once: while it works, the tokenizer needs a hundred times
 /// as much memory.
 pub(crate) const WINDOW: usize = 1 << 16;
 
-/// Hands the tokens of `text` to `take`, some at a time, in order. A window of text is encoded, its
-/// tokens up to a cut near its end are taken, and the next window begins one character before that
-/// cut: at the cut itself it would begin like a text, to which some tokenizers add a space.
+/// Hands the tokens of `part` of `text` to `take`, some at a time, in order: those that it has in
+/// the whole. A window of text is encoded, its tokens up to a cut near its end are taken, and the
+/// next window begins one character before that cut: at the cut itself it would begin like a text,
+/// to which some tokenizers add a space.
+///
+/// A part begins and ends at a cut ([`last_cut`]), or with its text.
 ///
 /// # Errors
 /// If the tokenizer cannot encode a window, or `take` errs.
@@ -18,12 +22,13 @@ pub(crate) fn encode(
     tokenizer: &Tokenizer,
     cuts: Option<&Cuts>,
     text: &str,
+    part: Range<usize>,
     window: usize,
     mut take: impl FnMut(&[u32], usize) -> Result<()>,
 ) -> Result<()> {
-    let mut done = 0; // a cut; all before it has been taken
+    let mut done = part.start; // a cut; all before it has been taken
     let (mut back, mut ahead) = (1, window);
-    while done < text.len() {
+    while done < part.end {
         let start = whole_before(text, done.saturating_sub(back));
         let end = match cuts {
             Some(_) => whole_from(text, done.saturating_add(ahead)),
@@ -31,35 +36,65 @@ pub(crate) fn encode(
         };
         let found = Window::encode(tokenizer, &text[start..end])?;
         let place = |at: usize| cuts.and_then(|cuts| found.tokens_before(cuts, text, start, at));
-        let first = if start == 0 && done == 0 { Some(0) } else { place(done) };
-        let Some(first) = first else {
-            // The window shows too little of what begins or ends there.
-            let is_whole = start == 0 && end == text.len();
-            ensure!(
-                !is_whole,
-                "the tokenizer splits the same text in two ways: encode it elsewhere, to a .u32 file"
-            );
-            (back, ahead) = (back.saturating_mul(2), ahead.saturating_mul(2));
-            continue;
-        };
-        if end == text.len() {
-            return take(&found.ids[first..], end);
-        }
         // A match that begins at a cut ends at the open place behind it, if not before.
-        let is_open = |at: &usize| {
-            text.is_char_boundary(*at)
-                && cuts.is_some_and(|cuts| cuts.at(text, *at) != Openness::Closed)
-        };
-        let mut open = (done + 1..end).rev().filter(is_open).skip(1);
-        match open.find_map(|at| Some((at, place(at)?))) {
-            Some((cut, last)) => {
-                take(&found.ids[first..last], cut)?;
-                (done, back, ahead) = (cut, 1, window);
+        let open_behind = |at: usize| (at + 1..end).any(|at| is_open(cuts, text, at));
+        let first = if start == 0 && done == 0 { Some(0) } else { place(done) };
+        let last = match (end == text.len(), end > part.end) {
+            _ if first.is_none() => None,
+            (true, false) => Some((end, found.ids.len())),
+            (_, true) => {
+                let last = place(part.end).filter(|_| open_behind(part.end));
+                last.map(|last| (part.end, last))
             }
-            None => ahead = ahead.saturating_mul(2),
+            (false, false) => {
+                let mut open = (done + 1..end).rev().filter(|&at| is_open(cuts, text, at)).skip(1);
+                open.find_map(|at| Some((at, place(at)?)))
+            }
+        };
+        if let (Some(first), Some((cut, last))) = (first, last) {
+            take(&found.ids[first..last], cut)?;
+            (done, back, ahead) = (cut, 1, window);
+            continue;
         }
+        // The window shows too little of what begins or ends there.
+        let is_whole = start == 0 && end == text.len();
+        ensure!(
+            !is_whole,
+            "the tokenizer splits the same text in two ways: encode it elsewhere, to a .u32 file"
+        );
+        if first.is_none() {
+            back = back.saturating_mul(2);
+        }
+        ahead = ahead.saturating_mul(2);
     }
     Ok(())
+}
+
+/// The last cut in `text` behind byte `from`, as far as its last `near` bytes show it: what stands
+/// before it becomes the same tokens whatever follows the text.
+///
+/// # Errors
+/// If the tokenizer cannot encode them.
+pub(crate) fn last_cut(
+    tokenizer: &Tokenizer,
+    cuts: &Cuts,
+    text: &str,
+    from: usize,
+    near: usize,
+) -> Result<Option<usize>> {
+    let start = whole_before(text, text.len().saturating_sub(near));
+    let found = Window::encode(tokenizer, &text[start..])?;
+    let open: Vec<usize> =
+        (start + 1..text.len()).filter(|&at| is_open(Some(cuts), text, at)).collect();
+    // A match that ends at the first may have begun before the window, and otherwise.
+    let [_, between @ .., _] = &open[..] else { return Ok(None) };
+    let is_cut =
+        |at: &&usize| **at > from && found.tokens_before(cuts, text, start, **at).is_some();
+    Ok(between.iter().rev().find(is_cut).copied())
+}
+
+fn is_open(cuts: Option<&Cuts>, text: &str, at: usize) -> bool {
+    text.is_char_boundary(at) && cuts.is_some_and(|cuts| cuts.at(text, at) != Openness::Closed)
 }
 
 /// The last place up to byte `at` where a character begins.

@@ -6,9 +6,6 @@ use std::io::Write;
 use std::path::Path;
 use tch::{Device, IndexOp, Kind, Tensor};
 
-/// Below 1 likely tokens become likelier still; a small model spells better for it.
-const TEMPERATURE: f64 = 0.5;
-
 /// The text that a model is to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling<'a> {
@@ -18,6 +15,11 @@ pub struct Sampling<'a> {
     pub prompt: &'a str,
     /// How many tokens are written after the prompt.
     pub tokens: usize,
+    /// Logits are divided by it: below 1 likely tokens become likelier still, for which a small
+    /// model spells better. At 0 the likeliest is always taken.
+    pub temperature: f64,
+    /// Draw among so many of the likeliest tokens; `None`: among all.
+    pub top_k: Option<usize>,
     /// Decides which of the likely tokens are drawn.
     pub seed: u64,
     /// Tokens that the model reads at once.
@@ -70,66 +72,42 @@ impl Sampling<'_> {
             let logits = tch::no_grad(|| forward(&input, last))?; // [vocab]
             let logits = logits.i(..vocabulary).to_kind(Kind::Double);
             let logits = Vec::<f64>::try_from(&logits)?; // [vocab]
-            tokens.push(draw(&logits, random.unit()) as u32);
+            tokens.push(self.draw(&logits, random.unit()) as u32);
         }
         tokenizer.decode(&tokens)
     }
+
+    /// The token at which the cumulative probability passes `u`, from [0, 1). Of equal logits the
+    /// first is the likelier, so that all ranks agree.
+    fn draw(&self, logits: &[f64], u: f64) -> usize {
+        let (kept, highest) = likeliest(logits, self.top_k.unwrap_or(logits.len()));
+        if self.temperature == 0.0 {
+            return highest;
+        }
+        let weight = |token: usize| ((logits[token] - logits[highest]) / self.temperature).exp();
+        let mut left = u * kept.iter().map(|&token| weight(token)).sum::<f64>();
+        for &token in &kept {
+            left -= weight(token);
+            if left < 0.0 {
+                return token;
+            }
+        }
+        highest // u was as near to 1 as rounding lets it be
+    }
 }
 
-/// The token at which the cumulative probability passes `u`, from [0, 1).
-fn draw(logits: &[f64], u: f64) -> usize {
-    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> =
-        logits.iter().map(|logit| ((logit - highest) / TEMPERATURE).exp()).collect();
-    let mut left = u * weights.iter().sum::<f64>();
-    for (token, weight) in weights.iter().enumerate() {
-        left -= weight;
-        if left < 0.0 {
-            return token;
-        }
+/// The `k` tokens with the highest logits, in their order, and the first of them all.
+fn likeliest(logits: &[f64], k: usize) -> (Vec<usize>, usize) {
+    let mut tokens: Vec<usize> = (0..logits.len()).collect();
+    let higher = |&a: &usize, &b: &usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b));
+    let highest = tokens.iter().copied().min_by(higher).unwrap_or(0);
+    if k < tokens.len() {
+        tokens.select_nth_unstable_by(k, higher);
+        tokens.truncate(k.max(1));
+        tokens.sort_unstable();
     }
-    logits.len() - 1
+    (tokens, highest)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sampling(prompt: &str, tokens: usize, seq_len: usize) -> Sampling<'_> {
-        Sampling { tokenizer: None, prompt, tokens, seed: 1234, seq_len, device: Device::Cpu }
-    }
-
-    #[test]
-    fn a_model_that_counts_goes_on_counting_beyond_its_context() {
-        let sampling = sampling("ab", 6, 3);
-        let text = sampling.text(|tokens, last| {
-            assert_eq!(tokens.size(), [1, 3]);
-            Ok((tokens.i((0, last)) + 1).one_hot(256).to_kind(Kind::Float) * 100.0) // [vocab]
-        });
-        assert_eq!(text.unwrap(), "abcdefgh");
-    }
-
-    #[test]
-    fn tokens_come_as_often_as_the_logits_say() {
-        let sampling = sampling("a", 2000, 1);
-        // Of a and b, a is three times as likely: at temperature T, 3^(1/T) times. A padded
-        // vocabulary's tokens, however likely, are never drawn.
-        let logits = Tensor::full([300], f64::NEG_INFINITY, (Kind::Double, Device::Cpu));
-        logits.i(97..99).copy_(&Tensor::from_slice(&[3f64.ln(), 0.0]));
-        let _ = logits.i(256..).fill_(9.0);
-        let draw = || sampling.text(|_, _| Ok(logits.shallow_clone())).unwrap();
-        let text = draw();
-        assert_eq!(text.len(), 2001);
-        let share = text[1..].matches('a').count() as f64 / 2000.0;
-        let expected = 1.0 / (1.0 + 3f64.powf(-1.0 / TEMPERATURE));
-        // Five standard deviations of 2,000 draws.
-        let bound = 5.0 * (expected * (1.0 - expected) / 2000.0).sqrt();
-        assert!((share - expected).abs() < bound, "{share} {expected}");
-        assert_eq!(text, draw(), "the seed decides");
-    }
-
-    #[test]
-    fn no_sample_runs_no_model() {
-        sampling("a", 0, 1).print(true, |_, _| panic!("not asked for")).unwrap();
-    }
-}
+mod tests;

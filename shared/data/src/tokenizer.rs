@@ -4,6 +4,7 @@ use crate::cuts::Cuts;
 use crate::pieces::{self, WINDOW};
 use anyhow::{Result, anyhow};
 use sha2::{Digest, Sha256};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenizers::ModelWrapper;
@@ -99,10 +100,8 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         match self {
             Self::Bytes => 256,
-            // Not the number of entries, since a vocabulary may have holes.
             Self::HuggingFace(tokenizer) => {
-                let model = tokenizer.tokenizer.get_vocab(false);
-                model.into_values().max().map_or(0, |id| id as usize + 1)
+                tokenizer.highest(false).map_or(0, |token| token as usize + 1)
             }
         }
     }
@@ -120,11 +119,53 @@ impl HuggingFace {
         text: &str,
         take: impl FnMut(&[u32], usize) -> Result<()>,
     ) -> Result<()> {
-        let encode = || pieces::encode(&self.tokenizer, self.cuts.as_ref(), text, WINDOW, take);
+        self.encode_part(text, 0..text.len(), take)
+    }
+
+    /// The same of a part of `text`, which begins and ends at a [`HuggingFace::last_cut`], or with
+    /// the text.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::encode`], and of `take`.
+    pub fn encode_part(
+        &self,
+        text: &str,
+        part: Range<usize>,
+        take: impl FnMut(&[u32], usize) -> Result<()>,
+    ) -> Result<()> {
+        let cuts = self.cuts.as_ref();
+        let encode = || pieces::encode(&self.tokenizer, cuts, text, part, WINDOW, take);
         // A normalizer that inserts into a text makes the library panic on some.
         catch_unwind(AssertUnwindSafe(encode)).unwrap_or_else(|_| {
             Err(anyhow!("the tokenizer cannot encode the text: the library of tokenizers panicked"))
         })
+    }
+
+    /// The last place behind byte `from` where `text` can be cut, whatever follows it: both sides
+    /// have the tokens that they have in the whole, if [`HuggingFace::encode_part`] sees the last
+    /// `near` bytes before the cut and what follows it here. `None` if those bytes show none.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::encode`].
+    pub fn last_cut(&self, text: &str, from: usize, near: usize) -> Result<Option<usize>> {
+        let Some(cuts) = &self.cuts else { return Ok(None) };
+        pieces::last_cut(&self.tokenizer, cuts, text, from, near)
+    }
+
+    /// Whether any text can be cut.
+    pub fn has_cuts(&self) -> bool {
+        self.cuts.is_some()
+    }
+
+    /// The token of this name, added ones among them.
+    pub fn token(&self, name: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(name)
+    }
+
+    /// The highest token that the model makes of a text, or also of those that were added. (Not the
+    /// number of entries: a vocabulary may have holes.)
+    pub fn highest(&self, with_added: bool) -> Option<u32> {
+        self.tokenizer.get_vocab(with_added).into_values().max()
     }
 }
 

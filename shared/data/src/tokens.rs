@@ -65,24 +65,26 @@ pub fn token_width(path: &Path) -> Option<usize> {
 
 pub(crate) fn read_text(path: &Path, tokenizer: &Tokenizer, cache: TokenCache) -> Result<Tokens> {
     let Some(bytes) = map(path)? else { return Ok(Tokens::Memory(Vec::new())) };
-    let text = match std::str::from_utf8(&bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.valid_up_to();
-            let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
-            bail!(
-                "it is not UTF-8 text: byte {:#04x} at position {at}, line {line} (files of tokens end in .bin or .u32)",
-                bytes[at]
-            );
-        }
-    };
     match tokenizer {
         Tokenizer::Bytes => {
+            as_text(&bytes)?;
             let highest = bytes.iter().max().map(|&byte| byte.into());
             Ok(Tokens::Mapped { bytes, start: 0, width: 1, highest })
         }
-        Tokenizer::HuggingFace(tokenizer) => cache::tokens(path, text, tokenizer, cache),
+        Tokenizer::HuggingFace(tokenizer) => cache::tokens(path, &bytes, tokenizer, cache),
     }
+}
+
+/// The text that a file's bytes are.
+pub(crate) fn as_text(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).or_else(|error| {
+        let at = error.valid_up_to();
+        let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
+        bail!(
+            "it is not UTF-8 text: byte {:#04x} at position {at}, line {line} (files of tokens end in .bin or .u32)",
+            bytes[at]
+        );
+    })
 }
 
 pub(crate) fn map_tokens(path: &Path, width: usize) -> Result<Tokens> {

@@ -1,7 +1,9 @@
-//! Times the steps, and hands them to the display and the metrics file.
+//! Times the steps, and hands them to the display and the files that a run writes.
 
 use crate::display::Display;
 use crate::metrics::{Line, MetricsFile};
+use crate::picture::Picture;
+use crate::tensorboard::Events;
 use crate::{StepStats, Summary, Validation, divergence, mfu, peak_memory_bytes};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -28,6 +30,12 @@ pub struct Options {
     pub peak_memory: fn() -> Option<u64>,
     /// Where to write one JSON object per step.
     pub metrics: Option<PathBuf>,
+    /// Print every so many steps; `None`: every ten seconds, and on a terminal a bar alone.
+    pub log_every: Option<usize>,
+    /// Where to draw the losses, at the end.
+    pub plot: Option<PathBuf>,
+    /// The directory of a file for TensorBoard.
+    pub tensorboard: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -43,6 +51,9 @@ impl Default for Options {
             peak_flops: None,
             peak_memory: peak_memory_bytes,
             metrics: None,
+            log_every: None,
+            plot: None,
+            tensorboard: None,
         }
     }
 }
@@ -52,6 +63,8 @@ pub struct Reporter {
     options: Options,
     display: Display,
     metrics: Option<MetricsFile>,
+    events: Option<Events>,
+    picture: Option<Picture>,
     last: Instant,
     durations: Vec<Duration>,
     losses: Option<(f64, f64)>,
@@ -60,15 +73,21 @@ pub struct Reporter {
 
 impl Reporter {
     /// # Errors
-    /// If the metrics file cannot be created.
+    /// If a file that it writes cannot be created.
     pub fn new(options: Options) -> Result<Self> {
-        let metrics = match &options.metrics {
-            Some(path) if options.leader => Some(MetricsFile::create(path, options.start)?),
-            _ => None,
-        };
+        let (start, is_leader) = (options.start, options.leader);
+        let asked = |path: &Option<PathBuf>| path.clone().filter(|_| is_leader);
+        // What a run that this one continues has reached is read before its file is written.
+        let picture = asked(&options.plot).map(|path| Picture::new(path, &options)).transpose()?;
+        let metrics = asked(&options.metrics);
+        let metrics = metrics.map(|path| MetricsFile::create(&path, start)).transpose()?;
+        let events = asked(&options.tensorboard);
+        let events = events.map(|dir| Events::create(&dir, start)).transpose()?;
         Ok(Self {
             display: Display::new(&options)?,
             metrics,
+            events,
+            picture,
             last: Instant::now(),
             durations: Vec::new(),
             losses: None,
@@ -106,29 +125,33 @@ impl Reporter {
 
         let tokens_per_second = self.options.tokens_per_step as f64 / duration.as_secs_f64();
         let validation = self.validation.take();
-        self.display.step(stats, validation, self.options.steps, tokens_per_second)?;
-        let (mfu, mfu_strict) = utilisation(&self.options, tokens_per_second).unzip();
-        if let Some(file) = &mut self.metrics {
-            file.write(&Line {
-                step: stats.step,
-                loss: stats.loss,
-                grad_norm: stats.grad_norm,
-                lr: stats.lr,
-                tokens: (stats.step * self.options.tokens_per_step) as u64,
-                tokens_per_second,
-                mfu,
-                comm_bytes: stats.comm_bytes.clone(),
-                peak_memory_bytes: (self.options.peak_memory)(),
-                mfu_strict,
-                val_loss: validation.map(|of| of.loss),
-                val_samples: validation.map(|of| of.samples),
-            })?;
+        self.display.step(stats, validation, tokens_per_second)?;
+        if let Some(picture) = &mut self.picture {
+            picture.curve.push(stats.step, stats.loss, validation.map(|of| of.loss));
         }
-        Ok(())
+        let (mfu, mfu_strict) = utilisation(&self.options, tokens_per_second).unzip();
+        let line = || Line {
+            step: stats.step,
+            loss: stats.loss,
+            grad_norm: stats.grad_norm,
+            lr: stats.lr,
+            tokens: (stats.step * self.options.tokens_per_step) as u64,
+            tokens_per_second,
+            mfu,
+            comm_bytes: stats.comm_bytes.clone(),
+            peak_memory_bytes: (self.options.peak_memory)(),
+            mfu_strict,
+            val_loss: validation.map(|of| of.loss),
+            val_samples: validation.map(|of| of.samples),
+        };
+        if let Some(file) = &mut self.metrics {
+            file.write(&line())?;
+        }
+        self.events.as_mut().map_or(Ok(()), |events| events.write(&line()))
     }
 
-    /// Ends the display with one line that sums the run up.
-    pub fn finish(self) -> Result<Summary> {
+    /// Ends the display with one line that sums the run up, and draws the losses.
+    pub fn finish(mut self) -> Result<Summary> {
         let late = &self.durations[self.durations.len() / 2..];
         let tokens = (late.len() * self.options.tokens_per_step) as f64;
         let seconds: f64 = late.iter().map(Duration::as_secs_f64).sum();
@@ -145,6 +168,7 @@ impl Reporter {
             peak_memory_bytes: (self.options.peak_memory)(),
         };
         self.display.finish(&summary)?;
+        self.picture.take().map_or(Ok(()), Picture::finish)?;
         Ok(summary)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Writes under another name first, so that whoever opens the file finds all of it. A device or a
 /// pipe is written to directly, since renaming would replace it.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if is_special(path) {
         return std::fs::write(path, bytes);
     }

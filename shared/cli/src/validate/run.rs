@@ -1,7 +1,7 @@
 //! Where and how the run takes place.
 
 use super::Asked;
-use crate::Common;
+use crate::{Common, RunConfig};
 use anyhow::{Result, ensure};
 use data::Tokenizer;
 use launch::{EnvWorld, Launcher};
@@ -15,6 +15,8 @@ pub(super) fn check(asked: &Asked, env: impl Fn(&str) -> Option<String>) -> Resu
         "timeout is {timeout:?}, but must be from 0.001 to 1e9 seconds"
     );
     ensure!(threads > 0, "threads-per-rank is 0, but a rank needs at least 1");
+    ensure!(asked.common.run.log_every != Some(0), "log-every is 0, but must be at least 1");
+    drawing(&asked.common.run)?;
     if asked.extras.dry_run {
         return Ok(()); // it reads no text, starts no rank and needs no device
     }
@@ -23,6 +25,21 @@ pub(super) fn check(asked: &Asked, env: impl Fn(&str) -> Option<String>) -> Resu
     if asked.launcher == Launcher::Env {
         EnvWorld::from_lookup(env)?.check(&asked.layout)?;
     }
+    Ok(())
+}
+
+/// How the sample's tokens are drawn.
+fn drawing(run: &RunConfig) -> Result<()> {
+    let RunConfig { temperature, top_k, .. } = run;
+    // Logits that are divided by less are all equal, or infinite.
+    ensure!(
+        *temperature == 0.0 || (1e-3..=1e3).contains(temperature),
+        "temperature is {temperature:?}, but must be from 0.001 to 1000, or 0, which draws the likeliest token"
+    );
+    ensure!(
+        *top_k != Some(0),
+        "top-k is 0, but must be at least 1: leave it out to draw among all tokens"
+    );
     Ok(())
 }
 

@@ -108,6 +108,38 @@ fn what_a_killed_run_has_left_is_never_read() {
 }
 
 #[test]
+fn a_text_whose_tokens_are_kept_is_not_read_again_nor_encoded_for_being_touched() {
+    let story = Story::new("story.txt");
+    let expected = story.open(None).unwrap();
+    let later = |seconds| {
+        let text = File::options().append(true).open(&story.text).unwrap();
+        let then = text.metadata().unwrap().modified().unwrap();
+        text.set_modified(then + Duration::from_secs(seconds)).unwrap();
+    };
+    // Of the same length, seen from afar the same, and of the same time: who would change a text
+    // so? Whoever reads all of it finds out.
+    let mut other = fs::read(&story.text).unwrap();
+    let then = fs::metadata(&story.text).unwrap().modified().unwrap();
+    let between = GLANCE.1 + 100;
+    other[between] = 0xff;
+    fs::write(&story.text, &other).unwrap();
+    File::options().append(true).open(&story.text).unwrap().set_modified(then).unwrap();
+    assert_eq!(story.open(None).unwrap(), expected, "only pieces of it are looked at");
+    later(1);
+    let error = format!("{:#}", story.open(None).unwrap_err());
+    assert!(
+        error.contains(&format!("it is not UTF-8 text: byte 0xff at position {between}")),
+        "{error}"
+    );
+
+    fs::write(&story.text, corpus::text(LONG)).unwrap();
+    later(2);
+    assert_eq!(story.open(None).unwrap(), expected);
+    assert_eq!(story.open(None).unwrap(), expected);
+    assert_eq!((story.beside(), story.times_encoded()), (vec!["tokens".into()], 1));
+}
+
+#[test]
 fn of_many_processes_one_encodes() {
     let story = Story::new("story.txt");
     // Each opens files of its own, as a process does, and locks are those of open files.

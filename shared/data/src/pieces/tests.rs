@@ -28,7 +28,7 @@ fn in_pieces(
     window: usize,
 ) -> (Vec<u32>, usize) {
     let (mut ids, mut times, mut done) = (vec![], 0, 0);
-    encode(tokenizer, cuts, text, window, |some, bytes| {
+    encode(tokenizer, cuts, text, 0..text.len(), window, |some, bytes| {
         assert!(bytes > done, "no step forward");
         (times, done) = (times + 1, bytes);
         ids.extend(some);
@@ -37,6 +37,31 @@ fn in_pieces(
     .unwrap();
     assert_eq!(done, text.len());
     (ids, times)
+}
+
+/// How much of a text is shown beside a part of it.
+const NEAR: usize = 60;
+
+/// The tokens of `text` in parts of at least so many bytes, each encoded by who sees little more
+/// of the text, and the number of parts.
+fn in_parts(tokenizer: &Tokenizer, cuts: &Cuts, text: &str, size: usize) -> (Vec<u32>, usize) {
+    let (mut ids, mut parts, mut begin, mut seen) = (vec![], 0, 0, 0);
+    while begin < text.len() {
+        seen = whole_from(text, seen + size);
+        let cut = last_cut(tokenizer, cuts, &text[..seen], begin, NEAR).unwrap();
+        let end = if seen == text.len() { seen } else { cut.unwrap_or(begin) };
+        if end > begin {
+            let from = whole_before(text, begin.saturating_sub(NEAR));
+            let part = begin - from..end - from;
+            let take = |some: &[u32], _| {
+                ids.extend(some);
+                Ok(())
+            };
+            encode(tokenizer, Some(cuts), &text[from..seen], part, 20, take).unwrap();
+            (begin, parts) = (end, parts + 1);
+        }
+    }
+    (ids, parts)
 }
 
 /// What a pattern, a normalizer, an added token or a merge may run across.
@@ -126,6 +151,8 @@ fn check(name: &str, tokenizer: &Tokenizer, cases: u32) {
         let whole = tokenizer.encode(text.as_str(), false).unwrap();
         let (pieces, _) = in_pieces(tokenizer, Some(&cuts), &text, window);
         prop_assert_eq!(pieces, whole.get_ids(), "{} in windows of {}: {:?}", name, window, text);
+        let (parts, _) = in_parts(tokenizer, &cuts, &text, window);
+        prop_assert_eq!(parts, whole.get_ids(), "{} in parts of {}: {:?}", name, window, text);
         Ok(())
     });
     checked.unwrap();
@@ -182,6 +209,11 @@ fn a_long_text_is_encoded_a_window_at_a_time() {
         let cuts = Cuts::of(&tokenizer);
         let (ids, times) = in_pieces(&tokenizer, cuts.as_ref(), &text, 1000);
         assert_eq!(ids, tokenizer.encode(text.as_str(), false).unwrap().get_ids(), "{name}");
+        if let Some(cuts) = &cuts {
+            let (ids, parts) = in_parts(&tokenizer, cuts, &text, 1000);
+            assert_eq!(ids, tokenizer.encode(text.as_str(), false).unwrap().get_ids(), "{name}");
+            assert!(parts > 20 || name == "across-spaces", "{name}: {parts} parts");
+        }
         // Of SentencePiece's normalization, and of what falcon does to bytes, nothing is known;
         // where any merge may cross a space, only rare pairs of characters are a cut.
         match name.as_str() {

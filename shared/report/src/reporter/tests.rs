@@ -179,3 +179,68 @@ fn a_resumed_run_says_so_before_its_first_step_on_the_leader() {
     assert!(printed("0").contains(told), "{}", printed("0"));
     assert!(!printed("1").contains("goes on"), "{}", printed("1"));
 }
+
+#[test]
+fn a_run_draws_its_losses_and_those_of_the_run_that_it_goes_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let steps = |start: usize, steps: usize, leader: bool| {
+        let (metrics, plot) = (Some(at("m.jsonl")), Some(at("loss.svg")));
+        let tensorboard = Some(at("events"));
+        let options =
+            Options { leader, steps, start, metrics, plot, tensorboard, ..Options::default() };
+        let mut reporter = Reporter::new(options).unwrap();
+        (start + 1..=steps)
+            .for_each(|step| reporter.step(&stats(step, 5.0 / step as f64)).unwrap());
+        reporter
+    };
+    let drawn = || std::fs::read_to_string(at("loss.svg")).unwrap();
+    steps(0, 3, false).finish().unwrap();
+    assert!(dir.path().read_dir().unwrap().next().is_none(), "the leader alone writes");
+    steps(0, 3, true).finish().unwrap();
+    assert!(
+        drawn().contains("training: from 5.0000 at step 1 to 1.6667 at step 3."),
+        "{}",
+        drawn()
+    );
+    assert_eq!(at("events").read_dir().unwrap().count(), 1);
+    steps(3, 5, true).finish().unwrap();
+    assert!(
+        drawn().contains("training: from 5.0000 at step 1 to 1.0000 at step 5."),
+        "{}",
+        drawn()
+    );
+    // A run that fails draws what it has reached.
+    let mut diverging = steps(0, 2, true);
+    diverging.step(&stats(3, f64::NAN)).unwrap_err();
+    drop(diverging);
+    assert!(drawn().contains("to 2.5000 at step 2."), "{}", drawn());
+}
+
+#[test]
+fn the_lines_of_a_run_are_those_that_are_asked_for_and_its_last() {
+    let name = "reporter::tests::the_lines_of_a_run_are_those_that_are_asked_for_and_its_last";
+    if let Ok(how) = std::env::var(CHILD) {
+        let log_every = how.parse().ok();
+        let options = Options { leader: true, steps: 9, log_every, ..Options::default() };
+        let mut reporter = Reporter::new(options).unwrap();
+        for step in 1..=7 {
+            if step == 2 {
+                reporter.validate(|| Ok(Validation { loss: 2.5, samples: 3 })).unwrap();
+            }
+            reporter.step(&stats(step, 2.0)).unwrap();
+        }
+        reporter.finish().unwrap(); // two steps early
+        return;
+    }
+    let printed = |how: &str| -> Vec<usize> {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name, "--nocapture"]).env(CHILD, how);
+        let text = String::from_utf8(child.output().unwrap().stdout).unwrap();
+        let step = |line: &str| line.strip_prefix("step ")?.split('/').next()?.parse().ok();
+        text.lines().filter_map(step).collect()
+    };
+    assert_eq!(printed("none"), [1, 2, 7], "the first, that with a validation loss, the last");
+    assert_eq!(printed("3"), [1, 2, 3, 6, 7]);
+    assert_eq!(printed("1"), [1, 2, 3, 4, 5, 6, 7]);
+}
