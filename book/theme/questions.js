@@ -82,8 +82,8 @@
         if (values.length === 0) return { problem: "I cannot read that as a number." };
         const word = (tail || "").trim();
         if (word === "") {
-            // 20 for 20 %.
-            return { values: unit === "%" ? values.concat(values.map((x) => x / 100)) : values };
+            // 20 is 20 %, and 0.2 as well.
+            return { values: unit === "%" ? values.map((x) => x > 1 ? x / 100 : x) : values };
         }
         if (word === "%") {
             return unit === "%" ? { values: values.map((x) => x / 100) } : { problem: "This asks for no share." };

@@ -157,7 +157,8 @@ fn digits(value: f64) -> String {
     grouped(text.trim_end_matches('.'))
 }
 
-fn grouped(text: &str) -> String {
+/// A number with commas between its thousands.
+pub(crate) fn grouped(text: &str) -> String {
     let (whole, fraction) = text.split_once('.').map_or((text, None), |(w, f)| (w, Some(f)));
     let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |rest| ("−", rest));
     let mut out = String::from(sign);

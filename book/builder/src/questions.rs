@@ -84,7 +84,7 @@ pub struct Choice {
     pub right: bool,
     /// What the page says to who chooses it.
     #[serde(default)]
-    say: String,
+    pub say: String,
 }
 
 /// What the page's script has to know of a wrong answer.
@@ -150,11 +150,14 @@ impl Sheet {
             bail!("has an answer and choices");
         }
         let answer = evaluate(answer, &self.quantities)?;
+        let mut known = Vec::new();
         for mistake in mistakes {
             let wrong = evaluate(&mistake.answer, &self.quantities)?;
-            if (wrong - answer).abs() <= 3.0 * question.right.max(0.001) * answer.abs() {
-                bail!("the mistake {} is too near the answer", mistake.answer);
+            let near = |to: f64| (wrong - to).abs() <= 3.0 * question.right.max(0.001) * to.abs();
+            if near(answer) || known.iter().any(|other| near(*other)) {
+                bail!("the mistake {} is too near the answer or another mistake", mistake.answer);
             }
+            known.push(wrong);
         }
         if counted.is_none() && recorded.is_none() && test.is_none() {
             bail!("name what holds the answer: `counted`, `recorded` or `test`");
@@ -211,6 +214,12 @@ impl Sheet {
         }
         out.push_str("<p class=\"score\" role=\"status\"></p>\n");
         Ok(out)
+    }
+
+    /// Its boxes as the page shows them.
+    #[cfg(test)]
+    pub fn all_shown(&self) -> Result<[String; 2]> {
+        Ok([self.shown(&self.asked.predict)?, self.shown(&self.asked.end)?])
     }
 
     fn question(&self, number: usize, question: &Question) -> Result<String> {
