@@ -10,7 +10,7 @@ use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
 use crate::coverage::Explained;
 use crate::directive::Directive;
 use crate::steps::{self, Step};
-use crate::{code, math, picture, runs, timeline};
+use crate::{code, math, picture, questions, runs, timeline};
 
 /// mdBook's seam for what this book adds to Markdown.
 pub struct Lesson {
@@ -29,15 +29,17 @@ impl Preprocessor for Lesson {
         let steps = steps::load(&self.root)?;
         let mut explained = Explained::default();
         let mut problems = Vec::new();
-        let mut chapters = Vec::new();
+        let (mut chapters, mut sources) = (Vec::new(), Vec::new());
         book.for_each_chapter_mut(|chapter| {
             let path = chapter.path.clone().unwrap_or_default();
             let (text, wrong) = expand(&chapter.content, &self.root, &steps, &mut explained);
             problems.extend(wrong.into_iter().map(|p| format!("book/src/{}:{p}", path.display())));
-            chapter.content = text;
+            sources
+                .push((path.display().to_string(), std::mem::replace(&mut chapter.content, text)));
             chapters.push(path.display().to_string());
         });
         problems.extend(unexplained(&steps, &chapters, &unwritten, &explained));
+        problems.extend(questions::unasked(&self.root, &sources));
         if !problems.is_empty() {
             bail!("{} thing(s) to mend:\n  {}", problems.len(), problems.join("\n  "));
         }
@@ -54,19 +56,26 @@ pub fn expand(
     explained: &mut Explained,
 ) -> (String, Vec<String>) {
     let (mut out, mut problems) = (String::new(), Vec::new());
-    let mut fenced = false;
+    let (mut fenced, mut asks) = (false, None);
     for (i, line) in markdown.lines().enumerate() {
         fenced ^= line.trim_start().starts_with("```");
         match Directive::parse(line) {
-            Ok(Some(ask)) if !fenced => match answer(&ask, root, steps, explained) {
-                Ok(html) => out.push_str(&html),
-                Err(error) => problems.push(format!("{}: {}: {error:#}", i + 1, line.trim())),
-            },
+            Ok(Some(ask)) if !fenced => {
+                match answer(&ask, root, steps, explained) {
+                    Ok(html) => out.push_str(&html),
+                    Err(error) => problems.push(format!("{}: {}: {error:#}", i + 1, line.trim())),
+                }
+                asks = if ask.name == "questions" { ask.arguments.first().cloned() } else { asks };
+            }
             Err(error) if !fenced => problems.push(format!("{}: {error:#}", i + 1)),
             _ if fenced => out.push_str(line),
             _ => out.push_str(&with_whole_flags(line)),
         }
         out.push('\n');
+    }
+    match asks.map(|chapter| questions::Sheet::load(root, &chapter)?.answers()).transpose() {
+        Ok(answers) => out.push_str(&answers.unwrap_or_default()),
+        Err(error) => problems.push(format!("1: {error:#}")),
     }
     match math::with_mathml(&out) {
         Ok(html) => (html, problems),
@@ -106,6 +115,9 @@ fn answer(
         "svg" => picture::svg(ask, &root.join("book")),
         "draw" => picture::draw(ask),
         "run" => runs::show(ask, &root.join("book")),
+        "predict" => questions::predict(ask, root),
+        "questions" => questions::questions(ask, root),
+        "progress" => questions::progress(ask, root),
         "timeline" => timeline::timeline(ask, &root.join("book")),
         other => bail!("there is no directive `{other}`"),
     }

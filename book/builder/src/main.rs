@@ -1,16 +1,21 @@
 //! Builds the book, checks it and serves it.
 
+#[cfg(test)]
+mod browser;
 mod code;
 mod coverage;
 mod diff;
 mod directive;
 mod drawings;
+mod formula;
 mod lesson;
 mod lex;
 mod listing;
 mod math;
 mod pages;
 mod picture;
+mod quantities;
+mod questions;
 mod runs;
 mod select;
 mod serve;
@@ -47,15 +52,15 @@ fn run() -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         [] | ["build"] => {
-            let out = build(&root)?;
+            let out = build(&root, None)?;
             println!("The book is {}", out.join("index.html").display());
             Ok(())
         }
-        ["check"] => build(&root).map(drop),
-        ["serve"] => serve::serve(&build(&root)?, 3000),
+        ["check"] => build(&root, None).map(drop),
+        ["serve"] => serve::serve(&build(&root, None)?, 3000),
         ["serve", port] => {
             let port = port.parse().with_context(|| format!("the port `{port}`"))?;
-            serve::serve(&build(&root)?, port)
+            serve::serve(&build(&root, None)?, port)
         }
         ["record"] => runs::record(&root, None),
         ["record", name] => runs::record(&root, Some(name)),
@@ -72,9 +77,13 @@ fn root() -> Result<PathBuf> {
     root.map(Path::to_path_buf).context("run this inside the repository: no book/book.toml above")
 }
 
-/// Renders the book and checks what was rendered; returns where it is.
-fn build(root: &Path) -> Result<PathBuf> {
+/// Renders the book, to `out` or to where `book.toml` says, and checks what was rendered; returns
+/// where it is.
+fn build(root: &Path, out: Option<&Path>) -> Result<PathBuf> {
     let mut book = MDBook::load(root.join("book"))?;
+    if let Some(out) = out {
+        book.config.build.build_dir = out.to_path_buf();
+    }
     book.with_preprocessor(lesson::Lesson { root: root.to_path_buf() });
     book.build()?;
     let out = book.build_dir_for("html");

@@ -9,7 +9,7 @@ use comm::Layout;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// All of them; the fields of a struct that is flattened here are flags like the others.
+/// All settings. The fields of a struct that is flattened here are flags like the others.
 #[derive(Args, Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
@@ -20,10 +20,10 @@ pub struct Config {
     #[arg(long, value_name = "DIR", help_heading = "[model]")]
     #[serde(serialize_with = "whether_given")]
     pub hf_model: Option<PathBuf>,
-    /// What is read.
+    /// The text to train on.
     #[command(flatten)]
     pub data: DataConfig,
-    /// How it is learnt.
+    /// How the model is trained.
     #[command(flatten)]
     pub train: TrainConfig,
     /// The ranks, and how they work together.

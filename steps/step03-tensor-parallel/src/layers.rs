@@ -24,8 +24,8 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Whether the rank at `at` is the first of its replica that holds these numbers:
-    /// it counts them.
+    /// Whether the rank at `at` is the first of its replica that holds these numbers. Only
+    /// the first one counts them.
     pub fn is_first(&self, at: Coords) -> bool {
         self.tp.is_first(at.tp)
     }

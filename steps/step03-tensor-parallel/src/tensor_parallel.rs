@@ -2,9 +2,9 @@
 //! tokens, and each holds a shard of every matrix.
 //!
 //! A matrix split by its outputs (column-parallel: Megatron writes x·A, and A's columns are the
-//! rows of a Hugging Face weight) turns an `x` that all ranks hold into features of which each rank
-//! holds some. One split by its inputs (row-parallel) reads such features, and leaves every rank
-//! with a partial sum. Two operators make a whole of it, and nothing else communicates:
+//! rows of a Hugging Face weight) reads an `x` that all ranks hold, and gives each rank some of the
+//! features. A matrix split by its inputs (row-parallel) reads such features, and gives each rank a
+//! partial sum. Two operators do all the communication:
 //!
 //! * f, before a column-parallel matrix: forward the identity, backward a sum over the ranks.
 //! * g, behind a row-parallel matrix: forward a sum over the ranks, backward the identity.
@@ -29,12 +29,12 @@ impl TensorParallel {
         Self { group: mesh.tp.clone(), sync: config.parallel.tp_sync }
     }
 
-    /// f: `x` as it is, of any shape. Behind it each rank computes some features, and in the
-    /// backward pass gets the gradient of `x` through these; the whole gradient is the ranks' sum.
+    /// f: `x` unchanged, of any shape. Each rank computes only some features from it, so in the
+    /// backward pass each rank has a part of its gradient: the whole is the sum over the ranks.
     pub fn f(&self, x: &Tensor) -> Result<Tensor> {
         let group = self.group.clone();
         autograd::custom([x], &x.detach(), move |grad| {
-            group.all_reduce(grad)?; // in place: what stands behind f made it for f alone
+            group.all_reduce(grad)?; // in place: nothing else reads this gradient
             Ok([grad.shallow_clone()])
         })
     }
@@ -47,7 +47,7 @@ impl TensorParallel {
         })
     }
 
-    /// f, whose sum travels while the product behind it computes the gradients of its weights.
+    /// f, overlapped: its sum travels while the product computes the gradients of its weights.
     fn f_overlapped(&self, x: &Tensor) -> Input {
         let group = self.group.clone();
         Input::with_grad(x, move |grad| {
@@ -59,8 +59,8 @@ impl TensorParallel {
         })
     }
 
-    /// g: the sum of the ranks' partial sums, of any shape. The gradient of a sum is the
-    /// gradient of each term.
+    /// g: the sum of the ranks' partial sums, of any shape. Each partial sum has the same gradient
+    /// as the whole sum, so the backward pass sends nothing.
     pub fn g(&self, partial: Tensor) -> Result<Tensor> {
         let sum = partial.detach(); // the same storage: the partial sum is not used again
         self.group.all_reduce(&sum)?;

@@ -1,4 +1,4 @@
-//! The vocabulary in shards: each rank has the rows of some words in the embedding and in the head.
+//! The vocabulary in shards: each rank has the rows of some tokens, in embedding and head.
 
 use anyhow::Result;
 use checkpoint::shard_range;
@@ -35,10 +35,10 @@ impl VocabParallel {
     /// Sum over all tokens of −log softmax(x·Wᵀ)\[target\]. `x`: `[batch, seq, hidden]`, `weight`:
     /// this rank's rows of W, `[vocab/tp, hidden]`, `targets`: `[batch, seq]`, i64.
     ///
-    /// Each rank computes the logits of its own words, and never sees the others': the softmax
-    /// needs only their maximum and the sum of their exponentials. The gradient of `x` is a
-    /// partial sum. Apart from that it is [`autograd::linear_cross_entropy`]: a chunk of the
-    /// tokens at a time.
+    /// Each rank computes the logits of its own rows, and never sees those of other ranks: the
+    /// softmax needs only their maximum and the sum of their exponentials. The gradient of `x` is a
+    /// partial sum. Otherwise this works like [`autograd::linear_cross_entropy`], on one chunk of
+    /// the tokens at a time.
     pub fn cross_entropy_sum(
         &self,
         x: &Tensor,
@@ -52,8 +52,8 @@ impl VocabParallel {
         })
     }
 
-    /// The sum, and the gradients of `x` and `weight`, in their shapes; without their numbers
-    /// in an evaluation.
+    /// The sum, and the gradients of `x` and `weight`, in their shapes. During evaluation the
+    /// gradients are not computed: what they hold means nothing.
     fn loss_and_grads(
         &self,
         x: &Tensor,

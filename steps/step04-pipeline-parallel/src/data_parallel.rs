@@ -16,7 +16,7 @@ use crate::layers::Parameter;
 pub enum DataParallel {
     /// After the backward pass.
     Naive(Naive),
-    /// While it goes on.
+    /// During the backward pass.
     Bucketed(Bucketed),
 }
 
@@ -40,16 +40,16 @@ impl DataParallel {
         }
     }
 
-    /// To be called before each backward pass. Only after the last one of a step are
-    /// gradients complete.
+    /// To be called before each backward pass. Gradients are complete only after the
+    /// last one of a step.
     pub fn before_backward(&self, is_last: bool) {
         if let Self::Bucketed(bucketed) = self {
             bucketed.is_last_pass.store(is_last, Relaxed);
         }
     }
 
-    /// To be called after the last backward pass: afterwards every `.grad` is the sum
-    /// over all replicas.
+    /// To be called after the last backward pass. When it returns, every `.grad` is the
+    /// sum over all replicas.
     pub fn finish(&self) -> Result<()> {
         match self {
             Self::Naive(naive) => naive.finish(),
@@ -172,8 +172,8 @@ impl Bucket {
     }
 }
 
-/// Cuts a list of parameters, of these sizes in bytes, into buckets of at most `most` bytes; a
-/// larger parameter gets its own.
+/// Cuts a list of parameters, of these sizes in bytes, into buckets of at most `most` bytes. A
+/// larger parameter gets a bucket of its own.
 pub fn cut(sizes: &[usize], most: usize) -> Vec<Range<usize>> {
     let (mut buckets, mut filled) = (Vec::<Range<usize>>::new(), 0);
     for (i, size) in sizes.iter().enumerate() {

@@ -56,8 +56,8 @@ impl Llama {
         Ok(Self { embed_tokens, layers, head, rotary, compute, tp, vocab, parameters })
     }
 
-    /// Runs the stage's layers on `x`, received from the previous stage, or on the embeddings of
-    /// `tokens` on the first. `tokens`: `[batch, seq]`, i64; `x` and what is returned:
+    /// Runs the stage's layers on `x`, received from the previous stage; the first stage runs them
+    /// on the embeddings of `tokens`. `tokens`: `[batch, seq]`, i64; `x` and what is returned:
     /// `[batch, seq, hidden]`.
     pub fn forward(&self, tokens: &Tensor, x: Option<&Tensor>) -> Result<Tensor> {
         let rotary = self.rotary.first(tokens.size()[1]);

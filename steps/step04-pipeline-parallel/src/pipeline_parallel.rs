@@ -26,7 +26,7 @@ pub struct PipelineParallel {
     trace: Trace,
 }
 
-/// Both ends of a stage's autograd graph of one micro-batch. While it is there, so are
+/// Both ends of a stage's autograd graph of one micro-batch. As long as it exists, so do
 /// the activations.
 struct Graph {
     /// What was received; `None` on the first stage.
@@ -92,8 +92,8 @@ impl PipelineParallel {
         Ok(loss)
     }
 
-    /// Starts to receive what a pass needs, a tensor of this shape. Nothing for the first stage's
-    /// forward and the last stage's backward passes.
+    /// Starts to receive what a pass needs, a tensor of this shape. Nothing is needed by the first
+    /// stage's forward passes and the last stage's backward passes.
     fn receive(&self, pass: Pass, shape: [i64; 3]) -> Option<Work<Tensor>> {
         let stage = self.group.rank();
         let from = match pass {
@@ -104,9 +104,9 @@ impl PipelineParallel {
         Some(self.group.irecv(&Tensor::empty(shape, (self.kind, self.device)), from))
     }
 
-    /// Starts to receive what the next pass needs while this one computes. But a forward pass asks
-    /// for no gradient: the neighbour that computes it may have asked for what this pass computes,
-    /// and a pending receive keeps a GPU busy that a pass may need idle.
+    /// Starts to receive what the next pass needs while this one computes. But never posts a
+    /// gradient receive during a forward pass: on a GPU, two stages that wait for each other would
+    /// deadlock.
     fn receive_ahead(&self, pass: Pass, next: Option<&Pass>) -> Option<Work<Tensor>> {
         match (pass, *next?) {
             (Pass::Forward(_), Pass::Backward(_)) => None,
@@ -137,9 +137,9 @@ impl PipelineParallel {
         Ok(graph.input.map(|input| input.grad()))
     }
 
-    /// Starts to send the result of a pass to the stage that needs it, and waits for the message
-    /// before it, which has been taken by now: a message keeps its memory until somebody has waited
-    /// for it. Nothing for the last stage's forward and the first stage's backward passes.
+    /// Starts to send the result of a pass to the stage that needs it, then waits for the previous
+    /// message, which the neighbour has already received: only this wait frees its memory. The last
+    /// stage's forward passes and the first stage's backward passes send nothing.
     fn send(
         &self,
         pass: Pass,

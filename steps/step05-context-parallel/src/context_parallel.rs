@@ -112,7 +112,7 @@ impl ContextParallel {
     /// denominator), `[batch, heads, seq/cp]`; and the previous rank's `kv`.
     fn forward(&self, q: &Tensor, kv: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let (rank, ranks) = (self.group.rank(), self.group.size());
-        // This rank's own block, while it sets out around the ring; then the others as they pass.
+        // First this rank's own block, while it is sent on; then the others as they arrive.
         let passing = self.pass_on(kv);
         let (own_out, lse) = attention_block(q, &kv.get(0), &kv.get(1), true);
         let out = own_out.to_kind(lse.kind()); // [batch, heads, seq/cp, head_dim]
@@ -135,9 +135,9 @@ impl ContextParallel {
     /// The gradients of `q` and `kv`, from those of the output; all tensors in the
     /// shapes of `forward`.
     ///
-    /// Each block of keys and values goes around once more, from where its first hop has brought
-    /// it. Its gradient travels one hop behind it, collects every rank's share, and ends on the
-    /// rank that owns the block.
+    /// Each block of keys and values goes around once more, from the rank that its first hop in the
+    /// forward pass reached. Its gradient travels one hop behind it, collects every rank's share,
+    /// and ends on the rank that owns the block.
     fn backward(
         &self,
         grad: &Tensor,
@@ -186,7 +186,7 @@ impl ContextParallel {
     /// previous rank.
     fn pass_on(&self, tensor: &Tensor) -> Passing {
         let (rank, ranks) = (self.group.rank(), self.group.size());
-        let received = tensor.empty_like(); // before the send: to get memory, a GPU may have to be idle
+        let received = tensor.empty_like(); // before the send: to get memory may take an idle GPU
         let sent = self.group.isend(tensor, (rank + 1) % ranks);
         let arrived = self.group.irecv(&received, (rank + ranks - 1) % ranks);
         Passing { sent, arrived }

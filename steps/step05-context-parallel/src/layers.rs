@@ -24,14 +24,14 @@ pub struct Parameter {
     pub decays: bool,
     /// Over the ranks of a tp group.
     pub tp: Placement,
-    /// Over the stages: on one of them it stands alone; an embedding that is also the head stands
-    /// on the first and on the last, and its gradient is the sum of theirs.
+    /// Over the stages. Most parameters are on one stage alone. An embedding that is also the head
+    /// is on the first and on the last: its gradient is the sum of the two.
     pub pp: Placement,
 }
 
 impl Parameter {
-    /// Whether the rank at `at` is the first of its replica that holds these numbers:
-    /// it counts them.
+    /// Whether the rank at `at` is the first of its replica that holds these numbers. Only
+    /// the first one counts them.
     pub fn is_first(&self, at: Coords) -> bool {
         self.tp.is_first(at.tp) && self.pp.is_first(at.pp)
     }

@@ -8,10 +8,10 @@ use std::ops::Range;
 
 /// The order of the passes on one of `stages` stages.
 ///
-/// Both schedules begin with forward passes: AFAB (Huang et al., *GPipe*, 2019) with all of them,
-/// 1F1B (Fan et al., *DAPPLE*, 2021) with just enough, stages − stage, for the first gradient to
-/// arrive in time. If messages are free, both take equally long, but every forward pass run ahead
-/// keeps its activations.
+/// Both schedules begin with forward passes. AFAB (Huang et al., *GPipe*, 2019) begins with all of
+/// them, 1F1B (Fan et al., *DAPPLE*, 2021) with stages − stage: just enough for the first gradient
+/// to arrive in time. If messages take no time, both schedules take equally long, but AFAB keeps
+/// the activations of all micro-batches.
 pub fn passes(schedule: Schedule, stage: usize, stages: usize, micro_batches: usize) -> Vec<Pass> {
     let warmup = match schedule {
         Schedule::AllForwardAllBackward => micro_batches,
@@ -27,9 +27,9 @@ pub fn passes(schedule: Schedule, stage: usize, stages: usize, micro_batches: us
     passes
 }
 
-/// The layers of each stage. Greedy: each layer goes to the stage with the least work so far, among
-/// equals to the last, which keeps the fewest activations. Work is multiplications per token,
-/// embedding and head included.
+/// The layers of each stage. Greedy: each layer goes to the stage with the least work so far. Ties
+/// go to the latest stage, because it holds the fewest activations. Work is counted in
+/// multiplications per token, embedding and head included.
 pub fn stages(config: &LlamaConfig, seq_len: usize, stages: usize) -> Vec<Range<i64>> {
     let (hidden, head_dim) = (config.hidden_size, config.head_dim());
     let (q, kv) = (config.num_attention_heads * head_dim, config.kv_heads() * head_dim);

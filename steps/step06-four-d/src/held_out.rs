@@ -1,4 +1,4 @@
-//! Text that a run does not learn, but is tried on.
+//! Text that a run does not learn from: it is only validated on it.
 
 use anyhow::Result;
 use cli::{DataConfig, Start, prepare_outputs, progress};
@@ -11,9 +11,9 @@ use crate::text;
 /// What a run reads.
 #[derive(Clone)]
 pub struct Texts {
-    /// What it learns.
+    /// What it learns from.
     pub training: Arc<Dataset>,
-    /// What it is tried on, where a validation loss is asked for.
+    /// What its validation loss is computed on, if one is asked for.
     pub held_out: Option<Arc<Dataset>>,
 }
 

@@ -59,8 +59,8 @@ impl Llama {
         Ok(Self { embed_tokens, layers, head, rotary, compute, tp, vocab, cp, parameters })
     }
 
-    /// Runs the stage's layers on `x`, received from the previous stage, or on the embeddings of
-    /// `tokens` on the first. `tokens`: `[batch, seq/cp]`, i64; `x` and what is returned:
+    /// Runs the stage's layers on `x`, received from the previous stage; the first stage runs them
+    /// on the embeddings of `tokens`. `tokens`: `[batch, seq/cp]`, i64; `x` and what is returned:
     /// `[batch, seq/cp, hidden]`.
     pub fn forward(&self, tokens: &Tensor, x: Option<&Tensor>) -> Result<Tensor> {
         let mut x = match x {

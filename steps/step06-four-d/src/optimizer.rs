@@ -68,7 +68,7 @@ impl Optimizer {
     }
 }
 
-/// Global 2-norm of all gradients: `[]`. Each rank counts what it is the first to hold.
+/// Global 2-norm of all gradients: `[]`. Each rank counts only what it is the first to hold.
 pub fn grad_norm(parameters: &[Parameter], mesh: &Mesh) -> Result<Tensor> {
     let mine = parameters.iter().filter(|p| p.is_first(mesh.coords));
     let grads: Vec<Tensor> = mine.map(|p| p.tensor.grad()).collect();

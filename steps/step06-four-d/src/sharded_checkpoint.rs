@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::layers::Parameter;
 use crate::optimizer::{Optimizer, learning_rate};
 
-/// Writes the checkpoint of a run that has come so far to `dir`. A collective. When it returns, the
+/// Writes a checkpoint of a run with this `progress` to `dir`. A collective. When it returns, the
 /// checkpoint is complete; until then the previous one counts as the newest.
 pub fn save(
     dir: &Path,
@@ -46,7 +46,7 @@ pub fn save(
             delete_older(dir, step, keep)?;
         }
     }
-    Ok(mesh.untimed.barrier()?) // a rank that trained on would time out on one that still writes
+    Ok(mesh.untimed.barrier()?) // else a rank that trains on could time out while another writes
 }
 
 /// Restores weights and optimiser from the newest checkpoint in `dir`, and returns its number of
@@ -82,7 +82,7 @@ pub fn resume(
     if mesh.is_leader() {
         tell_changes(config, reader.progress(), |train| learning_rate(train, step))?;
     }
-    mesh.untimed.barrier()?; // a rank that trained on would time out on one that still reads
+    mesh.untimed.barrier()?; // else a rank that trains on could time out while another reads
     Ok(step)
 }
 

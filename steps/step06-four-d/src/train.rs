@@ -118,8 +118,8 @@ impl<'a> Trainer<'a> {
         Ok(StepStats { step: self.step, loss, grad_norm, lr, comm_bytes })
     }
 
-    /// The loss on held-out text, as a mean over its tokens. Each sample counts once, also where
-    /// there are fewer than `eval_batches` take.
+    /// The loss on held-out text, as a mean over its tokens. Each sample counts once, even if
+    /// there are fewer than `eval_batches` asks for.
     pub fn evaluate(&self) -> Result<Validation> {
         let batches = self.eval_batches.as_ref().context("there is no held-out text")?;
         let samples = batches.samples_in(self.config.evaluation.eval_batches);
@@ -174,13 +174,13 @@ pub fn run(config: &Config, texts: &Texts, mesh: &Mesh) -> Result<()> {
         }
     }
     if start == train.steps && config.evaluation.eval_every.is_some() {
-        reporter.validate(|| trainer.evaluate())?; // no steps to make: a model that is only used
+        reporter.validate(|| trainer.evaluate())?; // no steps to make: the model is only used
     }
     if let Some(dir) = save {
         trainer.save(dir)?; // also after no steps: saving under another layout reshards a checkpoint
     }
     reporter.finish()?;
-    let is_whole = trainer.step == train.steps; // else: who sent a signal may not wait for more
+    let is_whole = trainer.step == train.steps; // if not: a signal came, and time is short
     if let Some(dir) = &config.checkpoints.export_hf
         && is_whole
     {
