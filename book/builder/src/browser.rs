@@ -101,7 +101,7 @@ impl Browser {
         let path = out.join(format!("{chapter}-driven.html"));
         std::fs::write(&path, driven).unwrap();
         let ran = Command::new(&self.program)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--timeout=60000", "--dump-dom"])
             .arg(format!("--user-data-dir={}", self.dir.path().join("profile").display()))
             .arg(format!("file://{}", path.display()))
             .output()

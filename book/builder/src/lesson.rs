@@ -9,8 +9,9 @@ use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
 
 use crate::coverage::Explained;
 use crate::directive::Directive;
+use crate::questions::Sheet;
 use crate::steps::{self, Step};
-use crate::{code, math, picture, questions, runs, timeline};
+use crate::{code, marked, math, picture, runs, timeline};
 
 /// mdBook's seam for what this book adds to Markdown.
 pub struct Lesson {
@@ -39,7 +40,7 @@ impl Preprocessor for Lesson {
             chapters.push(path.display().to_string());
         });
         problems.extend(unexplained(&steps, &chapters, &unwritten, &explained));
-        problems.extend(questions::unasked(&self.root, &sources));
+        problems.extend(marked::unasked(&self.root, &sources));
         if !problems.is_empty() {
             bail!("{} thing(s) to mend:\n  {}", problems.len(), problems.join("\n  "));
         }
@@ -73,7 +74,7 @@ pub fn expand(
         }
         out.push('\n');
     }
-    match asks.map(|chapter| questions::Sheet::load(root, &chapter)?.answers()).transpose() {
+    match asks.map(|chapter| Sheet::load(root, &chapter)?.answers()).transpose() {
         Ok(answers) => out.push_str(&answers.unwrap_or_default()),
         Err(error) => problems.push(format!("1: {error:#}")),
     }
@@ -115,9 +116,9 @@ fn answer(
         "svg" => picture::svg(ask, &root.join("book")),
         "draw" => picture::draw(ask),
         "run" => runs::show(ask, &root.join("book")),
-        "predict" => questions::predict(ask, root),
-        "questions" => questions::questions(ask, root),
-        "progress" => questions::progress(ask, root),
+        "predict" => marked::predict(ask, root),
+        "questions" => marked::questions(ask, root),
+        "progress" => marked::progress(ask, root),
         "timeline" => timeline::timeline(ask, &root.join("book")),
         other => bail!("there is no directive `{other}`"),
     }

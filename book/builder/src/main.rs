@@ -11,6 +11,7 @@ mod formula;
 mod lesson;
 mod lex;
 mod listing;
+mod marked;
 mod math;
 mod pages;
 mod picture;
