@@ -13,7 +13,7 @@ PORT ?= 3000
 .DEFAULT_GOAL := help
 COURSE = cargo run --quiet --package course --
 
-.PHONY: setup run prepare learn check solution grade test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
+.PHONY: setup run prepare learn check solution grade test test-gpu book slides serve bench bench-gpu doctor fmt clippy ci clean help
 
 setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself); CUDA=1: for GPUs elsewhere
 	@shared/setup/setup.sh $(if $(CUDA),--cuda)
@@ -49,6 +49,9 @@ test-gpu: setup ## run the GPU tests: on NVIDIA GPUs (one is enough), elsewhere 
 
 book: ## build the book into book/out
 	cargo run -p book
+
+slides: ## make slides of every chapter in book/out/slides
+	cargo run -p book -- slides
 
 serve: ## build the book and open it in a browser: make serve [PORT=3000]
 	cargo run -p book -- serve $(PORT)

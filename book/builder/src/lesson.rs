@@ -103,7 +103,11 @@ fn with_whole_flags(line: &str) -> String {
     }
 }
 
-fn answer(
+/// What a directive shows, as HTML.
+///
+/// # Errors
+/// When it is written wrongly, or nothing fits it.
+pub(crate) fn answer(
     ask: &Directive,
     root: &Path,
     steps: &[Step],

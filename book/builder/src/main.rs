@@ -1,5 +1,6 @@
 //! Builds the book, checks it and serves it.
 
+mod answers;
 #[cfg(test)]
 mod browser;
 mod code;
@@ -20,6 +21,7 @@ mod questions;
 mod runs;
 mod select;
 mod serve;
+mod slides;
 mod steps;
 mod timeline;
 
@@ -34,6 +36,8 @@ cargo run -p book [-- COMMAND]
   build              render the book to book/out and check it (the default)
   check              the same, quietly
   serve [PORT]       build, then serve it on this machine
+  slides             write a deck of slides for each chapter to book/out/slides
+  answers            write the sheet of answers for teachers to book/out/answers.html
   record [NAME]      run the commands of book/runs.toml and write what they print
   check-runs [NAME]  run them again and compare";
 
@@ -62,6 +66,14 @@ fn run() -> Result<()> {
         ["serve", port] => {
             let port = port.parse().with_context(|| format!("the port `{port}`"))?;
             serve::serve(&build(&root, None)?, port)
+        }
+        ["slides"] => {
+            println!("The slides are {}", slides::write(&root)?.display());
+            Ok(())
+        }
+        ["answers"] => {
+            println!("The answers are {}", answers::write(&root)?.display());
+            Ok(())
         }
         ["record"] => runs::record(&root, None),
         ["record", name] => runs::record(&root, Some(name)),
