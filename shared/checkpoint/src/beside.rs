@@ -137,9 +137,9 @@ fn add_missing(ids: &mut Map<String, Value>, known: Map<String, Value>) {
     }
 }
 
-/// How the model in `hf_model` generates, or else with which tokens a text begins and ends. `ids`
-/// are also added where that model's file has none, and put in the place of its own if the tokenizer
-/// is another.
+/// How the model in `hf_model` generates, or else with which tokens a text begins and ends. The
+/// end is also added where that model's file names none, and all `ids` are put in the place of its
+/// own if the tokenizer is another.
 fn generation(
     dir: &Path,
     ids: &Map<String, Value>,
@@ -157,7 +157,11 @@ fn generation(
     if let Ok(mut config) = serde_json::from_slice::<Map<String, Value>>(&bytes) {
         let before = config.clone();
         match is_theirs {
-            true => add_missing(&mut config, ids.clone()),
+            // It may leave out where a text begins, but not where it ends.
+            true => {
+                let end = |(name, _): &(String, Value)| name == "eos_token_id";
+                add_missing(&mut config, ids.clone().into_iter().filter(end).collect());
+            }
             false => config.extend(ids.clone()),
         }
         if config == before {

@@ -149,7 +149,7 @@ fn a_model_whose_config_names_no_end_gets_it_from_its_tokenizer() {
     assert_eq!(run(json!({}), None), ([3.into(), 4.into()], Some(both)));
     // What it says counts, and what it does not say is added.
     let sampling = json!({"temperature": 0.6, "eos_token_id": null});
-    let added = json!({"temperature": 0.6, "bos_token_id": 7, "eos_token_id": 4});
+    let added = json!({"temperature": 0.6, "eos_token_id": 4});
     assert_eq!(
         run(json!({"bos_token_id": 7, "eos_token_id": null}), Some(sampling)),
         ([7.into(), 4.into()], Some(added))
