@@ -645,7 +645,7 @@ def check() -> None:
     names = [name for name, *_ in BUGS]
     stale += [f"two bugs are called {name!r}" for name in set(names) if names.count(name) > 1]
     stale += [f"{name}: there is no bug of that name" for name in ALSO if name not in names]
-    places = ("tests/tests/{}.rs", "shared/{}/Cargo.toml")
+    places = ("tests/tests/{}.rs", "shared/{}/Cargo.toml", "{}/builder/Cargo.toml")
     known = {test for _, test, *_ in BUGS if any((ROOT / place.format(test)).exists() for place in places)}
     known |= {test for _, test, *_ in BUGS if ":" in test and in_order(test)}
     stale += [f"{name}: {test} has no test {FIRST[name]}"
