@@ -13,7 +13,7 @@ PORT ?= 3000
 .DEFAULT_GOAL := help
 COURSE = cargo run --quiet --package course --
 
-.PHONY: setup run learn check solution grade test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
+.PHONY: setup run learn check solution grade prepare test test-gpu book serve bench bench-gpu doctor fmt clippy ci clean help
 
 setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself); CUDA=1: for GPUs elsewhere
 	@shared/setup/setup.sh $(if $(CUDA),--cuda)
@@ -21,6 +21,7 @@ setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself); C
 run: setup ## train with the highest step there is: make run [STEP=step01] [ARGS="--steps 20"]
 	cargo run -p $(STEP) -- $(ARGS)
 
+<<<<<<< HEAD
 learn: ## hand out a step to write yourself: make learn STEP=step03 [AGAIN=1]
 	@$(COURSE) learn $(lesson) $(if $(AGAIN),--again)
 
@@ -35,6 +36,11 @@ grade: setup ## grade what was handed in: make grade SUBMISSION=FILE|DIR, or SUB
 	@$(COURSE) grade '$(or $(SUBMISSIONS),$(SUBMISSION))' $(if $(SUBMISSIONS),--each) \
 		$(if $(lesson),--step '$(lesson)') $(if $(OUT),--out '$(OUT)') $(if $(SECONDS),--seconds '$(SECONDS)') \
 		$(if $(filter no,$(SUITE)),--no-suite)
+=======
+prepare: setup ## compile what the chapters use, so that none begins with a wait
+	cargo build -p 'step*'
+	cargo test -p parity -p comm --no-run
+>>>>>>> main
 
 test: setup ## run all tests
 	cargo test --workspace

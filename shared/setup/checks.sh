@@ -5,6 +5,8 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 torch_version=2.11.0 # moves together with `tch` in Cargo.toml
+system=$(uname -sm)  # "Linux x86_64", "Linux aarch64", "Darwin arm64"
+case $system in Darwin*) dylib=dylib ;; *) dylib=so ;; esac
 
 # at_least HAVE WANT: compares dotted version numbers.
 at_least() {
@@ -30,10 +32,17 @@ check_rust() {
     echo "Rust $have"
 }
 
+how_to_get_cxx() {
+    case $system in
+        Darwin*) echo 'on macOS `xcode-select --install`' ;;
+        *) echo 'on Debian and Ubuntu `sudo apt-get install g++`' ;;
+    esac
+}
+
 check_cxx() {
     local cxx=${CXX:-c++} work answer
     if ! command -v "${cxx%% *}" >/dev/null; then
-        echo "A C++ compiler is missing (no \`$cxx\`): install g++ or clang, on Debian and Ubuntu \`sudo apt-get install g++\`."
+        echo "A C++ compiler is missing (no \`$cxx\`): install g++ or clang, $(how_to_get_cxx)."
         return 1
     fi
     work=$(mktemp -d)
@@ -49,7 +58,7 @@ check_cxx() {
     fi
     rm -r "$work"
     if [ "$answer" = 1 ]; then
-        echo "\`$cxx\` cannot build a C++17 program: install g++ 9 or newer (on Debian and Ubuntu \`sudo apt-get install g++\`), or set CXX."
+        echo "\`$cxx\` cannot build a C++17 program: install g++ 9 or newer ($(how_to_get_cxx)), or set CXX."
         return 1
     fi
     echo "C++ compiler: $($cxx --version | head -n 1)"
@@ -102,7 +111,7 @@ libtorch_version() {
 check_libtorch() {
     local version fix='run `make setup`.'
     [ -z "${LIBTORCH:-}" ] || fix="point LIBTORCH at a libtorch $torch_version, or unset it and run \`make setup\`."
-    if [ ! -e "$1/lib/libtorch_cpu.so" ] || [ ! -e "$1/include/torch/csrc/api/include/torch/torch.h" ]; then
+    if [ ! -e "$1/lib/libtorch_cpu.$dylib" ] || [ ! -e "$1/include/torch/csrc/api/include/torch/torch.h" ]; then
         echo "There is no libtorch in $1: $fix"
         return 1
     fi

@@ -41,7 +41,7 @@ driver() {
 
 cores() {
     local count
-    count=$(nproc)
+    count=$(getconf _NPROCESSORS_ONLN)
     if [ "$count" -lt 2 ]; then
         echo "$count core: everything runs, but no two ranks at once"
     else
@@ -51,7 +51,10 @@ cores() {
 
 memory() {
     local mib
-    mib=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
+    case $system in
+        Darwin*) mib=$(($(sysctl -n hw.memsize) / 1048576)) ;; # all: macOS does not say what it would free
+        *) mib=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo) ;;
+    esac
     if [ "$mib" -lt 4096 ]; then
         echo "$mib MiB of memory are free, 4096 are needed: close other programs, or use a larger machine."
         return 1
@@ -83,7 +86,7 @@ port() {
 # all_reduce LAUNCHER WORDS: two ranks sum a tensor and check the result.
 all_reduce() {
     local answer
-    if ! answer=$(RUST_BACKTRACE=0 "${CARGO_TARGET_DIR:-target}/release/examples/doctor" "$1" 2>&1); then
+    if ! answer=$(RUST_BACKTRACE=0 "${CARGO_TARGET_DIR:-target}/debug/examples/doctor" "$1" 2>&1); then
         echo "two ranks as $2 cannot sum a tensor: $answer"
         return 1
     fi
@@ -93,7 +96,7 @@ all_reduce() {
 # In bf16 cuDNN compiles its attention kernels during a run.
 kernel() {
     local answer
-    if ! answer=$(RUST_BACKTRACE=0 "${CARGO_TARGET_DIR:-target}/release/examples/doctor" kernel 2>&1); then
+    if ! answer=$(RUST_BACKTRACE=0 "${CARGO_TARGET_DIR:-target}/debug/examples/doctor" kernel 2>&1); then
         answer=${answer%%$'\n'*}
         echo "the CUDA half of libtorch cannot compile a kernel (${answer#Error: }): remove .libtorch and run \`make setup CUDA=1\`."
         return 1
@@ -123,7 +126,7 @@ report memory
 report disk
 cuda=0
 if report check_libtorch "$libtorch"; then
-    [ "$python" = 0 ] || report loads libtorch_cpu.so libtorch "remove .libtorch and run \`make setup\`." || ready=0
+    [ "$python" = 0 ] || report loads "libtorch_cpu.$dylib" libtorch "remove .libtorch and run \`make setup\`." || ready=0
     if [ "$python" = 1 ] && { has_gpu || has_cuda .libtorch; }; then
         report loads libtorch_cuda.so "the CUDA half of libtorch" "run \`make setup CUDA=1\`." && cuda=1
     fi

@@ -49,8 +49,22 @@ if wanted; then
     exit 0
 fi
 
-if [ "$(uname -sm)" != "Linux x86_64" ]; then
-    echo "setup: no libtorch is known for $(uname -sm): unpack libtorch $torch_version yourself and set LIBTORCH to its directory." >&2
+# What the wheel weighs, and for pip the names of the systems that it serves: glibc 2.17 to 2.28, macOS 11 and 12.
+case $system in
+    "Linux x86_64") size="540 MB" platforms=$(echo manylinux2014_x86_64 manylinux_2_{17..28}_x86_64) ;;
+    "Linux aarch64") size="430 MB" platforms=$(echo manylinux2014_aarch64 manylinux_2_{17..28}_aarch64) ;;
+    "Darwin arm64") size="81 MB" platforms=$(echo macosx_1{1,2}_0_arm64) ;;
+    "Darwin x86_64")
+        echo "setup: there is no libtorch $torch_version for Intel Macs: use a container (.devcontainer/) or a Linux machine." >&2
+        exit 1
+        ;;
+    *)
+        echo "setup: no libtorch is known for $system: unpack libtorch $torch_version yourself and set LIBTORCH to its directory." >&2
+        exit 1
+        ;;
+esac
+if [ "$cuda" = 1 ] && [ "$dylib" = dylib ]; then
+    echo "setup: CUDA is not to be had on macOS: run \`make setup\` without it." >&2
     exit 1
 fi
 need check_python
@@ -60,19 +74,20 @@ if [ "$cuda" = 1 ]; then
     echo "setup: fetching libtorch $torch_version with CUDA, about 2.5 GB, once"
     packages=("torch==$torch_version")
 else
-    echo "setup: fetching libtorch $torch_version, about 540 MB, once"
-    # The wheel's CPU half is linked against these two small libraries and no other.
-    packages=(--no-deps "torch==$torch_version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+    echo "setup: fetching libtorch $torch_version, about $size, once"
+    packages=(--no-deps "torch==$torch_version")
+    # On Linux the wheel's CPU half is linked against these two small libraries and no other.
+    [ "$dylib" = dylib ] || packages+=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 fi
 
 # Only the C++ half of the wheel is used, so where the running Python is one that the wheel is not
 # made for, that of another Python serves as well.
 minor=$(python3 -c 'import sys; print(sys.version_info[1])')
 if [ "$minor" -lt 10 ] || [ "$minor" -gt 14 ]; then
-    packages+=(--only-binary=:all: --python-version 3.12 --ignore-requires-python --platform manylinux2014_x86_64)
+    packages+=(--only-binary=:all: --python-version 3.12 --ignore-requires-python)
     # The wheel asks for glibc 2.28; given one platform, pip does not try those that it includes.
-    for glibc in $(seq 17 28); do
-        packages+=(--platform "manylinux_2_${glibc}_x86_64")
+    for platform in $platforms; do
+        packages+=(--platform "$platform")
     done
 fi
 [ -t 1 ] || packages+=(--quiet)

@@ -16,7 +16,7 @@ if ! cmp -s "$wants" .venv/installed.txt; then
 fi
 
 cargo build -p step01 -p step06
-binaries=${CARGO_TARGET_DIR:-target}/release
+binaries=${CARGO_TARGET_DIR:-target}/debug
 if [ "${1:-}" = --gpu ]; then
     shift
     cargo build -p parity --bin bandwidth

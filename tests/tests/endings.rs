@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{flags, without_launcher};
+use common::{children, flags, without_launcher};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -171,20 +171,13 @@ fn each_signal_of_a_batch_system_is_heeded() {
     }
 }
 
-/// The processes that `run` has started.
-fn children(run: &Run) -> Vec<u32> {
-    let path = format!("/proc/{0}/task/{0}/children", run.child.id());
-    let children = std::fs::read_to_string(path).unwrap();
-    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-}
-
 #[test]
 fn processes_are_told_by_their_launcher_or_one_of_them_alone() {
     for to_child in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let run = Run::start(program(6, &saving(dir.path(), "processes"))).trains();
         match to_child {
-            true => signal("USR1", children(&run)[3]),
+            true => signal("USR1", children(run.child.id())[3]),
             false => run.signal("USR1"),
         }
         assert_stopped(run.end(GUARD), 138, dir.path(), "SIGUSR1");
@@ -247,7 +240,7 @@ fn a_run_that_does_not_save_ends_in_one_sentence() {
         assert_eq!(run.failure(PROMISE), format!("the run was ended by SIG{name}"));
     }
     let run = Run::start(program(6, &format!("{FOREVER} {FOUR} --launcher processes"))).trains();
-    signal("TERM", children(&run)[3]);
+    signal("TERM", children(run.child.id())[3]);
     assert_eq!(run.failure(PROMISE), "rank dp1 pp0 cp0 tp1 was ended by SIGTERM");
     for rank in by_env(&format!("{FOREVER} {FOUR}")).into_iter().inspect(|rank| rank.signal("TERM"))
     {
@@ -272,8 +265,13 @@ fn control_c_is_left_alone_where_nothing_is_saved() {
     assert_eq!(run.end(PROMISE).0.signal(), Some(2));
 }
 
+#[cfg(target_os = "linux")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_os = "linux"))]
+type Resource = libc::c_int;
+
 /// `command` under a limit, as `ulimit` sets it.
-fn limited(mut command: Command, resource: libc::__rlimit_resource_t, limit: u64) -> Command {
+fn limited(mut command: Command, resource: Resource, limit: u64) -> Command {
     let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
     // SAFETY: `setrlimit` may be called between fork and exec, and reads a structure that is there.
     unsafe {

@@ -5,6 +5,7 @@
 //!
 //! Ranks that share a card take turns on it, and a layout may take minutes. With
 //! `PARITY_FEW_LAYOUTS=1` in the environment some layouts stand for all.
+#![cfg(target_os = "linux")] // CUDA, and what takes its place here, are for Linux
 
 mod common;
 

@@ -2,6 +2,7 @@
 //! (`recorder/`): whether that half of libtorch takes the arguments it is given, which the stand-in
 //! cannot say, when the host waits, and how much memory its allocator takes. Runs where libtorch
 //! has this half, GPU or not.
+#![cfg(target_os = "linux")] // CUDA, and what takes its place here, are for Linux
 
 use parity::parse;
 use parity::recorder::{Call, Recorded, available, recorded};

@@ -1,5 +1,6 @@
 //! What only the stand-in for a GPU can be made to do: lack a library, be too old, count the host's
 //! waits. It is taken here whether there is a GPU or not.
+#![cfg(target_os = "linux")] // CUDA, and what takes its place here, are for Linux
 
 mod common;
 

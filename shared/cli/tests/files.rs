@@ -32,8 +32,8 @@ fn files_and_directories() {
 
 #[test]
 fn a_directory_that_cannot_be_written_to() {
-    assert_snapshot!(refused(6, "--save /proc/nope"), @"save /proc/nope cannot be written to: No such file or directory (os error 2)");
-    assert_snapshot!(refused(6, "--export-hf /proc/nope"), @"export-hf /proc/nope cannot be written to: No such file or directory (os error 2)");
+    assert_snapshot!(refused(6, "--save /dev/null/nope"), @"save /dev/null/nope cannot be written to: Not a directory (os error 20)");
+    assert_snapshot!(refused(6, "--export-hf /dev/null/nope"), @"export-hf /dev/null/nope cannot be written to: Not a directory (os error 20)");
     assert_snapshot!(refused(6, "--save DIR/x.csv/ck"), @"save DIR/x.csv/ck cannot be written to: Not a directory (os error 20)");
 }
 
@@ -56,9 +56,9 @@ fn data_that_do_not_fit_the_vocabulary() {
 
 #[test]
 fn files_that_cannot_be_written_are_found_out_before_the_run() {
-    assert_snapshot!(refused(1, "--metrics /proc/m.jsonl"), @"metrics /proc/m.jsonl cannot be written: No such file or directory (os error 2)");
+    assert_snapshot!(refused(1, "--metrics /dev/null/m.jsonl"), @"metrics /dev/null/m.jsonl cannot be written: Not a directory (os error 20)");
     assert_snapshot!(refused(1, "--metrics DIR/no/"), @"metrics DIR/no/ cannot be written: Is a directory (os error 21)");
-    assert_snapshot!(refused(1, "--trace /proc/t.json"), @"trace /proc/t.json cannot be written: No such file or directory (os error 2)");
+    assert_snapshot!(refused(1, "--trace /dev/null/t.json"), @"trace /dev/null/t.json cannot be written: Not a directory (os error 20)");
     let dir = dir();
     std::fs::create_dir(dir.path().join("t.svg")).unwrap();
     let refused = |args| refused_by(1, args, &[], dir.path());

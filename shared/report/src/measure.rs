@@ -33,12 +33,26 @@ pub fn mfu(tokens_per_second: f64, flops_per_token: f64, peak_flops: f64) -> f64
     tokens_per_second * flops_per_token / peak_flops
 }
 
-/// The most memory that this process has had resident, in bytes. `None` if the system has no
-/// `/proc/self/status`.
+/// The most memory that this process has had resident, in bytes. `None` where the system does not
+/// tell.
+#[cfg(not(target_os = "macos"))]
 pub fn peak_memory_bytes() -> Option<u64> {
+    // getrusage(2) would name that of the process that started this one, where it was larger.
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// The most memory that this process has had resident, in bytes. `None` where the system does not
+/// tell.
+#[cfg(target_os = "macos")]
+pub fn peak_memory_bytes() -> Option<u64> {
+    // SAFETY: a structure of numbers may be all zeros, and getrusage(2) does nothing but fill it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let code = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    (code == 0).then_some(usage.ru_maxrss as u64) // bytes; on Linux they would be kibibytes
+}
+
+#[cfg(any(test, not(target_os = "macos")))]
 fn high_water_mark(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -75,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
     fn memory_in_use_raises_the_peak() {
         let before = peak_memory_bytes().unwrap();
         let block = std::hint::black_box(vec![1u8; 64 << 20]);

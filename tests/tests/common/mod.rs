@@ -278,6 +278,24 @@ pub fn on_stand_in(command: &mut Command) {
     command.env("LD_LIBRARY_PATH", format!("{}{others}", env!("STAND_IN")));
 }
 
+/// The processes that `pid` has started, in the order in which it did.
+pub fn children(pid: u32) -> Vec<u32> {
+    let children = match cfg!(target_os = "linux") {
+        true => std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap(),
+        false => {
+            let pgrep = Command::new("pgrep").args(["-P", &pid.to_string()]).output().unwrap();
+            String::from_utf8(pgrep.stdout).unwrap()
+        }
+    };
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether there is a process `pid`, be it one that has ended and that nobody has waited for.
+pub fn alive(pid: u32) -> bool {
+    // SAFETY: signal 0 is never sent; the system only says whether it could be.
+    unsafe { libc::kill(pid as libc::pid_t, 0) == 0 }
+}
+
 /// Starts a run of `ranks` processes that has no end, kills one of them, and expects the whole of
 /// it to have ended soon, with a sentence that names the rank.
 pub fn assert_killed_rank_is_named(
@@ -292,17 +310,20 @@ pub fn assert_killed_rank_is_named(
     // GPUs take long to start: only after a step the ranks are in the middle of training.
     let mut told = BufReader::new(parent.stdout.take().unwrap()).lines();
     assert!(told.any(|line| line.unwrap() == TRAINING), "no step was done");
-    let path = format!("/proc/{0}/task/{0}/children", parent.id());
-    let children = std::fs::read_to_string(path).unwrap();
-    let processes: Vec<String> = children.split_whitespace().map(str::to_owned).collect();
+    let processes = children(parent.id());
     assert_eq!(processes.len(), ranks);
     let killed = Instant::now();
-    assert!(Command::new("kill").args(["-9", &processes[victim]]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-9", &processes[victim].to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     let output = parent.wait_with_output().unwrap();
     assert!(killed.elapsed() < soon, "took {:?}", killed.elapsed());
     assert!(!output.status.success());
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains(name) && error.contains("killed by signal 9"), "{error}");
-    let gone = |pid: &String| !Path::new(&format!("/proc/{pid}")).exists();
-    assert!(processes.iter().all(gone), "a rank is still there");
+    assert!(!processes.iter().any(|&pid| alive(pid)), "a rank is still there");
 }

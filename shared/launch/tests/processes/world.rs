@@ -136,9 +136,13 @@ pub fn signal(name: &str, whom: impl ToString) {
 
 /// Whether a process runs (one that has ended but was not waited for does not).
 pub fn alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-    state.is_some_and(|state| state != 'Z')
+    if cfg!(target_os = "linux") {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        return state.is_some_and(|state| state != 'Z');
+    }
+    let ps = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+    !ps.stdout.is_empty() && ps.stdout[0] != b'Z'
 }
 
 pub fn free_port() -> u16 {
