@@ -21,7 +21,6 @@ setup: ## fetch libtorch into .libtorch (whatever needs it does so by itself); C
 run: setup ## train with the highest step there is: make run [STEP=step01] [ARGS="--steps 20"]
 	cargo run -p $(STEP) -- $(ARGS)
 
-<<<<<<< HEAD
 learn: ## hand out a step to write yourself: make learn STEP=step03 [AGAIN=1]
 	@$(COURSE) learn $(lesson) $(if $(AGAIN),--again)
 
@@ -36,11 +35,10 @@ grade: setup ## grade what was handed in: make grade SUBMISSION=FILE|DIR, or SUB
 	@$(COURSE) grade '$(or $(SUBMISSIONS),$(SUBMISSION))' $(if $(SUBMISSIONS),--each) \
 		$(if $(lesson),--step '$(lesson)') $(if $(OUT),--out '$(OUT)') $(if $(SECONDS),--seconds '$(SECONDS)') \
 		$(if $(filter no,$(SUITE)),--no-suite)
-=======
+
 prepare: setup ## compile what the chapters use, so that none begins with a wait
 	cargo build -p 'step*'
 	cargo test -p parity -p comm --no-run
->>>>>>> main
 
 test: setup ## run all tests
 	cargo test --workspace

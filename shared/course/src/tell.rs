@@ -3,10 +3,11 @@
 use anyhow::Result;
 use console::style;
 
-use crate::check::{Seen, hint_of, reached};
+use crate::check::{Seen, hint_of};
 use crate::lay;
 use crate::lesson::{Case, Lesson};
 use crate::page;
+use crate::points::reached;
 use crate::source::Source;
 use crate::stub::points;
 use crate::suite::Suite;
