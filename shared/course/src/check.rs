@@ -44,6 +44,17 @@ pub enum Seen {
     NotRun,
 }
 
+impl Seen {
+    /// `None`: it was not run.
+    pub fn is_green(&self) -> Option<bool> {
+        match self {
+            Self::Green => Some(true),
+            Self::Red(_) | Self::Stuck(_) => Some(false),
+            Self::Needs(_) | Self::NotRun => None,
+        }
+    }
+}
+
 impl Check {
     /// Whether all is green.
     pub fn run(&self) -> Result<bool> {
@@ -174,17 +185,4 @@ pub fn hint_of<'a>(lesson: &'a Lesson, name: &str, number: usize) -> Result<&'a 
         Some(hint) => Ok(hint),
         None => bail!("HINT={number}: {name} has {} hints", function.hints.len()),
     }
-}
-
-/// Points reached: those of green tests, and of functions that are written and all of whose tests
-/// are green.
-pub fn reached(lesson: &Lesson, is_written: impl Fn(&str) -> bool, green: &[bool]) -> u32 {
-    let tests = lesson.cases.iter().zip(green).filter(|(_, green)| **green);
-    let tests: u32 = tests.map(|(case, _)| case.points).sum();
-    let functions = lesson.functions.iter().filter(|function| {
-        let about = |case: &Case| case.functions.contains(&function.name);
-        let mut cases = lesson.cases.iter().zip(green).filter(|(case, _)| about(case));
-        is_written(&function.name) && cases.all(|(_, green)| *green)
-    });
-    tests + functions.map(|function| function.points).sum::<u32>()
 }

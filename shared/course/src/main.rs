@@ -17,6 +17,7 @@ mod lay;
 mod learn;
 mod lesson;
 mod page;
+mod points;
 mod process;
 mod refuse;
 mod repo;

@@ -27,6 +27,9 @@ pub struct Ended {
     pub took: Duration,
 }
 
+/// What a process wrote last may take so long to be read on a busy machine.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// One line of a running process.
 pub enum Line {
     Out(String),
@@ -74,12 +77,17 @@ impl Runner {
         let mut status = None;
         while Instant::now() < deadline {
             let line = lines.recv_timeout(Duration::from_millis(20));
-            // Taken before the line is looked at: what it wrote last is still to come then.
-            let has_ended = status.is_some();
-            status = child.try_wait()?;
+            if status.is_none() {
+                status = child.try_wait()?;
+                if status.is_some() {
+                    // What it started ends with it, and closes its output.
+                    let _ = kill_process_group(group, Signal::KILL);
+                    deadline = Instant::now() + DRAIN;
+                }
+            }
             match line {
                 Ok(line) => {
-                    if seen(&line) {
+                    if seen(&line) && status.is_none() {
                         deadline = Instant::now() + limit;
                     }
                     match line {
@@ -87,9 +95,8 @@ impl Runner {
                         Line::Err(line) => err.push(line),
                     }
                 }
-                // What a process of its own may still write is not waited for.
-                Err(_) if has_ended => break,
                 Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) if status.is_some() => break,
                 // It has closed its output, and runs on.
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(Duration::from_millis(5)),
             }

@@ -3,10 +3,11 @@
 use anyhow::Result;
 use console::style;
 
-use crate::check::{Seen, hint_of, reached};
+use crate::check::{Seen, hint_of};
 use crate::lay;
 use crate::lesson::{Case, Lesson};
 use crate::page;
+use crate::points::reached;
 use crate::source::Source;
 use crate::stub::points;
 use crate::suite::Suite;
@@ -69,7 +70,7 @@ fn few(names: &[String]) -> String {
 
 /// How far the learner is.
 pub fn standing(lesson: &Lesson, work: &Work, seen: &[Seen]) {
-    let green: Vec<_> = seen.iter().map(|it| matches!(it, Seen::Green)).collect();
+    let green: Vec<_> = seen.iter().map(Seen::is_green).collect();
     let is_written =
         |name: &str| matches!(work.standing(name), Some(Standing::Ours | Standing::Theirs));
     let written = lesson.functions.iter().filter(|it| is_written(&it.name)).count();
@@ -77,7 +78,7 @@ pub fn standing(lesson: &Lesson, work: &Work, seen: &[Seen]) {
     if !lesson.functions.is_empty() {
         parts.push(format!("{written} of {} functions written", lesson.functions.len()));
     }
-    let count = green.iter().filter(|green| **green).count();
+    let count = green.iter().filter(|green| **green == Some(true)).count();
     parts.push(format!("{count} of {} tests green", green.len()));
     let reached = reached(lesson, is_written, &green);
     parts.push(format!("{reached} of {}", points(lesson.points())));

@@ -42,6 +42,10 @@ pub fn table(grade: &Grade, out: &Path) {
                 one.passed
             );
         }
+        // The first error, and where it is.
+        for line in it.compiler.lines().take(2) {
+            println!("  {} {}", style("compiler:").yellow(), line.trim());
+        }
         for (what, lines) in [("tampered", &it.tampered), ("refused", &it.refused)] {
             for line in lines {
                 println!("  {} {line}", style(format!("{what}:")).yellow());

@@ -9,10 +9,11 @@ use super::clean::Clean;
 use super::found::{Function, Graded, SuiteGrade, Test};
 use super::handed::Handed;
 use crate::cargo::{self, Broken, Build};
-use crate::check::{SECONDS, reached};
+use crate::check::SECONDS;
 use crate::harness::{Built, Verdict};
 use crate::lay::{self, Given};
 use crate::lesson::{Case, Lesson};
+use crate::points::{proven, reached};
 use crate::process::Runner;
 use crate::source::Source;
 use crate::{atomic, suite, work};
@@ -63,13 +64,13 @@ pub fn score(
     for case in &lesson.cases {
         graded.tests.push(test(runner, &built, case, &pieces, options)?);
     }
-    let green: Vec<_> = graded.tests.iter().map(|test| test.result == "green").collect();
+    let is_green = |test: &Test| (test.result != "not run").then(|| test.result == "green");
+    let green: Vec<_> = graded.tests.iter().map(is_green).collect();
     let is_written = |name: &str| pieces.iter().any(|it| it.name == name && it.given.is_ok());
     graded.points = reached(lesson, is_written, &green);
+    let proven = proven(lesson, is_written, &green);
     for piece in &pieces {
-        let about = |case: &Case| case.functions.contains(&piece.name);
-        let mut cases = lesson.cases.iter().zip(&green).filter(|(case, _)| about(case));
-        let is_green = piece.given.is_ok() && cases.all(|(_, green)| *green);
+        let is_green = proven.contains(piece.name.as_str());
         graded.functions.push(Function {
             name: piece.name.clone(),
             file: piece.file.display().to_string(),
@@ -82,7 +83,7 @@ pub fn score(
             },
         });
     }
-    if options.has_suite && green.iter().all(|green| *green) {
+    if options.has_suite && green.iter().all(|green| *green == Some(true)) {
         suites(runner, clean, lesson, &mut graded)?;
     }
     clean.reset()?;
@@ -118,11 +119,6 @@ fn lay_all(
             pieces.extend(all("the file was not handed in"));
             continue;
         };
-        if dropped.contains(&file.display().to_string()) {
-            write(&path, ours.as_deref())?;
-            pieces.extend(all("does not compile"));
-            continue;
-        }
         let theirs = match Source::parse(&file, theirs.clone()) {
             Ok(theirs) => theirs,
             Err(error) => {
@@ -140,11 +136,15 @@ fn lay_all(
         }
         let ours = ours.with_context(|| format!("there is no {}", file.display()))?;
         let ours = Source::parse(&file, ours)?;
-        let kept: Vec<_> =
-            functions.iter().filter(|it| !dropped.contains(&it.name)).copied().collect();
+        let is_dropped = dropped.contains(&file.display().to_string());
+        let kept = functions.iter().filter(|it| !is_dropped && !dropped.contains(&it.name));
+        let kept: Vec<_> = kept.copied().collect();
         let laid = lay::lay(&ours, &theirs, &kept)?;
-        write(&path, Some(&laid.text))?;
-        let owned = |found: &(usize, String)| !dropped.iter().any(|it| found.1.contains(it));
+        write(&path, Some(if is_dropped { &ours.text } else { &laid.text }))?;
+        // A function that does not compile is no tampering.
+        let owned = |found: &(usize, String)| {
+            !functions.iter().any(|it| found.1.contains(&format!("{}`", it.name)))
+        };
         let tampered = laid.tampered.iter().filter(|found| owned(found));
         graded.tampered.extend(tampered.map(|it| lay::shown(&file, it)));
         graded.refused.extend(laid.refused.iter().map(|it| lay::shown(&file, it)));
