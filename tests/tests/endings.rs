@@ -227,11 +227,10 @@ fn the_same_signal_again_ends_a_run_that_is_stuck() {
 
 #[test]
 fn a_run_that_does_not_save_ends_in_one_sentence() {
-    let one = "--global-batch 4 --micro-batch 1 --steps 1000000";
     for (step, run, name) in [
-        (1, one.to_owned(), "TERM"),
-        (2, format!("{one} --dp 1"), "TERM"),
-        (2, format!("{one} --dp 2"), "USR1"),
+        (1, FOREVER.to_owned(), "TERM"),
+        (2, format!("{FOREVER} --dp 1"), "TERM"),
+        (2, format!("{FOREVER} --dp 2"), "USR1"),
         (6, format!("{FOREVER} {FOUR}"), "TERM"),
         (6, format!("{FOREVER} {FOUR} --launcher processes"), "USR2"),
     ] {
