@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use base64ct::{Base64, Encoding};
 
 use super::size;
 use super::slide::Slide;
@@ -24,7 +23,7 @@ pub fn head(book: &Path, title: &str, style: &str, body: &str) -> Result<String>
     // A page without formulas does without the font for them, which is larger than all else.
     const FONT: &str = "../fonts/latinmodern-math.woff2";
     let font = match body.contains("<math") {
-        true => Base64::encode_string(&read("src/fonts/latinmodern-math.woff2")?),
+        true => base64::encode(read("src/fonts/latinmodern-math.woff2")?),
         false => String::new(),
     };
     let theme = theme.replace(FONT, &format!("data:font/woff2;base64,{font}"));
