@@ -357,7 +357,7 @@ BUGS = [
      "        std::process::exit(1)\n"
      "    });"),
     ("a prompt's hyphen taken for a flag", "cli", f"{CLI}/args.rs",
-     "let args = hyphens::joined(program, keys, args.into_iter())?;",
+     "let args = hyphens::joined(program, keys, args)?;",
      "let args: Vec<OsString> = args.into_iter().collect();"),
     ("a trial that a file's warm-up forbids", "cli", f"{CLI}/build.rs",
      "!values.is_above(\"steps\", \"warmup\")",

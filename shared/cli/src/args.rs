@@ -28,7 +28,7 @@ pub(crate) fn parse<C: Settings>(
 ) -> Result<Flags, Refusal> {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     tokenize(&args)?;
-    let args = hyphens::joined(program, keys, args.into_iter())?;
+    let args = hyphens::joined(program, keys, args)?;
     let matches = command::<C>(program, keys, defaults)
         .try_get_matches_from(std::iter::once(OsString::from(program.name())).chain(args))
         .map_err(|error| refusal(program, keys, &error))?;

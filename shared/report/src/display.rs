@@ -73,7 +73,11 @@ impl Display {
             return Ok(());
         }
         self.pending = None;
-        if due { print_line(&line) } else { Ok(self.pending = Some(line)) }
+        if due {
+            return print_line(&line);
+        }
+        self.pending = Some(line);
+        Ok(())
     }
 
     fn line(&self, stats: &StepStats, tokens_per_second: f64, left: Duration) -> String {

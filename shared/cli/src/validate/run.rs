@@ -16,7 +16,7 @@ pub(super) fn check(asked: &Asked, env: impl Fn(&str) -> Option<String>) -> Resu
     );
     ensure!(threads > 0, "threads-per-rank is 0, but a rank needs at least 1");
     ensure!(asked.common.run.log_every != Some(0), "log-every is 0, but must be at least 1");
-    drawing(&asked.common.run)?;
+    drawing(asked.common.run)?;
     if asked.extras.dry_run {
         return Ok(()); // it reads no text, starts no rank and needs no device
     }

@@ -58,7 +58,7 @@ fn what_cannot_be_read_is_named_with_its_place_and_leaves_nothing() {
 fn what_cannot_work_is_refused_before_anything_is_written() {
     let place = Place::new("gpt2");
     let text = place.write("a.txt", "Once");
-    let asked = || place.asked(&[text.clone()], 1);
+    let asked = || place.asked(std::slice::from_ref(&text), 1);
     let refused = |asked: Tokenize| place.said(&asked);
     let out = |name: &str| Tokenize { out: place.at(name), ..asked() };
     assert_eq!(
