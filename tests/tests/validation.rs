@@ -138,7 +138,8 @@ fn printed(flags: &[String]) -> String {
 fn a_loss_stands_on_the_line_of_its_step_and_of_the_last_one() {
     let dir = tempfile::tempdir().unwrap();
     let (path, metrics) = (held_out(dir.path(), 40), dir.path().join("m.jsonl"));
-    let base = format!("--global-batch 4 --micro-batch 2 --steps 5 {ONE} --eval-batches 3");
+    let base =
+        format!("--global-batch 4 --micro-batch 2 --steps 5 {ONE} --eval-batches 3 --log-every 1");
     // After each number of updates, from 1.
     let config =
         parse::<step06::config::Config>(&flags(&path, &format!("{base} --eval-every 1"))).unwrap();

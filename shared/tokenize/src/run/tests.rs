@@ -137,7 +137,8 @@ fn each_document_has_pythons_tokens_and_one_end_whatever_it_lies_in() {
         let all = with_ends(&texts, end);
         let jsonl = place.write("a.jsonl", &lines(&texts));
         for (threads, piece) in [(1, 1), (3, 1), (3, 200), (2, 1 << 20)] {
-            let got = place.tokens(&place.asked(std::slice::from_ref(&jsonl), threads), piece).unwrap();
+            let got =
+                place.tokens(&place.asked(std::slice::from_ref(&jsonl), threads), piece).unwrap();
             assert_eq!(got, all, "{family}: {threads} threads, pieces of {piece}");
         }
         for (compression, optional) in [
