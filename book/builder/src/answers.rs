@@ -35,7 +35,7 @@ pub fn write(root: &Path) -> Result<PathBuf> {
 /// The page.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub(crate) fn page(root: &Path) -> Result<String> {
     let (mut list, mut body) = (String::new(), String::new());
     for chapter in chapters(root, "no-answers")? {
