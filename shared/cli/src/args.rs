@@ -45,7 +45,7 @@ pub(crate) fn parse<C: Settings>(
     Ok(Flags { config, values })
 }
 
-/// `--tokenize` is no step's: what reads Parquet takes longer to compile than a step.
+/// `--tokenize` is no step's: what reads Parquet brings many crates along.
 fn tokenize(args: &[OsString]) -> Result<(), Refusal> {
     if !args.iter().any(|arg| arg == "--tokenize") {
         return Ok(());

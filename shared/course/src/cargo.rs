@@ -110,6 +110,17 @@ pub fn cargo(root: &Path) -> Command {
     command
 }
 
+/// What cargo says of the packages of the checkout.
+pub fn metadata(root: &Path) -> Result<Value> {
+    let mut command = cargo(root);
+    command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let output = command.output().context("cargo cannot be started")?;
+    if !output.status.success() {
+        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 fn artifact(message: &Value, test: &str) -> Option<Built> {
     let target = &message["target"];
     let is_test =

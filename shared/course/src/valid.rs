@@ -23,13 +23,7 @@ pub struct Tests(BTreeMap<(String, String), PathBuf>);
 impl Tests {
     /// Asks cargo.
     pub fn read(root: &Path) -> Result<Self> {
-        let mut command = cargo::cargo(root);
-        command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
-        let output = command.output().context("cargo cannot be started")?;
-        if !output.status.success() {
-            bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        let all: Value = serde_json::from_slice(&output.stdout)?;
+        let all = cargo::metadata(root)?;
         let mut tests = BTreeMap::new();
         for package in all["packages"].as_array().into_iter().flatten() {
             for target in package["targets"].as_array().into_iter().flatten() {

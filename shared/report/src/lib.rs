@@ -1,6 +1,6 @@
 //! What a run says about itself: a progress bar or lines, a metrics file, a loss curve, events for
-//! TensorBoard, a trace of every rank and a chart drawn from it. No tensors here, so that the crate that moves bytes
-//! can depend on it.
+//! TensorBoard, a trace of every rank and a chart drawn from it. No tensors here, so that the crate
+//! that moves bytes can depend on it.
 
 #![warn(missing_docs)]
 

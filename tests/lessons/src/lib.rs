@@ -16,7 +16,9 @@ pub use check::{
 };
 pub use model::{Model, micro_batches, numbers, scratch, tokens};
 pub use one_device::one_device;
-pub use runs::{Held, Update, Updates, check_grads, check_losses, check_norms, check_weights};
+pub use runs::{
+    Held, Update, Updates, check_all, check_grads, check_losses, check_norms, check_weights,
+};
 pub use worlds::{
     PATIENCE, alone, check_error_is_passed_on, place, start, world, world_error, world_of,
 };

@@ -108,6 +108,14 @@ pub fn check_weights(reference: &Updates, ranks: &[Updates]) {
     });
 }
 
+/// Everything after every update: the weights first, which say the most.
+#[track_caller]
+pub fn check_all(reference: &Updates, ranks: &[Updates]) {
+    check_weights(reference, ranks);
+    check_losses(reference, ranks);
+    check_norms(reference, ranks);
+}
+
 #[track_caller]
 fn each(reference: &Updates, ranks: &[Updates], test: impl Fn(usize, &str, &Update, &Update)) {
     for (i, one) in reference.updates.iter().enumerate() {

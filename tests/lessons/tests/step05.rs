@@ -4,9 +4,9 @@ use comm::{Layout, Mesh};
 use data::MicroBatch;
 use launch::Launch;
 use lessons::{
-    Expected, Held, Model, PATIENCE, Updates, check, check_bytes, check_error_is_passed_on,
-    check_grads, check_losses, check_norms, check_weights, micro_batches, numbers, one_device,
-    place, start, tokens, world, world_of,
+    Expected, Held, Model, PATIENCE, Updates, check, check_all, check_bytes,
+    check_error_is_passed_on, check_grads, check_losses, check_norms, micro_batches, numbers,
+    one_device, place, start, tokens, world, world_of,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -337,9 +337,5 @@ fn every_gradient_is_that_of_one_device() {
 
 #[test]
 fn every_weight_is_that_of_one_device_after_three_updates() {
-    in_every_form(3, |one, ranks| {
-        check_weights(one, ranks);
-        check_losses(one, ranks);
-        check_norms(one, ranks);
-    });
+    in_every_form(3, check_all);
 }

@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::cargo::{self, Place};
 use crate::repo::{self, Repo};
@@ -86,13 +85,7 @@ struct Workspace {
 
 impl Workspace {
     fn read(root: &Path) -> Result<Self> {
-        let mut command = cargo::cargo(root);
-        command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
-        let output = command.output().context("cargo cannot be started")?;
-        if !output.status.success() {
-            bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        let all: Value = serde_json::from_slice(&output.stdout)?;
+        let all = cargo::metadata(root)?;
         let target = all["target_directory"].as_str().context("cargo names no target folder")?;
         let mut own = BTreeSet::new();
         for package in all["packages"].as_array().into_iter().flatten() {
