@@ -19,10 +19,8 @@ pub(super) fn prepare(config: &impl Settings, resumed: Option<&CheckpointReader>
         report::metrics_up_to(path, start)
             .with_context(|| format!("metrics {}", path.display()))?;
     }
-    for (name, dir) in
-        [("tensorboard", common.run.tensorboard.as_deref()), ("export-hf", extras.export_hf)]
-    {
-        dir.map_or(Ok(()), |dir| make(name, dir))?;
+    if let Some(dir) = extras.export_hf {
+        make("export-hf", dir)?;
     }
     let Some(dir) = extras.save else { return Ok(false) };
     make("save", dir)?;

@@ -36,6 +36,7 @@ pub(super) fn check(asked: &Asked) -> Result<()> {
     let mut outputs = vec![];
     outputs.extend(run.metrics.clone().map(|path| ("metrics", path)));
     outputs.extend(run.plot.clone().map(|path| ("plot", path)));
+    run.tensorboard.as_deref().map_or(Ok(()), |dir| can_be_made("tensorboard", dir))?;
     if let Some(trace) = &run.trace {
         let chart = trace.with_extension("svg");
         outputs.push(("trace", trace.clone()));
@@ -127,6 +128,19 @@ pub(super) fn same(a: &Path, b: &Path) -> bool {
         })
     };
     a == b || place(a).is_some_and(|a| Some(a) == place(b))
+}
+
+/// That a directory can be written to, or made where there is none, which leaves no trace.
+fn can_be_made(name: &str, dir: &Path) -> Result<()> {
+    let shown = dir.display();
+    ensure!(!dir.exists() || dir.is_dir(), "{name} {shown} is not a directory");
+    let here = Path::new(".");
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(here);
+    let probe = there.join(format!(".probe-{}", std::process::id()));
+    let cannot = || format!("{name} {shown} cannot be written to");
+    File::create(&probe).with_context(cannot)?;
+    let _ = fs::remove_file(probe); // another rank's, if it has the same number on another host
+    Ok(())
 }
 
 /// Opens it as a run would, but keeps its contents.
