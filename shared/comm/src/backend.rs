@@ -12,10 +12,12 @@ use tch::Tensor;
 pub trait Backend: Send + Sync {
     /// Combines `tensor` over all ranks, in place.
     fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<()>;
-    /// This rank's part `[k, ...]` of the sum of all ranks' `tensor` `[n*k, ...]`.
-    fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor>;
-    /// All ranks' `tensor` `[k, ...]`, one behind the other: `[n*k, ...]`.
-    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor>;
+    /// Fills `output` with this rank's part of the sum of all ranks' `tensor`, which is n times as
+    /// long along dimension `dim`. `output` is contiguous.
+    fn reduce_scatter(&self, tensor: &Tensor, output: &Tensor, dim: usize) -> Result<()>;
+    /// Fills `output` with all ranks' `tensor`, one behind the other along dimension `dim`.
+    /// `output` is contiguous.
+    fn all_gather(&self, tensor: &Tensor, output: &Tensor, dim: usize) -> Result<()>;
     /// Replaces `tensor` by that of group rank `root`.
     fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()>;
     /// Sends `tensor` to group rank `to`.
@@ -54,17 +56,22 @@ pub trait OnGpu: Backend {
     fn done(&self, queue: Queue) -> Option<Box<dyn Done>>;
 }
 
-/// The shape of a rank's part of a reduce-scatter: `[n*k, ...]` to `[k, ...]`.
-pub fn scattered_shape(group: &str, tensor: &Tensor, n: usize) -> Result<Vec<i64>> {
+/// The shape of a rank's part of a reduce-scatter along `dim`: `[.., n*k, ..]` to `[.., k, ..]`.
+pub(crate) fn scattered_shape(
+    group: &str,
+    tensor: &Tensor,
+    dim: usize,
+    n: usize,
+) -> Result<Vec<i64>> {
     let (mut shape, n) = (tensor.size(), n as i64);
-    match shape.first_mut() {
+    match shape.get_mut(dim) {
         Some(rows) if *rows % n == 0 => *rows /= n,
         _ => {
             return Err(CommError::Shape {
                 op: "reduce_scatter".to_owned(),
                 group: group.to_owned(),
                 detail: format!(
-                    "dimension 0 of a tensor of shape {shape:?} must be a multiple of {n}, the size of the group"
+                    "dimension {dim} of a tensor of shape {shape:?} must be a multiple of {n}, the size of the group"
                 ),
             });
         }
@@ -72,14 +79,33 @@ pub fn scattered_shape(group: &str, tensor: &Tensor, n: usize) -> Result<Vec<i64
     Ok(shape)
 }
 
-/// The shape that an all-gather makes of `[k, ...]`: `[n*k, ...]`.
-pub fn gathered_shape(tensor: &Tensor, n: usize) -> Vec<i64> {
+/// The shape that an all-gather along `dim` makes of `[.., k, ..]`: `[.., n*k, ..]`. A tensor
+/// without dimensions counts as `[1]`.
+pub(crate) fn gathered_shape(
+    group: &str,
+    tensor: &Tensor,
+    dim: usize,
+    n: usize,
+) -> Result<Vec<i64>> {
     let mut shape = tensor.size();
-    match shape.first_mut() {
-        Some(rows) => *rows *= n as i64,
-        None => shape.push(n as i64),
+    if shape.is_empty() && dim == 0 {
+        shape.push(1);
     }
-    shape
+    let detail = format!("a tensor of shape {shape:?} has no dimension {dim}");
+    match shape.get_mut(dim) {
+        Some(rows) => *rows *= n as i64,
+        None => {
+            let (op, group) = ("all_gather".to_owned(), group.to_owned());
+            return Err(CommError::Shape { op, group, detail });
+        }
+    }
+    Ok(shape)
+}
+
+/// In how many pieces of memory a rank's part lies in a contiguous tensor of this shape that is
+/// cut along `dim`: one for each index of the dimensions before.
+pub fn strips(shape: &[i64], dim: usize) -> usize {
+    shape.iter().take(dim).product::<i64>().max(1) as usize
 }
 
 /// The root of a broadcast, if it is one.

@@ -1,6 +1,6 @@
 //! Tensors in CPU memory, handed to the rings as bytes.
 
-use crate::backend::{Backend, gathered_shape, root_of, scattered_shape};
+use crate::backend::{Backend, root_of, strips};
 use crate::error::{CommError, Result};
 use crate::layout::{Coords, GroupSpec};
 use crate::memory::{bytes, bytes_mut};
@@ -184,31 +184,28 @@ impl Backend for Cpu {
         })
     }
 
-    fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
+    fn reduce_scatter(&self, tensor: &Tensor, output: &Tensor, dim: usize) -> Result<()> {
         let op = OpCode::ReduceScatter;
         let header = self.header(op, tensor, 0)?;
         let combine = self.combine(op, tensor, ReduceOp::Sum)?;
-        let shape = scattered_shape(self.spec.name, tensor, self.size())?;
         let tensor = no_grad(|| tensor.contiguous());
-        let mut output = Tensor::empty(&shape, (tensor.kind(), Device::Cpu)); // [k, ...]
-        let width = tensor.kind().elt_size_in_bytes();
+        let (strips, width) = (strips(&tensor.size(), dim), tensor.kind().elt_size_in_bytes());
+        let mut output = output.shallow_clone();
         self.with_ring(header, COLLECTIVES, "reduce_scatter", |ring| {
-            ring.reduce_scatter(bytes(&tensor), bytes_mut(&mut output), width, combine)
-        })?;
-        Ok(output)
+            ring.reduce_scatter(bytes(&tensor), bytes_mut(&mut output), strips, width, combine)
+        })
     }
 
-    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+    fn all_gather(&self, tensor: &Tensor, output: &Tensor, dim: usize) -> Result<()> {
         let header = self.header(OpCode::AllGather, tensor, 0)?;
-        let shape = gathered_shape(tensor, self.size());
-        let tensor = no_grad(|| tensor.contiguous());
-        let mut output = Tensor::empty(&shape, (tensor.kind(), Device::Cpu)); // [n*k, ...]
-        let own = bytes(&tensor);
-        let all = bytes_mut(&mut output);
-        all[self.rank * own.len()..][..own.len()].copy_from_slice(own);
-        let width = tensor.kind().elt_size_in_bytes();
-        self.with_ring(header, COLLECTIVES, "all_gather", |ring| ring.all_gather(all, width))?;
-        Ok(output)
+        let tensor = if tensor.dim() == 0 { tensor.view([1]) } else { tensor.shallow_clone() };
+        let (rows, start) = (tensor.size()[dim], self.rank as i64 * tensor.size()[dim]);
+        no_grad(|| output.narrow(dim as i64, start, rows).copy_(&tensor)); // ours, in its place
+        let (strips, width) = (strips(&output.size(), dim), tensor.kind().elt_size_in_bytes());
+        let mut output = output.shallow_clone();
+        self.with_ring(header, COLLECTIVES, "all_gather", |ring| {
+            ring.all_gather(bytes_mut(&mut output), strips, width)
+        })
     }
 
     fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {

@@ -38,7 +38,7 @@ use tch::Tensor;
 /// # Errors
 /// An operation that fails also raises the run's [`Abort`], so that no other rank waits in vain.
 #[derive(Clone)]
-pub struct Group(Arc<Dispatch>);
+pub struct Group(pub(crate) Arc<Dispatch>);
 
 impl Group {
     /// The group `spec` as world rank `rank` sees it, over a CPU transport. `timeout` bounds every
@@ -108,32 +108,6 @@ impl Group {
     pub fn all_reduce_async(&self, tensor: &Tensor) -> Work<()> {
         self.0
             .start(Queue::Collectives, "all_reduce", tensor, |b, t| b.all_reduce(t, ReduceOp::Sum))
-    }
-
-    /// Sums `tensor` `[n*k, ...]` over all ranks and returns rows `[r*k, (r+1)*k)` of the sum on
-    /// rank r. Sends (n-1)/n of the buffer.
-    ///
-    /// # Errors
-    /// If n does not divide dimension 0.
-    pub fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
-        self.0.run(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
-    }
-
-    /// Non-blocking [`reduce_scatter`](Self::reduce_scatter): for gradients of which each rank
-    /// keeps only its shard (ZeRO), summed during the backward pass.
-    pub fn reduce_scatter_async(&self, tensor: &Tensor) -> Work<Tensor> {
-        self.0.start(Queue::Collectives, "reduce_scatter", tensor, move |b, t| b.reduce_scatter(t))
-    }
-
-    /// Concatenates the ranks' tensors `[k, ...]` along dimension 0 to `[n*k, ...]`, on all ranks.
-    /// A tensor without dimensions counts as `[1]`. Sends n-1 times the tensor.
-    pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
-        self.0.run(Queue::Collectives, "all_gather", tensor, move |b, t| b.all_gather(t))
-    }
-
-    /// Non-blocking [`all_gather`](Self::all_gather).
-    pub fn all_gather_async(&self, tensor: &Tensor) -> Work<Tensor> {
-        self.0.start(Queue::Collectives, "all_gather", tensor, move |b, t| b.all_gather(t))
     }
 
     /// Replaces `tensor` by that of group rank `root`, on all ranks. The ranks form a chain that

@@ -11,15 +11,17 @@
 //! 6. `transport`: the one thing that all else is made of. Send to one rank while receiving from another.
 //! 7. `thread_transport`: how threads do that. The receiver reads the sender's memory.
 //! 8. `ring`: the collectives, made of exchanges with two neighbours. *The heart of this crate.*
-//! 9. `backend`: what a group needs of whatever moves its tensors: rings here, NCCL elsewhere.
-//! 10. `memory`: a tensor seen as bytes.
-//! 11. `cpu`: tensors on the CPU, handed to rings.
-//! 12. `lane`: operations that run one after the other, on the caller's thread or on one of their own;
+//! 9. `rounds`: what takes a few short messages: to meet, and to agree on a number.
+//! 10. `backend`: what a group needs of whatever moves its tensors: rings here, NCCL elsewhere.
+//! 11. `memory`: a tensor seen as bytes.
+//! 12. `cpu`: tensors on the CPU, handed to rings.
+//! 13. `lane`: operations that run one after the other, on the caller's thread or on one of their own;
 //!     `Work` is one in progress.
-//! 13. `dispatch`: which lane, or which GPU, an operation goes to.
-//! 14. `group`: what a step calls: `all_reduce`, `isend`, and so on.
-//! 15. `gather`: small things from all ranks, on one.
-//! 16. `mesh`: a rank's place and its groups. This is what a step gets.
+//! 14. `dispatch`: which lane, or which GPU, an operation goes to.
+//! 15. `group`: what a step calls: `all_reduce`, `isend`, and so on.
+//! 16. `shards`: its reduce-scatter and all-gather, along any dimension.
+//! 17. `gather`: small things from all ranks, on one.
+//! 18. `mesh`: a rank's place and its groups. This is what a step gets.
 //!
 //! Who starts the ranks, and how processes find each other, is in the crate `launch`; how GPUs
 //! talk, in `nccl`. Both build on this one.
@@ -43,6 +45,8 @@ mod memory;
 mod mesh;
 pub mod reduce;
 mod ring;
+mod rounds;
+mod shards;
 pub mod sync;
 mod thread_transport;
 pub mod transport;

@@ -19,6 +19,12 @@ pub(crate) fn chunk(numel: usize, c: usize, n: usize) -> Range<usize> {
     numel * c / n..numel * (c + 1) / n
 }
 
+/// Cuts `length` bytes into `parts` of equal length.
+fn cut(length: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+    let part = length / parts;
+    (0..parts).map(move |i| i * part..(i + 1) * part)
+}
+
 /// Bytes that rank `rank` of `n` sends in a ring to sum `numel` elements of `width` bytes: all
 /// chunks but its own, then all but its right neighbour's. A library may use another algorithm, and
 /// a switch may add; where only ranks add, this is the minimum, up to rounding.
@@ -54,39 +60,48 @@ impl Ring<'_> {
     }
 
     /// Combines `input` over all ranks and leaves chunk r on rank r, in `output`, an n-th as long.
+    /// `input` is made of `strips` of equal length, each with a part of every chunk.
     ///
     /// Sends (n-1)/n·S bytes.
     pub fn reduce_scatter(
         &mut self,
         input: &[u8],
         output: &mut [u8],
+        strips: usize,
         width: usize,
         combine: Combine,
     ) -> Result<()> {
         let mut at = 0; // in `output`
         let mut workspace = Vec::new(); // the chunks of one piece: partial sums must not spoil the input
-        for chunks in self.pieces(input.len() / width, width) {
-            workspace.clear();
-            let mut packed = Vec::with_capacity(chunks.len());
-            for chunk in chunks {
-                let start = workspace.len();
-                workspace.extend_from_slice(&input[chunk]);
-                packed.push(start..workspace.len());
+        for strip in cut(input.len(), strips) {
+            let input = &input[strip];
+            for chunks in self.pieces(input.len() / width, width) {
+                workspace.clear();
+                let mut packed = Vec::with_capacity(chunks.len());
+                for chunk in chunks {
+                    let start = workspace.len();
+                    workspace.extend_from_slice(&input[chunk]);
+                    packed.push(start..workspace.len());
+                }
+                self.reduce_scatter_in_place(&mut workspace, &packed, combine)?;
+                let own = &workspace[packed[self.rank].clone()];
+                output[at..at + own.len()].copy_from_slice(own);
+                at += own.len();
             }
-            self.reduce_scatter_in_place(&mut workspace, &packed, combine)?;
-            let own = &workspace[packed[self.rank].clone()];
-            output[at..at + own.len()].copy_from_slice(own);
-            at += own.len();
         }
         Ok(())
     }
 
     /// Fills `data` with the chunks of all ranks, where rank r has put chunk r in its place.
+    /// `data` is made of `strips` of equal length, each with a part of every chunk.
     ///
     /// Rank r sends `S - |chunk r+1|` bytes, S the length of the whole.
-    pub fn all_gather(&mut self, data: &mut [u8], width: usize) -> Result<()> {
-        for chunks in self.pieces(data.len() / width, width) {
-            self.all_gather_in_place(data, &chunks)?;
+    pub fn all_gather(&mut self, data: &mut [u8], strips: usize, width: usize) -> Result<()> {
+        for strip in cut(data.len(), strips) {
+            let data = &mut data[strip];
+            for chunks in self.pieces(data.len() / width, width) {
+                self.all_gather_in_place(data, &chunks)?;
+            }
         }
         Ok(())
     }
@@ -119,47 +134,6 @@ impl Ring<'_> {
                 }
                 self.send(&data[pieces[pieces.len() - 1].clone()], self.right())?;
             }
-        }
-        Ok(())
-    }
-
-    /// Returns when all ranks are here: after round k, a rank has heard, directly or through
-    /// others, from the 2^k before it.
-    pub fn barrier(&mut self) -> Result<()> {
-        self.rounds(|ring, to, from| {
-            let out = Outgoing { to, bytes: &[] };
-            let incoming = Incoming { from, into: &mut [], combine: None };
-            ring.exchange(Some(out), Some(incoming))
-        })
-    }
-
-    /// The highest of the numbers that the ranks bring. Nobody counts how often it hears of one,
-    /// which is no matter to a maximum.
-    pub fn highest(&mut self, mine: u64) -> Result<u64> {
-        let mut highest = mine;
-        self.rounds(|ring, to, from| {
-            let (ours, mut theirs) = (highest.to_le_bytes(), [0; 8]);
-            let out = Outgoing { to, bytes: &ours };
-            let incoming = Incoming { from, into: &mut theirs, combine: None };
-            ring.exchange(Some(out), Some(incoming))?;
-            highest = highest.max(u64::from_le_bytes(theirs));
-            Ok(())
-        })?;
-        Ok(highest)
-    }
-
-    /// In round k, whom to send to and whom to receive from: those 2^k places away.
-    fn rounds(
-        &mut self,
-        mut round: impl FnMut(&mut Self, usize, usize) -> Result<()>,
-    ) -> Result<()> {
-        let n = self.members.len();
-        let mut distance = 1;
-        while distance < n {
-            let to = self.members[(self.rank + distance) % n];
-            let from = self.members[(self.rank + n - distance) % n];
-            round(self, to, from)?;
-            distance *= 2;
         }
         Ok(())
     }
@@ -217,7 +191,11 @@ impl Ring<'_> {
         self.exchange(Some(Outgoing { to, bytes }), Some(incoming))
     }
 
-    fn exchange(&mut self, out: Option<Outgoing>, incoming: Option<Incoming>) -> Result<()> {
+    pub(crate) fn exchange(
+        &mut self,
+        out: Option<Outgoing>,
+        incoming: Option<Incoming>,
+    ) -> Result<()> {
         self.sent += out.as_ref().map_or(0, |out| out.bytes.len() as u64);
         self.transport.exchange(self.channel, out, incoming, &self.call)
     }

@@ -158,13 +158,22 @@ fn queue(nccl: &Functions, comm: RawComm, stream: *mut c_void, call: &Call) -> R
                 let (from, to, n) = (from(t), t.data_ptr(), t.numel());
                 (nccl.all_reduce)(from, to, n, dtype(t)?, ffi::operation(op), comm, stream)
             }
-            Call::ReduceScatter { input, output } => {
-                let (to, n) = (output.data_ptr(), output.numel());
-                let sum = ffi::operation(ReduceOp::Sum);
-                (nccl.reduce_scatter)(from(input), to, n, dtype(input)?, sum, comm, stream)
+            Call::ReduceScatter { input, output, strips } => {
+                let (n, sum) = (output.numel() / strips, ffi::operation(ReduceOp::Sum));
+                let dtype = dtype(input)?;
+                nccl.each_strip(strips, |strip| {
+                    let from = from(input).byte_add(strip * (bytes(input) / strips));
+                    let to = output.data_ptr().byte_add(strip * (bytes(output) / strips));
+                    (nccl.reduce_scatter)(from, to, n, dtype, sum, comm, stream)
+                })
             }
-            Call::AllGather { input, output } => {
-                (nccl.all_gather)(from(input), output.data_ptr(), bytes(input), BYTES, comm, stream)
+            Call::AllGather { input, output, strips } => {
+                let n = bytes(input) / strips;
+                nccl.each_strip(strips, |strip| {
+                    let from = from(input).byte_add(strip * n);
+                    let to = output.data_ptr().byte_add(strip * (bytes(output) / strips));
+                    (nccl.all_gather)(from, to, n, BYTES, comm, stream)
+                })
             }
             Call::Broadcast { tensor: t, root } => {
                 let root = c_int::try_from(root)?;

@@ -52,12 +52,34 @@ pub(crate) type Id = [u8; 128];
 /// An operation of NCCL on contiguous tensors, with peers as ranks of the communicator.
 #[derive(Debug)]
 pub(crate) enum Call<'a> {
-    AllReduce { tensor: &'a Tensor, op: ReduceOp },
-    ReduceScatter { input: &'a Tensor, output: &'a Tensor },
-    AllGather { input: &'a Tensor, output: &'a Tensor },
-    Broadcast { tensor: &'a Tensor, root: usize },
-    Send { tensor: &'a Tensor, peer: usize },
-    Recv { tensor: &'a Tensor, peer: usize },
+    AllReduce {
+        tensor: &'a Tensor,
+        op: ReduceOp,
+    },
+    /// Each of the `strips` of `input` holds a part for every rank.
+    ReduceScatter {
+        input: &'a Tensor,
+        output: &'a Tensor,
+        strips: usize,
+    },
+    /// Each of the `strips` of `output` takes a part of every rank's `input`.
+    AllGather {
+        input: &'a Tensor,
+        output: &'a Tensor,
+        strips: usize,
+    },
+    Broadcast {
+        tensor: &'a Tensor,
+        root: usize,
+    },
+    Send {
+        tensor: &'a Tensor,
+        peer: usize,
+    },
+    Recv {
+        tensor: &'a Tensor,
+        peer: usize,
+    },
 }
 
 impl Call<'_> {
@@ -68,7 +90,7 @@ impl Call<'_> {
             | Self::Broadcast { tensor, .. }
             | Self::Send { tensor, .. }
             | Self::Recv { tensor, .. } => vec![tensor],
-            Self::ReduceScatter { input, output } | Self::AllGather { input, output } => {
+            Self::ReduceScatter { input, output, .. } | Self::AllGather { input, output, .. } => {
                 vec![input, output]
             }
         }

@@ -109,6 +109,24 @@ impl Functions {
         let _ = unsafe { (self.group_end)() };
     }
 
+    /// Makes a call for each strip, all in one operation of the library; returns the first code
+    /// that is not success.
+    ///
+    /// # Safety
+    /// As for the calls.
+    pub unsafe fn each_strip(&self, strips: usize, call: impl Fn(usize) -> c_int) -> c_int {
+        if strips == 1 {
+            return call(0);
+        }
+        // SAFETY: takes no pointers.
+        let start = unsafe { (self.group_start)() };
+        let codes: Vec<c_int> = (0..strips).map(call).collect();
+        // SAFETY: as above.
+        let end = unsafe { (self.group_end)() };
+        let all = [start].into_iter().chain(codes).chain([end]);
+        all.into_iter().find(|&code| code != SUCCESS).unwrap_or(SUCCESS)
+    }
+
     /// Turns what a function returned into a `Result`; `comm` may know more, where it is not null.
     pub fn check(&self, code: c_int, comm: RawComm) -> Result<()> {
         if code == SUCCESS {

@@ -3,7 +3,7 @@
 use crate::channel::Channel;
 use crate::driver::{Call, Driver};
 use crate::group::{Nccl, message};
-use comm::backend::{Backend, Done, gathered_shape, root_of, scattered_shape};
+use comm::backend::{Backend, Done, root_of, strips};
 use comm::{CommError, ReduceOp, Result, all_reduce_bytes, reduce};
 use std::sync::atomic::Ordering;
 use tch::{Tensor, no_grad};
@@ -57,6 +57,12 @@ fn bytes(tensor: &Tensor) -> u64 {
     (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }
 
+/// What a group of one makes of it.
+fn copy(tensor: &Tensor, output: &Tensor) -> Result<()> {
+    no_grad(|| output.shallow_clone().copy_(&tensor.view_as(output)));
+    Ok(())
+}
+
 impl<D: Driver> Backend for Nccl<D> {
     fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<()> {
         self.check_reduced("all_reduce", tensor)?;
@@ -71,36 +77,26 @@ impl<D: Driver> Backend for Nccl<D> {
         })
     }
 
-    fn reduce_scatter(&self, tensor: &Tensor) -> Result<Tensor> {
+    fn reduce_scatter(&self, tensor: &Tensor, output: &Tensor, dim: usize) -> Result<()> {
         self.check_reduced("reduce_scatter", tensor)?;
-        let shape = scattered_shape(self.cpu.spec().name, tensor, self.size())?;
-        let input = no_grad(|| tensor.contiguous());
-        if self.size() == 1 {
-            return Ok(no_grad(|| input.copy()));
+        if self.size() == 1 || output.numel() == 0 {
+            return copy(tensor, output);
         }
-        let output = Tensor::empty(&shape, (tensor.kind(), tensor.device())); // [k, ...]
-        if output.numel() > 0 {
-            let sent = self.count(bytes(&input) - bytes(&output));
-            let call = Call::ReduceScatter { input: &input, output: &output };
-            self.collectives()?.launch("reduce_scatter", sent, &call)?;
-        }
-        Ok(output)
+        let input = &no_grad(|| tensor.contiguous());
+        let sent = self.count(bytes(input) - bytes(output));
+        let call = Call::ReduceScatter { input, output, strips: strips(&output.size(), dim) };
+        self.collectives()?.launch("reduce_scatter", sent, &call)
     }
 
-    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+    fn all_gather(&self, tensor: &Tensor, output: &Tensor, dim: usize) -> Result<()> {
         self.check("all_gather", tensor)?;
-        let shape = gathered_shape(tensor, self.size());
-        let input = no_grad(|| tensor.contiguous());
-        if self.size() == 1 {
-            return Ok(no_grad(|| input.copy().view(&shape[..])));
+        if self.size() == 1 || output.numel() == 0 {
+            return copy(tensor, output);
         }
-        let output = Tensor::empty(&shape, (tensor.kind(), tensor.device())); // [n*k, ...]
-        if input.numel() > 0 {
-            let sent = self.count(bytes(&output) - bytes(&input));
-            let call = Call::AllGather { input: &input, output: &output };
-            self.collectives()?.launch("all_gather", sent, &call)?;
-        }
-        Ok(output)
+        let input = &no_grad(|| tensor.contiguous());
+        let sent = self.count(bytes(output) - bytes(input));
+        let call = Call::AllGather { input, output, strips: strips(&output.size(), dim) };
+        self.collectives()?.launch("all_gather", sent, &call)
     }
 
     fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()> {

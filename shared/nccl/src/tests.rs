@@ -10,7 +10,7 @@ use comm::backend::{Backend, OnGpu, Queue};
 use comm::{
     Abort, CommError, Connect, Cpu, GpuBackends, Layout, Mesh, ReduceOp, Wiring, thread_transports,
 };
-use fake::{Asked, Fake, Hall, NoInterrupts};
+use fake::{Asked, Fake, Hall, NoInterrupts, gather};
 use report::Trace;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ fn tensors_are_kept_until_the_gpu_is_done_with_them() {
     ranks(2, TIMEOUT, |_, nccl, watch| {
         watch.look().unwrap();
         assert_eq!(watch.kept(), 0);
-        drop(nccl.all_gather(&Tensor::ones([4], (Kind::Float, Device::Cpu))).unwrap());
+        gather(nccl);
         watch.look().unwrap();
         assert_eq!(watch.kept(), 2, "input and output");
         let Some(Asked::Record(_, done)) = watch.driver.take().pop() else { panic!() };
@@ -104,7 +104,7 @@ fn tensors_are_kept_until_the_gpu_is_done_with_them() {
 fn tensors_are_let_go_when_what_is_computed_next_waits() {
     ranks(2, TIMEOUT, |_, nccl, watch| {
         watch.look().unwrap();
-        drop(nccl.all_gather(&Tensor::ones([4], (Kind::Float, Device::Cpu))).unwrap());
+        gather(nccl);
         let queued = nccl.done(Queue::Collectives).unwrap();
         assert_eq!(watch.kept(), 2);
         queued.wait().unwrap();

@@ -2,13 +2,14 @@
 
 use crate::driver::{Call, Driver, Id};
 use anyhow::ensure;
+use comm::backend::Backend;
 use report::Mark;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 /// Streams and events are numbers; stream 0 computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,4 +154,15 @@ impl comm::Interrupts for NoInterrupts {
         None
     }
     fn agree(&self, _: i32) {}
+}
+
+/// Four ones, and room for those of two ranks.
+pub fn pair(kind: Kind) -> (Tensor, Tensor) {
+    (Tensor::ones([4], (kind, Device::Cpu)), Tensor::ones([8], (kind, Device::Cpu)))
+}
+
+/// An all-gather whose tensors nobody holds afterwards.
+pub fn gather(nccl: &impl Backend) {
+    let (tensor, all) = pair(Kind::Float);
+    nccl.all_gather(&tensor, &all, 0).unwrap();
 }

@@ -1,5 +1,6 @@
 //! Tensors that an operation does not take.
 
+use super::fake::pair;
 use super::{TIMEOUT, ranks};
 use crate::ffi;
 use comm::backend::Backend;
@@ -15,15 +16,15 @@ fn the_dtypes_are_those_of_cpus() {
     }
     ranks(2, TIMEOUT, |rank, nccl, _| {
         for (kind, name) in DTYPES {
-            let tensor = Tensor::ones([4], (kind, Device::Cpu));
+            let (tensor, all) = pair(kind);
             nccl.broadcast(&tensor, 0).unwrap();
-            drop(nccl.all_gather(&tensor).unwrap());
+            nccl.all_gather(&tensor, &all, 0).unwrap();
             nccl.send(&tensor, 1 - rank).unwrap();
             nccl.recv(&tensor, 1 - rank).unwrap();
             let sums = [
                 nccl.all_reduce(&tensor, ReduceOp::Sum),
                 nccl.all_reduce(&tensor, ReduceOp::Max),
-                nccl.reduce_scatter(&tensor).map(drop),
+                nccl.reduce_scatter(&all, &tensor, 0),
             ];
             for sum in sums {
                 let refused = matches!(sum, Err(CommError::Dtype { hint: REDUCES, .. }));
