@@ -1,8 +1,8 @@
-//! Compiles `src/shim.cpp` against the libtorch that torch-sys uses.
+//! Compiles the C++ files against the libtorch that torch-sys uses.
 
 #[path = "../setup/libtorch.rs"]
 mod libtorch;
 
 fn main() {
-    libtorch::compile("ferrotron_autograd");
+    libtorch::compile("ferrotron_autograd", &["src/shim.cpp", "src/memory.cpp"]);
 }

@@ -4,5 +4,5 @@
 mod libtorch;
 
 fn main() {
-    libtorch::compile("ferrotron_gpu");
+    libtorch::compile("ferrotron_gpu", &["src/shim.cpp"]);
 }

@@ -1,10 +1,12 @@
-// For build scripts: compiles a crate's `src/shim.cpp` against the libtorch that torch-sys uses.
+// For build scripts: compiles a crate's C++ files against the libtorch that torch-sys uses.
 
 use std::path::PathBuf;
 use std::process::exit;
 
-pub fn compile(name: &str) {
-    println!("cargo:rerun-if-changed=src/shim.cpp");
+pub fn compile(name: &str, files: &[&str]) {
+    for file in files {
+        println!("cargo:rerun-if-changed={file}");
+    }
     println!("cargo:rerun-if-changed=../setup/libtorch.rs");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let libtorch = PathBuf::from(std::env::var("LIBTORCH").unwrap_or_default());
@@ -23,7 +25,7 @@ pub fn compile(name: &str) {
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .include(libtorch.join("include"))
         .include(libtorch.join("include/torch/csrc/api/include"))
-        .file("src/shim.cpp")
+        .files(files)
         .compile(name);
     println!("cargo:rustc-link-search=native={}", libtorch.join("lib").display());
     println!("cargo:rustc-link-lib=torch_cpu");

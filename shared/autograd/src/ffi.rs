@@ -1,4 +1,4 @@
-//! The C interface of `shim.cpp`, and the callbacks that it calls.
+//! The C interface of `shim.cpp` and `memory.cpp`, and the callbacks that the former calls.
 
 use anyhow::{Result, anyhow};
 use std::any::Any;
@@ -12,6 +12,13 @@ use torch_sys::C_tensor;
 pub(crate) type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Tensor>> + Send>;
 /// Shared with whoever is running it, since it may drop its own handle.
 pub(crate) type GradHook = Arc<Mutex<dyn FnMut() -> Result<()> + Send>>;
+
+/// As in `memory.cpp`.
+#[repr(C)]
+pub(crate) struct Change {
+    pub nanoseconds: u64,
+    pub bytes: i64,
+}
 
 unsafe extern "C" {
     fn ferrotron_push(grads: *mut c_void, grad: *const C_tensor);
@@ -65,7 +72,10 @@ unsafe extern "C" {
         causal: bool,
         grads: *mut *mut C_tensor,
     ) -> *mut c_char;
-    fn free(pointer: *mut c_void);
+    pub(crate) fn ferrotron_observe_memory() -> *mut c_char;
+    pub(crate) fn ferrotron_start_recording(held: *mut i64) -> bool;
+    pub(crate) fn ferrotron_stop_recording(n: *mut usize) -> *mut Change;
+    pub(crate) fn free(pointer: *mut c_void);
 }
 
 /// Turns what an entry point of the shim returned into a `Result`.

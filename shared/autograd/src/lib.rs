@@ -1,27 +1,35 @@
 //! What tch leaves out of libtorch's autograd: backward functions written in Rust ([`custom`]), a
-//! call when a gradient is ready ([`on_grad_ready`]), and fused kernels.
+//! call when a gradient is ready ([`on_grad_ready`]), fused kernels, and what a thread's tensors
+//! take of the memory ([`record_memory`]).
 //!
 //! On top of them, the operations of a transformer that take more than one line where they must be
 //! fast, each with its formula and its source: linear layers and SwiGLU ([`Stacked`]), attention
 //! ([`causal_attention`]), rotary position embeddings ([`Rotation`]), head and loss in one
-//! ([`linear_cross_entropy`]), the optimiser's update ([`fused_adamw`]).
+//! ([`linear_cross_entropy`]), the optimiser's update ([`fused_adamw`]). And what keeps less of a
+//! forward pass ([`recompute`], [`Input`]).
 
 #![warn(missing_docs)]
 
 mod blocks;
 mod cross_entropy;
 mod ffi;
+mod input;
 mod kernels;
 mod linear;
+mod memory;
+mod recompute;
 mod rotary;
 
 pub use blocks::{attention_block, attention_block_backward, products};
 pub use cross_entropy::{chunk_len, linear_cross_entropy};
+pub use input::{Finish, Input, done};
 pub use kernels::{
     AdamW, add_product, causal_attention, fused_adamw, linear, linear_by_feature, norms, product,
     scale, swiglu,
 };
-pub use linear::{Input, Stacked};
+pub use linear::Stacked;
+pub use memory::{Change, Recording, observe_memory, peak, record_memory};
+pub use recompute::{Module, recompute};
 pub use rotary::Rotation;
 
 use anyhow::{Result, bail, ensure};

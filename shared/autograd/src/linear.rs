@@ -2,7 +2,7 @@
 //! gradients as one writes them.
 
 use crate::kernels::{add_product, linear, linear_by_feature, product, swiglu};
-use crate::{custom_with, set_grad};
+use crate::{Input, custom_with, done, set_grad};
 use anyhow::Result;
 use std::cell::RefCell;
 use tch::{Kind, Tensor};
@@ -74,57 +74,25 @@ impl Stacked {
 
     /// y = x·Wᵀ, so the gradient of x is grad·W, and that of W is gradᵀ·x.
     fn multiply(&self, x: Input, product: fn(&Tensor, &Tensor) -> Tensor) -> Result<Tensor> {
-        let Input { x, on_grad } = x;
-        let (w, x_in) = (self.get(x.kind()), x.detach());
-        let out = tch::no_grad(|| product(&x_in, &w)); // [.., sum of outs]
+        let Input { source, value, again, on_grad } = x;
+        let w = self.get(value.kind());
+        let out = tch::no_grad(|| product(&value, &w)); // [.., sum of outs]
+        let by_feature = value.stride().last() != Some(&1);
+        // The product keeps x, or what makes it again.
+        let again = again.unwrap_or_else(|| Box::new(move || done(value.shallow_clone())));
         let grads = Grads(self.weights.iter().map(Tensor::shallow_clone).collect());
-        custom_with([&x], &self.weights, &out, move |grad| {
-            let by_feature = x_in.stride().last() != Some(&1);
+        custom_with([&source], &self.weights, &out, move |grad| {
             let backward = if by_feature { linear_by_feature } else { linear };
             let grad_x = || backward(grad, &w.tr()); // [.., in], in the layout of x
+            let x = again()?; // on its way
             let Some(start) = &on_grad else {
-                grads.add(grad, &x_in)?; // first: then fewer tensors are there at one time
+                grads.add(grad, &x()?)?; // first: then fewer tensors are there at one time
                 return Ok([grad_x()]);
             };
             let finish = start(grad_x())?;
-            grads.add(grad, &x_in)?; // meanwhile
+            grads.add(grad, &x()?)?; // meanwhile
             Ok([finish()?])
         })
-    }
-}
-
-/// What a product reads, and what becomes of its gradient. A tensor is one, whose
-/// gradient just goes on.
-pub struct Input {
-    x: Tensor,
-    on_grad: Option<OnGrad>,
-}
-
-type OnGrad = Box<dyn Fn(Tensor) -> Result<Finish> + Send>;
-type Finish = Box<dyn FnOnce() -> Result<Tensor>>;
-
-impl Input {
-    /// As `x`, but its gradient is handed to `start` as soon as it is computed. `start` returns
-    /// a function that finishes the work and returns the gradient that goes on, in the shape of
-    /// `x`. In between, the gradients of the weights are computed, so the two can overlap.
-    pub fn with_grad<F: FnOnce() -> Result<Tensor> + 'static>(
-        x: &Tensor,
-        start: impl Fn(Tensor) -> Result<F> + Send + 'static,
-    ) -> Self {
-        let start = move |grad| Ok(Box::new(start(grad)?) as Finish);
-        Self { x: x.shallow_clone(), on_grad: Some(Box::new(start)) }
-    }
-}
-
-impl From<&Tensor> for Input {
-    fn from(x: &Tensor) -> Self {
-        Self { x: x.shallow_clone(), on_grad: None }
-    }
-}
-
-impl From<Tensor> for Input {
-    fn from(x: Tensor) -> Self {
-        Self { x, on_grad: None }
     }
 }
 

@@ -45,6 +45,14 @@ impl Rotation {
     }
 }
 
+impl Clone for Rotation {
+    /// The same tables, not copies of them.
+    fn clone(&self) -> Self {
+        let [cos, sin, back] = [&self.cos, &self.sin, &self.back].map(Tensor::shallow_clone);
+        Self { cos, sin, back }
+    }
+}
+
 /// The halves a and b of each head become a·cos − b·sin and b·cos + a·sin; the minus
 /// is in the table.
 fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {

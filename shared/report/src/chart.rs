@@ -77,7 +77,8 @@ impl Chart {
         // All ranks record from the same step on, but not all of them may have
         // finished the last one.
         let steps = ranks.iter().map(|rank| optimizers(rank).len()).min()?;
-        let labels = labels(ranks);
+        let names: Vec<&str> = ranks.iter().map(|rank| &*rank.name).collect();
+        let labels = labels(&names);
         let mut rows: Vec<Row> = ranks
             .iter()
             .zip(labels)
@@ -208,8 +209,8 @@ fn passes(rank: &RankTrace, step: usize) -> Option<Vec<Pass>> {
 }
 
 /// The coordinates in which the ranks differ, or a rank's whole name where there are none.
-fn labels(ranks: &[RankTrace]) -> Vec<String> {
-    let names: Vec<Vec<&str>> = ranks.iter().map(|rank| rank.name.split(' ').collect()).collect();
+pub(crate) fn labels(names: &[&str]) -> Vec<String> {
+    let names: Vec<Vec<&str>> = names.iter().map(|name| name.split(' ').collect()).collect();
     let differ = |i: usize| names.iter().any(|name| name.get(i) != names[0].get(i));
     let label = |name: &Vec<&str>| {
         let kept: Vec<&str> = (0..name.len()).filter(|&i| differ(i)).map(|i| name[i]).collect();

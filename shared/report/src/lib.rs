@@ -1,6 +1,6 @@
 //! What a run says about itself: a progress bar or lines, a metrics file, a loss curve, events for
-//! TensorBoard, a trace of every rank and a chart drawn from it. No tensors here, so that the crate
-//! that moves bytes can depend on it.
+//! TensorBoard, a trace of every rank and a chart drawn from it, and what each rank holds in memory
+//! over a step. No tensors here, so that the crate that moves bytes can depend on it.
 
 #![warn(missing_docs)]
 
@@ -13,6 +13,7 @@ mod display;
 mod divergence;
 mod event;
 mod measure;
+pub mod memory;
 mod metrics;
 mod pace;
 mod panics;
@@ -34,6 +35,7 @@ pub use curve::Curve;
 pub use display::thousands;
 pub use event::Track;
 pub use measure::{flops_per_token, mfu, peak_memory_bytes, strict_flops_per_token};
+pub use memory::{MemoryLine, write_memory};
 pub use metrics::{StepStats, metrics_up_to};
 pub use panics::{Panic, catch, without_cpp_trace};
 pub use pass::Pass;

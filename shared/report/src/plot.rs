@@ -18,7 +18,7 @@ const GRID: RGBColor = RGBColor(208, 215, 222);
 const PAGE: [(&str, RGBColor, &str); 2] = [("--fg", INK, "#d5d9de"), ("--rule", GRID, "#3a424a")];
 
 /// The same for each run. They differ in lightness too.
-const RUNS: [(&str, RGBColor, &str); 6] = [
+pub(crate) const RUNS: [(&str, RGBColor, &str); 6] = [
     ("--dp", RGBColor(11, 83, 148), "#6cb6ff"),
     ("--pp", RGBColor(179, 89, 0), "#f0a830"),
     ("--tp", RGBColor(26, 127, 55), "#56d364"),
@@ -107,7 +107,7 @@ fn legend(curve: &Curve, what: &str) -> String {
     if curve.name.is_empty() { what.to_owned() } else { format!("{}, {what}", curve.name) }
 }
 
-fn hex(colour: RGBColor) -> String {
+pub(crate) fn hex(colour: RGBColor) -> String {
     format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2)
 }
 
@@ -157,7 +157,7 @@ fn told(curve: &Curve) -> String {
     all.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -134,6 +134,18 @@ impl Trace {
         serde_json::to_vec(&RankTrace { rank, name, events })
             .expect("strings and whole numbers always serialise")
     }
+
+    /// What the rank has computed since `start`: milliseconds from there to the beginning and to the
+    /// end of each span of [`Track::Compute`], and its name.
+    pub fn computed(&self, start: SystemTime) -> Vec<(f64, f64, String)> {
+        let Ok(trace) = serde_json::from_slice::<RankTrace>(&self.export()) else { return vec![] };
+        let since_epoch = start.duration_since(SystemTime::UNIX_EPOCH);
+        let start = since_epoch.map_or(0, |d| d.as_nanos() as u64);
+        let ms = |ns: u64| (ns - start) as f64 / 1e6;
+        let ours = |e: &Event| e.track == Track::Compute && e.start_ns >= start;
+        let spans = trace.events.into_iter().filter(ours);
+        spans.map(|e| (ms(e.start_ns), ms(e.end_ns), e.name.into_owned())).collect()
+    }
 }
 
 impl Recorder {
