@@ -484,7 +484,7 @@ fn the_page_of_a_small_world() {
       stage   layers     parameters     weights    copies  gradients       Adam  in flight  activations      total
           0      0–1        213,504   834.0 KiB 512.0 KiB  834.0 KiB    1.6 MiB          2      3.6 MiB    7.4 MiB
           1      2–3        213,632   834.5 KiB 512.0 KiB  834.5 KiB    1.6 MiB          1      2.0 MiB    5.8 MiB
-      the most: stage 0, 7.4 MiB and 416.0 KiB at work, which fits the 79.6 GiB of one h100
+      the most: stage 0, 7.4 MiB and 352.0 KiB at work, which fits the 79.6 GiB of one h100
       (at work: logits, gradients on their way; a tenth of the GPU is left to CUDA, NCCL, fragmentation)
 
     sent by a rank in one step
@@ -536,7 +536,7 @@ fn the_page_of_a_large_world() {
           8    63–70  3,187,933,184    11.9 GiB   5.9 GiB   11.9 GiB   23.8 GiB          8     96.3 GiB  149.7 GiB
          14  111–118  3,187,933,184    11.9 GiB   5.9 GiB   11.9 GiB   23.8 GiB          2     24.1 GiB   77.5 GiB
          15  119–125  3,052,126,208    11.4 GiB   5.2 GiB   11.4 GiB   22.7 GiB          1     11.8 GiB   62.5 GiB
-      the most: stage 1, 234.0 GiB and 824.0 MiB at work, which does NOT fit the 79.6 GiB of one h100
+      the most: stage 1, 234.0 GiB and 568.0 MiB at work, which does NOT fit the 79.6 GiB of one h100
       (at work: logits, gradients on their way; a tenth of the GPU is left to CUDA, NCCL, fragmentation)
 
     sent by a rank in one step

@@ -4,6 +4,7 @@
 
 #![warn(missing_docs)]
 
+mod activations;
 mod links;
 mod page;
 mod plan;
@@ -15,5 +16,5 @@ mod traffic;
 pub use page::{page, print};
 pub use plan::{Memory, Plan, Trainer};
 pub use predict::{Step, predict, rates};
-pub use run::Run;
+pub use run::{Activations, Recompute, Run};
 pub use schedule::walk;

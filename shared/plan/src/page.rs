@@ -40,12 +40,12 @@ fn head(plan: &Plan) -> String {
     let (layers, vocabulary) = (model.num_hidden_layers, thousands(model.vocab_size));
     let (m, micro, sequences) = (plan.micro_batches, plan.config.micro_batch, thousands(sequences));
     let schedule = &plan.config.schedule;
-    let seq = thousands(seq);
+    let (seq, kept) = (thousands(seq), plan.config.activations.words());
     format!(
         "dry run: nothing is allocated, read or started\n\n\
          model   {whole} parameters, {layers} layers, hidden {hidden}, vocabulary {vocabulary}\n\
          step    {sequences} sequences of {seq} = {tokens} tokens; {m} micro-batches of {micro} a \
-         replica; {dtype}, {schedule}\n\
+         replica; {dtype}, {schedule}{kept}\n\
          mesh    {mesh} = {world} ranks, numbered with tp innermost, then cp, pp, dp\n"
     )
 }

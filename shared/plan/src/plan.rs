@@ -1,12 +1,12 @@
 //! What each rank of a run will hold, counted from the settings alone.
 
 use checkpoint::shard_range;
-use cli::{DeviceName, Dtype};
+use cli::Dtype;
 use comm::Coords;
 use report::Pass;
 use std::ops::Range;
 
-use crate::run::Run;
+use crate::run::{Recompute, Run};
 use crate::schedule::in_flight;
 
 /// What a plan has to know of the trainer that it is about. The step tells it: nothing of this is
@@ -31,6 +31,8 @@ pub struct Plan {
     pub micro_batches: u64,
     /// Tokens of a micro-batch.
     pub tokens: u64,
+    /// Those of them that the rank has between products: with sequence parallelism, its share.
+    pub own_tokens: u64,
     /// Width of the activations between layers.
     pub hidden: u64,
     /// Width of the queries.
@@ -86,10 +88,16 @@ impl Plan {
             Dtype::F32 => (4, 4, 4),
             Dtype::F64 => (8, 8, 8),
         };
+        let tokens = (config.micro_batch * config.seq_len / layout.cp) as u64;
         Self {
             trainer,
             micro_batches: config.micro_batches() as u64,
-            tokens: (config.micro_batch * config.seq_len / layout.cp) as u64,
+            tokens,
+            own_tokens: if config.activations.sequence_parallel {
+                tokens / tp as u64
+            } else {
+                tokens
+            },
             hidden: model.hidden_size as u64,
             q: (model.num_attention_heads / tp * head_dim) as u64,
             kv: (model.kv_heads() / tp * head_dim) as u64,
@@ -128,60 +136,9 @@ impl Plan {
         Memory { weights, copies, gradients: weights, optimizer: 2 * weights, activations, at_work }
     }
 
-    /// The largest of three moments. What is small beside them is not counted.
-    fn at_work(&self, at: Coords) -> u64 {
-        let (t, h, i, c, w) =
-            (self.tokens, self.hidden, self.intermediate, self.compute, self.weight);
-        let cast = if c < w { c } else { 0 }; // a second one, in the dtype of products
-        // Backward through an MLP: the gradients to its output, to silu(gate)·up, to gate and up,
-        // and to x. Those to weights are added where they belong, and on a CPU cast before.
-        let added = if self.config.device == DeviceName::Cpu { cast } else { 0 };
-        let mlp = t * (2 * h + 3 * i) * c + i * h * added;
-        let (table, (first, last)) = (self.vocab(at.tp) * h, self.ends(at.pp));
-        // The gradient to the whole table, before it is added to that of the micro-batches before.
-        let embedding = u64::from(first) * table * w;
-        // In the loss: what the head reads, and the cast head; in a chunk of it the softmax, its
-        // cast gradient and the gradient to what was read.
-        let chunk = t.min(self.trainer.chunk_len);
-        let logits = chunk * self.vocab(at.tp) * (self.softmax + cast);
-        let loss = logits + (t + chunk) * h * c + table * (cast + added);
-        let head = u64::from(last) * loss;
-        mlp.max(embedding).max(head)
-    }
-
     /// The most micro-batches whose activations a stage keeps at one time.
     pub fn in_flight(&self, stage: usize) -> u64 {
         in_flight(&self.trainer.passes[stage])
-    }
-
-    /// Bytes that autograd keeps of a micro-batch until its backward pass, a row for each token.
-    pub fn of_tokens(&self, at: Coords) -> u64 {
-        let (t, h, c) = (self.tokens, self.hidden, self.compute);
-        let wider = c < self.weight && self.config.device == DeviceName::Cpu;
-        let (first, last) = self.ends(at.pp);
-        // A norm: what it reads, and a factor a token. On CPU its parts also keep what they
-        // computed in f32, and the product before the weight.
-        let norm = match self.config.device {
-            DeviceName::Cpu => t * (2 * h + 1) * self.weight,
-            DeviceName::Cuda => t * (h * c + self.softmax),
-        };
-        let norms = 2 * (norm + t * h * c); // and what they hand to the products behind
-        // Queries, output, keys, values (in a ring also the neighbour's); and the logarithm of each
-        // softmax's denominator.
-        let heads = self.q / self.config.model.head_dim() as u64;
-        let blocks = self.config.layout.cp.min(2) as u64;
-        let attention = t * (2 * self.q + blocks * 2 * self.kv) * c + t * heads * self.softmax;
-        let mlp = t * 4 * self.intermediate * c; // gate, up, silu(gate) and its product with up
-        let layers = self.layers(at.pp) * (norms + attention + mlp);
-        let start = if first {
-            t * 9 // rows of the embedding, and which tokens are another rank's
-        } else if wider {
-            t * h * c // what was received: the norm keeps a wider copy
-        } else {
-            0
-        };
-        // The head's norm and the gradient to its output; or what the next stage was sent.
-        layers + start + if last { norm + t * h * c } else { t * h * c }
     }
 
     /// Numbers of the weights that are copied for products: those that are stacked, or cast to the
@@ -197,7 +154,9 @@ impl Plan {
     pub fn elementwise(&self, at: Coords) -> u64 {
         // A norm reads and writes; backward it reads x and the gradient, writes, and reads both
         // again for its weight. A sum of two reads both and writes; its gradients are added alike.
-        let (norm, sum) = (7 * self.hidden, 6 * self.hidden);
+        // Of these, a rank computes its own tokens alone.
+        let own = |n: u64| n * self.own_tokens / self.tokens;
+        let (norm, sum) = (own(7 * self.hidden), own(6 * self.hidden));
         // Forward and backward, x is multiplied (read, written) and its halves are added to (3).
         let rotary = 10 * (self.q + self.kv);
         // The gradients of queries, keys and values are put side by side.
@@ -210,7 +169,16 @@ impl Plan {
         // what came (6s + c).
         let hops = self.config.layout.cp as u64 - 1;
         let ring = hops * (self.q * (2 * c + 6 * s) + 2 * self.kv * (c + 6 * s));
-        let layer = (2 * norm + 2 * sum + rotary + beside + swiglu) * c + ring;
+        // Once more forward: both norms, rotary, SwiGLU, and the sums of whole layers. SwiGLU's
+        // gradient computes it too.
+        let again = match self.config.activations.recompute {
+            Recompute::None => 0,
+            Recompute::Elementwise => 2 * own(2 * self.hidden) + 10 * self.intermediate,
+            Recompute::Layer => {
+                2 * own(5 * self.hidden) + 5 * (self.q + self.kv) + 5 * self.intermediate
+            }
+        };
+        let layer = (2 * norm + 2 * sum + rotary + beside + swiglu + again) * c + ring;
         let head = if self.ends(at.pp).1 { norm * c } else { 0 };
         self.tokens * (self.layers(at.pp) * layer + head)
     }

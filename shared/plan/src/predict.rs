@@ -98,7 +98,7 @@ pub fn predict(plan: &Plan, gpu: &Figures) -> Step {
     let (m, layout) = (plan.micro_batches as f64, plan.config.layout);
     let busy: Vec<f64> = stages.iter().map(Step::busy).collect();
     let message = |from, to| links::message(gpu, links::crosses(layout, from, to));
-    let sent = (plan.tokens * plan.hidden * plan.compute) as f64;
+    let sent = (plan.own_tokens * plan.hidden * plan.compute) as f64;
     let hops: Vec<f64> = (1..layout.pp).map(|to| sent / message(to - 1, to)).collect();
     let walk = |hops: &[f64]| walk(&plan.trainer.passes, &busy, hops);
     let (at_once, with_messages) = (walk(&vec![0.0; hops.len()]), walk(&hops));
@@ -153,15 +153,26 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let traffic = (grads * weight + logits + plan.elementwise(at)) as f64;
 
     let layout = config.layout;
-    // Two sums a layer forward, not hidden. Backward, each beside the gradient of a weight.
+    // Two sums a layer forward, not hidden. Backward, each beside the gradient of a weight. With
+    // sequence parallelism only a half of these is; the other half, a gather, is not, and if what
+    // was read is gathered again, that is beside the gradient to it.
     let share = 2.0 * (layout.tp - 1) as f64 / layout.tp as f64;
     let sum = share * (t * h * compute) as f64 / links::collective(gpu, cards(layout, links::tp));
+    let settings = config.activations;
+    let again = if settings.layers_again() { 1.0 } else { 0.0 };
     let beside = |outs: u64| {
         let hidden = if config.overlapped_tp { flops((2 * t * h * outs) as f64) } else { 0.0 };
-        (sum - hidden).max(0.0)
+        match (settings.sequence_parallel, settings.gather_twice) {
+            (false, _) => (sum - hidden).max(0.0),
+            (true, twice) => {
+                let half = (0.5 * sum - hidden).max(0.0);
+                0.5 * sum + half * if twice { 2.0 } else { 1.0 }
+            }
+        }
     };
-    let mut tp = layers as f64 * (2.0 * sum + beside(q + 2 * kv) + beside(2 * i));
-    tp += if first { sum } else { 0.0 } + if last { beside(plan.vocab(at.tp)) } else { 0.0 };
+    let mut tp = layers as f64 * ((2.0 + 2.0 * again) * sum + beside(q + 2 * kv) + beside(2 * i));
+    let end = if settings.sequence_parallel { sum } else { beside(plan.vocab(at.tp)) };
+    tp += if first { sum } else { 0.0 } + if last { end } else { 0.0 };
 
     // A block travels while the one before is attended to; backward its gradients travel
     // too, at last alone.
@@ -171,10 +182,12 @@ fn micro_batch(plan: &Plan, gpu: &Figures, at: Coords) -> Step {
     let exposed = |bytes, attention: f64| (ring(bytes) - attention / layout.cp as f64).max(0.0);
     let both = (hops - 1.0).max(0.0) * exposed(compute + plan.softmax, backward);
     let last_hop = hops.min(1.0) * exposed(plan.softmax, backward);
-    let cp = hops * exposed(compute, forward) + both + last_hop;
+    let cp = (1.0 + again) * hops * exposed(compute, forward) + both + last_hop;
     Step {
-        products: flops(6.0 * (t * matrices) as f64),
-        attention: layers as f64 * (forward + backward),
+        products: flops(
+            (6.0 * matrices as f64 + 2.0 * again * (layers * per_layer) as f64) * t as f64,
+        ),
+        attention: layers as f64 * ((1.0 + again) * forward + backward),
         elementwise: traffic / (gpu.memory_bandwidth * OF_MEMORY),
         tp,
         cp: layers as f64 * cp,

@@ -18,6 +18,7 @@ pub fn run(config: &Config) -> plan::Run {
         global_batch: config.train.global_batch,
         bucket_bytes: (dp_sync == DpSync::Bucketed).then(|| config.parallel.bucket_bytes()),
         overlapped_tp: tp_sync == TpSync::Overlapped,
+        activations: plan::Activations::default(),
         schedule: word(&schedule),
         zigzag: cp_layout == CpLayout::Zigzag,
         device: config.run.device,
