@@ -28,6 +28,7 @@ S3 = "steps/step03-tensor-parallel/src"
 S4 = "steps/step04-pipeline-parallel/src"
 S5 = "steps/step05-context-parallel/src"
 S6 = "steps/step06-four-d/src"
+S7 = "steps/step07-activations/src"
 CLI, REPORT = "shared/cli/src", "shared/report/src"
 DATA = "shared/data/src"
 
@@ -135,6 +136,7 @@ BUGS = [
      "            start += outs;\n", ""),
     ("as many passes ahead on every stage", "predict", f"{S6}/schedule.rs",
      "micro_batches.min(stages - stage)", "micro_batches.min(stages)"),
+    ("an attribute that ends in the middle of its text", "book", "book/builder/src/lex.rs", "(Kind::Attribute, attribute(rest))", "(Kind::Attribute, rest.find(']').map_or(rest.len(), |i| i + 1))"),
     ("a megabyte of 1,048,576 bytes in the answers of the page", "book", "book/theme/questions.js", "M: 1e6", "M: 2 ** 20"),
     ("lines at every step, whatever the pace", "report", "shared/report/src/pace.rs",
      "None => now - self.printed >= PAUSE,", "None => true,"),
@@ -153,6 +155,18 @@ BUGS = [
      "options.metrics.as_deref().filter(|path| options.start > 0 && path.is_dir())"),
     ("a curve whose colours stay dark in the dark", "report", "shared/report/src/plot.rs",
      "dark += &recolour(name, drawn, shown);", "dark += &recolour(name, drawn, &hex(drawn));"),
+    ("memory that a step allocates without what was held", "report", f"{REPORT}/memory.rs",
+     ".scan(self.held as i64,", ".scan(0,"),
+    ("a short peak of memory that no column shows", "report", f"{REPORT}/memory.rs",
+     "self.high = self.high.max(held);", "self.high = held;"),
+    ("a column of memory drawn by where it ends", "report", f"{REPORT}/memory/drawing.rs",
+     "[column.low, column.high, column.last].map(height)", "[column.last; 3].map(height)"),
+    ("memory on the scale of the rank that holds least", "report", f"{REPORT}/memory/drawing.rs",
+     "lines.map(|line| line.peak().1).max()", "lines.map(|line| line.peak().1).min()"),
+    ("the first rank's memory, whichever is asked for", "report", f"{REPORT}/memory/overlay.rs",
+     "lines.iter().find(fits)", "lines.iter().find(|line| fits(line) || true)"),
+    ("a picture of memory overwritten by its data", "report", f"{REPORT}/memory.rs",
+     "path != beside,", "path != beside || true,"),
     ("a TensorBoard record without its mask", "report", "shared/report/src/tensorboard.rs",
      "crc.rotate_right(15).wrapping_add(0xa282_ead8)", "crc.rotate_right(15)"),
     ("a TensorBoard file that does not say where it goes on", "report", "shared/report/src/tensorboard.rs",
@@ -192,8 +206,18 @@ BUGS = [
     ("an id that transformers assumes taken for the tokenizer's", "checkpoint", "shared/checkpoint/src/beside.rs",
      "            forget_assumed(&mut model.token_ids, &special, home);\n", ""),
     ("an input's gradient that waits for the weights'", "autograd", "shared/autograd/src/linear.rs",
-     "            let finish = start(grad_x())?;\n            grads.add(grad, &x_in)?; // meanwhile\n",
-     "            grads.add(grad, &x_in)?;\n            let finish = start(grad_x())?;\n"),
+     "            let finish = start(grad_x())?;\n            grads.add(grad, &x()?)?; // meanwhile\n",
+     "            grads.add(grad, &x()?)?;\n            let finish = start(grad_x())?;\n"),
+    ("a free by another thread that nobody counts", "autograd", "shared/autograd/src/memory.cpp",
+     "entry.account->add(-entry.bytes);",
+     "if (entry.account.get() == account) entry.account->add(-entry.bytes);"),
+    ("memory held before a recording forgotten", "autograd", "shared/autograd/src/memory.cpp",
+     "    held += bytes;\n    if (!is_recording) return;\n", "    if (!is_recording) return;\n    held += bytes;\n"),
+    ("one account for the memory of all threads", "autograd", "shared/autograd/src/memory.cpp",
+     "owner.account = std::make_shared<Account>();",
+     "static auto all = std::make_shared<Account>();\n      owner.account = all;"),
+    ("a recording of memory that goes on when it is dropped", "autograd", "shared/autograd/src/memory.rs",
+     "    fn drop(&mut self) {\n        stop();", "    fn drop(&mut self) {\n        let _ = stop;"),
     ("SwiGLU by the wrong one of two weights", "autograd", "shared/autograd/src/kernels.rs",
      "    let [gate, up] = halves(&both);\n    let silu", "    let [up, gate] = halves(&both);\n    let silu"),
     ("a gradient that forgets the micro-batches before", "step01", "shared/autograd/src/kernels.rs",
@@ -509,7 +533,7 @@ BUGS = [
      "                waited = Waited::from_now();\n                yields = 0;", "                yields = 0;"),
     ("a timeout that counts while a thread reads", "comm", "shared/comm/src/thread_transport.rs",
      "            READING => self.abort.check(), // the peer is here, and may have much to combine\n", ""),
-    ("ranks that do not hear of all", "comm", "shared/comm/src/ring.rs", "distance *= 2;", "distance *= 3;"),
+    ("ranks that do not hear of all", "comm", "shared/comm/src/rounds.rs", "distance *= 2;", "distance *= 3;"),
     ("a world of one that looks for its rendezvous", "launch", "shared/launch/src/env.rs",
      "if size == 1 {", "if size == 0 {"),
     ("a signal that only rank 0 hears", "endings", "shared/comm/src/mesh.rs",
@@ -650,6 +674,44 @@ ALSO = {
 }
 
 
+# In the code that step 7's lesson leaves as it is.
+BUGS += [
+    ("gradients of a rank's own tokens taken for those of all", "step07", f"{S7}/train.rs",
+     "        self.model.tp.sum_partial_grads(parameters)?;\n",
+     ""),
+    ("gradients of norms summed over tp a second time", "step07", f"{S7}/sequence_parallel.rs",
+     "        self.group.all_reduce(&buffer)?;\n",
+     "        self.group.all_reduce(&buffer)?;\n        self.group.all_reduce(&buffer)?;\n"),
+    ("tokens of the ranks gathered in another order than summed", "step07", f"{S7}/sequence_parallel.rs",
+     "        Ok(self.group.all_gather_dim(mine, SEQ)?)\n",
+     "        let rows = mine.size()[1];\n        Ok(self.group.all_gather_dim(mine, SEQ)?.roll([rows], [1]))\n"),
+    ("a sequence shared out over tp before it is over cp", "step07", f"{S7}/context_parallel.rs",
+     "        Self { group, layout, positions }\n    }\n\n    /// This rank's tokens",
+     "        let positions = positions.view([-1, mesh.tp.size() as i64]).tr().reshape([-1]);\n        Self { group, layout, positions }\n    }\n\n    /// This rank's tokens"),
+    ("a partial sum cleared while it is on its way", "step07", f"{S7}/sequence_parallel.rs",
+     "            let sum = self.group.reduce_scatter_dim_async(&partial, SEQ);\n",
+     "            let sum = self.group.reduce_scatter_dim_async(&partial, SEQ);\n            let _ = partial.shallow_clone().zero_();\n"),
+    ("weights that change between a layer and its recomputation", "step07", f"{S7}/pipeline_parallel.rs",
+     "                    before_backward(i + 1 == micro_batches.len());\n",
+     "                    before_backward(i + 1 == micro_batches.len());\n                    tch::no_grad(|| {\n                        for p in model.parameters() {\n                            let _ = p.tensor.shallow_clone().g_mul_scalar_(1.000001);\n                        }\n                    });\n"),
+    ("gradients added once in each run of a layer", "step07", "shared/autograd/src/recompute.rs",
+     "        backward_with(&out, grad)?;\n",
+     "        backward_with(&out, grad)?;\n        let out = tch::with_grad(|| forward(&x))?;\n        backward_with(&out, grad)?;\n"),
+    ("a layer's input overwritten by its own residual", "step07", f"{S7}/model.rs",
+     "        let x = x + self.self_attn.forward(read, rotary, cp)?;\n",
+     "        let sum = self.self_attn.forward(read, rotary, cp)?;\n        let x = tch::no_grad(|| x.shallow_clone().g_add_(&sum.detach())) + &sum - sum.detach();\n"),
+    ("a forward pass with history that nobody needs", "autograd", "shared/autograd/src/recompute.rs",
+     "    let out = tch::no_grad(|| forward(&input))?;\n",
+     "    let out = forward(&input.detach().set_requires_grad(true))?;\n"),
+    ("norms taken for whole where each rank has its own tokens", "lessons:step07", f"{S7}/layers.rs",
+     "if self.tp.sequence { Placement::Partial } else { Placement::Replicate }", "Placement::Replicate"),
+    ("the gradient behind g divided among the ranks", "lessons:step07", f"{S7}/tensor_parallel.rs",
+     "move |grad| Ok([tp.whole(grad)?])", "move |grad| Ok([tp.whole(&(grad / tp.group.size() as f64))?])"),
+    ("a norm with another epsilon where it is computed again", "lessons:step07", f"{S7}/layers.rs",
+     "let norm = Self { weight: self.weight.detach(), eps: self.eps };",
+     "let norm = Self { weight: self.weight.detach(), eps: 1e-6 };"),
+]
+
 BUGS += [bug[:5] for bug in LESSONS]
 # Of a lesson's bugs: the test that must be the first red one, in the lesson's order.
 FIRST = {name: first for name, *_, first in LESSONS}
@@ -726,6 +788,9 @@ HUNTS = {
                "positions of the piece next door"],
     "step06": ["the norms counted tp times in clipping", "a run that resumes one sample too far",
                "AdamW's own counter not resumed"],
+    "step07": ["norms taken for whole where each rank has its own tokens",
+               "the gradient behind g divided among the ranks",
+               "a norm with another epsilon where it is computed again"],
 }
 
 

@@ -8,6 +8,8 @@ S3 = "steps/step03-tensor-parallel/src"
 S4 = "steps/step04-pipeline-parallel/src"
 S5 = "steps/step05-context-parallel/src"
 S6 = "steps/step06-four-d/src"
+S7 = "steps/step07-activations/src"
+A = "shared/autograd/src/recompute.rs"
 
 
 def of(lesson: str, file: str, bugs: list[tuple[str, str, str, str]]) -> list[tuple[str, ...]]:
@@ -301,6 +303,149 @@ LESSONS = [
         ("each rank resumes from its own newest", "rank_0_decides_from_which_checkpoint_all_go_on",
          "CheckpointReader::open_step(dir, step)", "CheckpointReader::open(dir)"),
     ]),
+    # step 7
+    *of("lessons:step07", f"{S7}/sequence_parallel.rs", [
+        ("tokens joined along the batch", "the_tokens_of_all_ranks_come_in_their_order",
+         "Ok(self.group.all_gather_dim(mine, SEQ)?)", "Ok(self.group.all_gather_dim(mine, 0)?)"),
+        ("tokens joined along the batch, in the right shape", "the_tokens_of_all_ranks_come_in_their_order",
+         "Ok(self.group.all_gather_dim(mine, SEQ)?)",
+         "Ok(self.group.all_gather(mine)?.view([mine.size()[0], -1, mine.size()[2]]))"),
+        ("the last rank's tokens first", "the_tokens_of_all_ranks_come_in_their_order",
+         "Ok(self.group.all_gather_dim(mine, SEQ)?)",
+         "{\n            let ranks = self.group.all_gather_dim(mine, SEQ)?.split(mine.size()[1], 1);\n"
+         "            Ok(Tensor::cat(&ranks.into_iter().rev().collect::<Vec<_>>(), 1))\n        }"),
+        ("a gather by a sum with zeros", "a_rank_sends_its_tokens_once_to_each_of_the_others",
+         "Ok(self.group.all_gather_dim(mine, SEQ)?)",
+         "{\n            let (tokens, rank) = (mine.size()[1], self.group.rank() as i64);\n"
+         "            let all = mine.zeros_like().repeat([1, self.group.size() as i64, 1]);\n"
+         "            all.narrow(1, tokens * rank, tokens).copy_(mine);\n"
+         "            self.group.all_reduce(&all)?;\n            Ok(all)\n        }"),
+        ("a gather that does not hear of errors", "an_error_of_the_group_is_passed_on",
+         "Ok(self.group.all_gather_dim(mine, SEQ)?)",
+         "{\n            let ranks = self.group.size() as i64;\n"
+         "            Ok(self.group.all_gather_dim(mine, SEQ).unwrap_or_else(|_| mine.repeat([1, ranks, 1])))\n        }"),
+        ("a sum that is left with the batch's parts", "each_rank_is_left_the_sum_of_its_own_tokens",
+         "return Ok(self.group.reduce_scatter_dim(partial, SEQ)?);",
+         "let tokens = partial.flatten(0, 1);\n"
+         "            let own = self.group.reduce_scatter(&tokens)?;\n"
+         "            return Ok(own.view([partial.size()[0], -1, partial.size()[2]]));"),
+        ("a rank's own part that is not summed", "each_rank_is_left_the_sum_of_its_own_tokens",
+         "return Ok(self.group.reduce_scatter_dim(partial, SEQ)?);",
+         "let tokens = partial.size()[1] / self.group.size() as i64;\n"
+         "            return Ok(partial.narrow(1, tokens * self.group.rank() as i64, tokens).contiguous());"),
+        ("a sum of all tokens of which a part is kept", "a_sum_sends_half_of_what_an_all_reduce_does",
+         "return Ok(self.group.reduce_scatter_dim(partial, SEQ)?);",
+         "let ranks = self.group.size() as i64;\n"
+         "            anyhow::ensure!(partial.size()[1] % ranks == 0, \"tokens cannot be shared\");\n"
+         "            let tokens = partial.size()[1] / ranks;\n            self.group.all_reduce(partial)?;\n"
+         "            return Ok(partial.narrow(1, tokens * self.group.rank() as i64, tokens).contiguous());"),
+        ("a token that nobody gets", "tokens_that_the_ranks_cannot_share_are_refused",
+         "return Ok(self.group.reduce_scatter_dim(partial, SEQ)?);",
+         "let (seq, ranks) = (partial.size()[1], self.group.size() as i64);\n"
+         "            let shared = partial.narrow(1, 0, seq / ranks * ranks).contiguous();\n"
+         "            return Ok(self.group.reduce_scatter_dim(&shared, SEQ)?);"),
+        ("tokens that are always shared out", "without_sequence_parallelism_every_rank_has_all_tokens",
+         "        if !self.sequence {\n            return Ok(mine.shallow_clone());\n        }\n", ""),
+        ("a sum that does not hear of errors", "an_error_of_the_group_is_passed_on",
+         "        self.group.all_reduce(partial)?;\n", "        self.group.all_reduce(partial).ok();\n"),
+        ("norms that nobody sums", "the_gradient_of_a_norm_is_the_sum_over_the_ranks",
+         "        let buffer = Tensor::cat(&grads, 0); // [norms·hidden]\n",
+         "        let buffer = Tensor::cat(&grads, 0).zeros_like(); // [norms·hidden]\n        return Ok(());\n"
+         "        #[expect(unreachable_code)]\n"),
+        ("norms that are summed twice", "the_gradient_of_a_norm_is_the_sum_over_the_ranks",
+         "        self.group.all_reduce(&buffer)?;\n        let mut start",
+         "        self.group.all_reduce(&buffer)?;\n        self.group.all_reduce(&buffer)?;\n        let mut start"),
+        ("every norm given the sum of the first", "the_gradient_of_a_norm_is_the_sum_over_the_ranks",
+         "            start += length;\n", "            start += 0 * length;\n"),
+        ("norms and matrices summed", "gradients_of_shards_and_of_what_all_compute_stay_as_they_are",
+         "let partial = parameters.iter().filter(|p| p.tp == Placement::Partial);",
+         "let partial = parameters.iter();"),
+        ("norms and all that is not sharded summed", "gradients_of_shards_and_of_what_all_compute_stay_as_they_are",
+         "filter(|p| p.tp == Placement::Partial)", "filter(|p| !matches!(p.tp, Placement::Shard(_)))"),
+        ("sums in tensors of their own", "the_sum_is_where_the_gradient_was",
+         "        for mut grad in grads {\n            let length = grad.size()[0];\n"
+         "            grad.copy_(&buffer.narrow(0, start, length));\n",
+         "        for p in parameters.iter().filter(|p| p.tp == Placement::Partial) {\n"
+         "            let length = p.tensor.size()[0];\n"
+         "            autograd::set_grad(&p.tensor, &buffer.narrow(0, start, length))?;\n"),
+        ("ranks that add in an order of their own", "every_rank_has_the_same_bits",
+         "        self.group.all_reduce(&buffer)?;\n        let mut start",
+         "        let all = self.group.all_gather(&buffer.unsqueeze(0))?;\n"
+         "        let (rank, ranks) = (self.group.rank() as i64, self.group.size() as i64);\n"
+         "        let buffer = (1..ranks).fold(buffer.copy(), |sum, hop| sum + all.get((rank + hop) % ranks));\n"
+         "        let mut start"),
+        ("one message a norm", "all_norms_travel_in_one_buffer",
+         "        let buffer = Tensor::cat(&grads, 0); // [norms·hidden]\n        self.group.all_reduce(&buffer)?;\n",
+         "        for grad in &grads {\n            self.group.all_reduce(grad)?;\n        }\n"
+         "        let buffer = Tensor::cat(&grads, 0); // [norms·hidden]\n"),
+        ("no norms put together", "where_nothing_is_partial_nothing_is_sent",
+         "        if grads.is_empty() {\n            return Ok(());\n        }\n", ""),
+        ("a sum of norms that does not hear of errors", "an_error_of_the_sum_of_norms_is_passed_on",
+         "        self.group.all_reduce(&buffer)?;\n        let mut start",
+         "        self.group.all_reduce(&buffer).ok();\n        let mut start"),
+    ]),
+    *of("autograd:lesson", A, [
+        ("an output that has no way back", "the_output_is_that_of_forward",
+         "    custom([x], &out, move |grad| {\n"
+         "        let x = input.detach().set_requires_grad(true); // the start of a graph of its own\n"
+         "        let out = tch::with_grad(|| forward(&x))?;\n"
+         "        backward_with(&out, grad)?;\n        Ok([x.grad()])\n    })", "    Ok(out)"),
+        ("a first run with history", "the_forward_pass_records_no_history",
+         "    let out = tch::no_grad(|| forward(&input))?;", "    let out = forward(&input)?.detach();"),
+        ("what was made, kept", "nothing_is_kept_until_the_backward_pass",
+         "    let input = x.detach();\n    let out = tch::no_grad(|| forward(&input))?;\n    custom([x], &out, move |grad| {\n"
+         "        let x = input.detach().set_requires_grad(true); // the start of a graph of its own\n"
+         "        let out = tch::with_grad(|| forward(&x))?;\n"
+         "        backward_with(&out, grad)?;\n        Ok([x.grad()])\n    })",
+         "    let input = x.detach().set_requires_grad(true);\n    let made = Mutex::new(forward(&input)?);\n"
+         "    let out = made.lock().unwrap().detach();\n    custom([x], &out, move |grad| {\n"
+         "        backward_with(&made.lock().unwrap(), grad)?;\n        Ok([input.grad()])\n    })"),
+        ("a second run made ahead, and kept", "nothing_is_kept_until_the_backward_pass",
+         "    custom([x], &out, move |grad| {\n"
+         "        let x = input.detach().set_requires_grad(true); // the start of a graph of its own\n"
+         "        let out = tch::with_grad(|| forward(&x))?;\n",
+         "    let x2 = input.detach().set_requires_grad(true);\n"
+         "    let made = Mutex::new(tch::with_grad(|| forward(&x2))?);\n"
+         "    custom([x], &out, move |grad| {\n        let (x, out) = (&x2, made.lock().unwrap());\n"),
+        ("a second run without history", "the_backward_pass_computes_it_again_with_history",
+         "tch::with_grad(|| forward(&x))?", "forward(&x)?"),
+        ("a second run that is made twice", "the_backward_pass_computes_it_again_with_history",
+         "        let out = tch::with_grad(|| forward(&x))?;\n",
+         "        forward(&x)?;\n        let out = tch::with_grad(|| forward(&x))?;\n"),
+        ("a second run that goes back into the graph before", "the_gradient_of_the_input_is_that_without_recomputation",
+         "    let input = x.detach();\n    let out = tch::no_grad(|| forward(&input))?;\n    custom([x], &out, move |grad| {\n"
+         "        let x = input.detach().set_requires_grad(true); // the start of a graph of its own\n",
+         "    let input = x.shallow_clone();\n    let out = tch::no_grad(|| forward(&input))?;\n"
+         "    custom([x], &out, move |grad| {\n        let x = input.shallow_clone();\n"),
+        ("the gradient that comes in left out", "the_gradient_of_the_input_is_that_without_recomputation",
+         "backward_with(&out, grad)?;", "backward_with(&out, &grad.ones_like())?;"),
+        ("gradients of parameters added twice", "the_gradient_of_a_parameter_is_added_once",
+         "        let out = tch::with_grad(|| forward(&x))?;\n        backward_with(&out, grad)?;\n        Ok([x.grad()])",
+         "        let out = tch::with_grad(|| forward(&x))?;\n        backward_with(&tch::with_grad(|| &out + &out), grad)?;\n"
+         "        Ok([x.grad() * 0.5])"),
+        ("gradients of parameters left out", "the_gradient_of_a_parameter_is_added_once",
+         "        backward_with(&out, grad)?;\n        Ok([x.grad()])",
+         "        let sum = tch::with_grad(|| (&out * grad).sum(None));\n"
+         "        let grads = Tensor::f_run_backward(&[sum], &[&x], false, false)?;\n"
+         "        Ok([grads[0].shallow_clone()])"),
+        ("a backward function that owns itself", "what_it_holds_is_freed_with_its_output",
+         "    custom([x], &out, move |grad| {\n"
+         "        let x = input.detach().set_requires_grad(true); // the start of a graph of its own\n"
+         "        let out = tch::with_grad(|| forward(&x))?;\n"
+         "        backward_with(&out, grad)?;\n        Ok([x.grad()])\n    })",
+         "    let own = Arc::new(Mutex::new(None));\n    let known = own.clone();\n"
+         "    let result = custom([x], &out, move |grad| {\n        let _ = &known;\n"
+         "        let x = input.detach().set_requires_grad(true);\n"
+         "        let out = tch::with_grad(|| forward(&x))?;\n"
+         "        backward_with(&out, grad)?;\n        Ok([x.grad()])\n    })?;\n"
+         "    *own.lock().unwrap() = Some(result.shallow_clone());\n    Ok(result)"),
+        ("an input that asks for no gradient, all the same", "an_input_without_a_gradient_is_computed_once",
+         "    if !x.requires_grad() {\n        return forward(x);\n    }\n", ""),
+        ("a second error that nobody hears of", "an_error_of_the_second_run_ends_the_backward_pass",
+         "let out = tch::with_grad(|| forward(&x))?;", "let out = tch::with_grad(|| forward(&x)).unwrap_or_else(|_| x.shallow_clone());"),
+        ("a first error that nobody hears of", "an_error_of_forward_is_passed_on",
+         "tch::no_grad(|| forward(&input))?", "tch::no_grad(|| forward(&input)).unwrap_or_else(|_| input.copy())"),
+    ]),
 ]
 
 LESSONS += [
@@ -315,22 +460,51 @@ LESSONS += [
          '        anyhow::bail!("the backward pass did not reach parameter {missing}");',
          "        buckets.push(vec![missing]);"),
     ]),
-    *of("lessons:sequence", "book/lessons/sequence/reference.rs", [
-        ("tokens joined along the batch", "f_gathers_the_tokens_of_all_ranks",
-         "    let first = own.transpose(0, 1).contiguous(); // [seq/tp, batch, hidden]\n"
-         "    Ok(group.all_gather(&first)?.transpose(0, 1).contiguous()) // [batch, seq, hidden]",
-         "    Ok(group.all_gather(own)?.view([own.size()[0], -1, own.size()[2]])) // [batch, seq, hidden]"),
-        ("a gradient of f that is not summed", "the_gradient_of_f_is_summed_and_scattered",
-         "move |grad| Ok([own_tokens(&group, grad)?])",
-         "move |grad| {\n        let seq = grad.size()[1] / group.size() as i64;\n"
-         "        Ok([grad.narrow(1, seq * group.rank() as i64, seq).contiguous()])\n    }"),
-        ("a sequence that is cut short", "what_cannot_be_is_refused",
-         '    ensure!(seq % ranks == 0, "{ranks} ranks cannot share {seq} tokens: they must divide them");\n'
-         "    let own = own_tokens(group, &partial.detach())?;",
-         '    ensure!(seq >= ranks, "there are fewer tokens than ranks");\n'
-         "    let own = own_tokens(group, &partial.detach().narrow(1, 0, seq / ranks * ranks))?;"),
-        ("a gradient of g from one's own tokens alone", "the_gradient_of_g_is_that_of_all_tokens",
-         "move |grad| Ok([all_tokens(&group, grad)?])", "move |grad| Ok([grad.repeat([1, group.size() as i64, 1])])"),
+    *of("lessons:likeliest", "book/lessons/likeliest/reference.rs", [
+        ("an id counted from the rank's first word", "the_likeliest_word_is_that_of_the_whole_vocabulary",
+         "let minus_id = -(row + first);", "let minus_id = -(row + 0 * first);"),
+        ("a say for ranks without the highest logit", "the_likeliest_word_is_that_of_the_whole_vocabulary",
+         "minus_id.masked_fill(&own.ne_tensor(&best), i64::MIN)", "minus_id.shallow_clone()"),
+        ("ids of equal words that are summed", "of_equal_words_the_one_with_the_smaller_id_wins",
+         "    let minus_id = minus_id.masked_fill(&own.ne_tensor(&best), i64::MIN);\n"
+         "    group.all_reduce_op(&minus_id, ReduceOp::Max)?;",
+         "    let minus_id = minus_id.masked_fill(&own.ne_tensor(&best), 0);\n    group.all_reduce(&minus_id)?;"),
+        ("the larger id of equal words", "of_equal_words_the_one_with_the_smaller_id_wins",
+         "    let minus_id = -(row + first);\n"
+         "    let minus_id = minus_id.masked_fill(&own.ne_tensor(&best), i64::MIN);\n"
+         "    group.all_reduce_op(&minus_id, ReduceOp::Max)?;\n    Ok((-minus_id, best))",
+         "    let id = (row + first).masked_fill(&own.ne_tensor(&best), -1);\n"
+         "    group.all_reduce_op(&id, ReduceOp::Max)?;\n    Ok((id, best))"),
+        ("a highest logit from a gather", "two_numbers_a_token_are_sent",
+         "    let best = own.copy();\n    group.all_reduce_op(&best, ReduceOp::Max)?;\n",
+         "    let best = group.all_gather(&own.unsqueeze(0))?.amax(0, false);\n"),
+        ("a likeliest word that does not hear of errors", "what_cannot_be_is_refused",
+         "    group.all_reduce_op(&best, ReduceOp::Max)?;\n"
+         "    // The smallest id is the largest with its sign turned. Who has not the best one has no say.\n"
+         "    let minus_id = -(row + first);\n"
+         "    let minus_id = minus_id.masked_fill(&own.ne_tensor(&best), i64::MIN);\n"
+         "    group.all_reduce_op(&minus_id, ReduceOp::Max)?;\n",
+         "    group.all_reduce_op(&best, ReduceOp::Max).ok();\n"
+         "    let minus_id = -(row + first);\n"
+         "    let minus_id = minus_id.masked_fill(&own.ne_tensor(&best), i64::MIN);\n"
+         "    group.all_reduce_op(&minus_id, ReduceOp::Max).ok();\n"),
+        ("candidates filled up with zeros", "the_k_likeliest_are_those_of_the_whole_vocabulary",
+         "candidates(&logits, f64::NEG_INFINITY)?", "candidates(&logits, 0.0)?"),
+        ("candidates in the order of the ranks", "the_k_likeliest_are_those_of_the_whole_vocabulary",
+         "    let (logits, order) = logits.sort_stable(true, -1, true);\n    let ids = ids.gather(-1, &order, false);\n", ""),
+        ("equal words with the larger ids first", "of_equal_words_the_smaller_ids_come_first",
+         "    let (logits, rows) = logits.sort_stable(true, -1, true);",
+         "    let (logits, rows) = logits.flip([-1]).sort_stable(true, -1, true);\n"
+         "    let rows = logits.size()[last] - 1 - rows;"),
+        ("candidates gathered by a sum with zeros", "k_candidates_of_each_rank_are_sent",
+         "        Ok(group.all_gather_dim(&of.contiguous(), last)?) // [.., k·tp]",
+         "        let mut shape = of.size();\n        shape[last] = k * group.size() as i64;\n"
+         "        let all = Tensor::zeros(shape, (of.kind(), of.device()));\n"
+         "        all.narrow(-1, k * group.rank() as i64, k).copy_(&of);\n"
+         "        group.all_reduce(&all)?;\n        Ok(all)"),
+        ("words that are not there", "what_cannot_be_is_refused",
+         '    ensure!(k <= words, "the {k} likeliest words are asked for, and there are only {words}");\n',
+         '    ensure!(words > 0, "there are no words");\n'),
     ]),
     *of("lessons:interleaved", "book/lessons/interleaved/reference.rs", [
         ("chunks that go back in the order forward", "no_rank_waits_for_ever", "chunk: v - 1 - chunk(n),", "chunk: chunk(n),"),

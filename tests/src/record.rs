@@ -117,6 +117,7 @@ macro_rules! training {
 }
 training!(step01, step01::train::Trainer);
 training!(step02, step02::train::Trainer<'_>);
+training!(step07, step07::train::Trainer<'_>, tp, pp);
 training!(step06, step06::train::Trainer<'_>, tp, pp);
 training!(step05, step05::train::Trainer<'_>, tp, pp);
 training!(step04, step04::train::Trainer<'_>, tp, pp);
@@ -242,6 +243,7 @@ pub fn train_with<T: Send + 'static>(
         4 => launch!(step04),
         5 => launch!(step05),
         6 => launch!(step06),
+        7 => launch!(step07),
         _ => bail!("there is no step {step}"),
     }
 }
@@ -261,6 +263,7 @@ pub fn train_config(step: u8, flags: &[String]) -> Result<TrainConfig> {
         4 => parse::<step04::config::Config>(flags)?.train.clone(),
         5 => parse::<step05::config::Config>(flags)?.train.clone(),
         6 => parse::<step06::config::Config>(flags)?.train.clone(),
+        7 => parse::<step07::config::Config>(flags)?.train.clone(),
         _ => bail!("there is no step {step}"),
     })
 }

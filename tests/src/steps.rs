@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A step's settings, and what a test must know of the step.
 pub trait Step: Settings + Send + Sync + 'static {
-    /// From 1 to 6.
+    /// From 1 to 7.
     const NUMBER: u8;
     /// What it reads.
     type Texts: Clone + Send + Sync + 'static;
@@ -59,6 +59,15 @@ step!(
     step06::held_out::open,
     |config, texts: &step06::held_out::Texts, dp_rank, dp| {
         step06::text::batches(config, &texts.training, dp_rank, dp)
+    }
+);
+step!(
+    7,
+    step07,
+    step07::held_out::Texts,
+    step07::held_out::open,
+    |config, texts: &step07::held_out::Texts, dp_rank, dp| {
+        step07::text::batches(config, &texts.training, dp_rank, dp)
     }
 );
 

@@ -38,6 +38,7 @@ fn a_loss_in_several_chunks_is_that_of_single_sequences() {
         (4, 40, (1, 2, 1, 2)),
         (5, 80, (1, 1, 2, 2)),
         (6, 80, (1, 2, 2, 1)),
+        (7, 80, (1, 2, 1, 2)),
     ] {
         let batch = format!("--global-batch 80 --micro-batch {micro_batch} --steps 2");
         let run = format!("{batch} {}", flags_of(step, layout(split)));
@@ -60,6 +61,8 @@ fn every_word_of_an_uneven_vocabulary_is_read_and_learnt() {
         (4, (1, 2, 1, 4)),
         (5, (1, 2, 1, 2)),
         (6, (1, 1, 1, 4)),
+        (7, (1, 1, 1, 8)),
+        (7, (1, 2, 2, 2)),
     ] {
         let run = format!("{batch} {}", flags_of(step, layout(split)));
         let what = format!("step {step}, {run}");
@@ -172,6 +175,7 @@ fn attention_in_bf16_errs_no_more_over_a_ring_than_on_one_rank() {
         let runs = [
             (5, [2, 4, 16].map(|cp| errors(&ring!(step05, 5, how, cp)))),
             (6, [2, 4, 16].map(|cp| errors(&ring!(step06, 6, how, cp)))),
+            (7, [2, 4, 16].map(|cp| errors(&ring!(step07, 7, how, cp)))),
         ];
         for (step, [two, four, sixteen]) in runs {
             for (i, name) in ["output", "queries", "keys", "values"].into_iter().enumerate() {
@@ -217,6 +221,7 @@ fn a_rank_has_the_positions_that_the_layout_of_the_sequence_gives_it() {
         }
         check!(step05);
         check!(step06);
+        check!(step07);
     }
 }
 
@@ -263,12 +268,16 @@ fn rotary_tables_are_computed_in_f64_and_rounded_once() {
                 let rotary = step05::rotary::rotary(&model, &positions, kind, Device::Cpu);
                 rotated!(rotary, half, kind)
             }
-            _ => {
+            6 => {
                 let rotary = step06::rotary::rotary(&model, &positions, kind, Device::Cpu);
                 rotated!(rotary, half, kind)
             }
+            _ => {
+                let rotary = step07::rotary::rotary(&model, &positions, kind, Device::Cpu);
+                rotated!(rotary, half, kind)
+            }
         };
-        for step in 1..=6 {
+        for step in 1..=7 {
             for (what, (ours, theirs)) in
                 ["vector", "gradient"].into_iter().zip(first(step).into_iter().zip(&expected))
             {
@@ -309,6 +318,7 @@ fn all_steps_have_the_learning_rates_of_the_formula() {
                         step04::optimizer::learning_rate(&train, step),
                         step05::optimizer::learning_rate(&train, step),
                         step06::optimizer::learning_rate(&train, step),
+                        step07::optimizer::learning_rate(&train, step),
                     ];
                     let what =
                         format!("update {step} of {steps}, warm-up {warmup}, {lr} to {min_lr}");
@@ -335,7 +345,7 @@ fn all_steps_have_the_learning_rates_of_the_formula() {
 #[test]
 fn losses_and_norms_are_kept_in_f32_where_bf16_is_computed_in() {
     let is_bf16 = |number: f64| (number as f32).to_bits() & 0xffff == 0;
-    for step in 1..=6 {
+    for step in 1..=7 {
         // One micro-batch of 64 tokens: to divide a sum by 64 rounds nothing.
         let batch = "--global-batch 4 --micro-batch 4 --steps 2 --dtype bf16";
         let run = format!("{batch} {}", flags_of(step, layout((1, 1, 1, 1))));
@@ -355,6 +365,7 @@ fn every_step_knows_which_settings_come_later() {
         cli::names::<step04::config::Config>(),
         cli::names::<step05::config::Config>(),
         cli::names::<step06::config::Config>(),
+        cli::names::<step07::config::Config>(),
     ];
     let mut come = vec![];
     for (pair, step) in known.windows(2).zip(2..) {
@@ -366,7 +377,7 @@ fn every_step_knows_which_settings_come_later() {
         come.extend(new.map(|(table, name)| (step, table.clone(), name.clone())));
     }
     come.sort();
-    for step in 1..=6 {
+    for step in 1..=7 {
         let later = cli::later_than(step);
         let mut later: Vec<_> =
             later.map(|l| (l.since, l.table.to_owned(), l.name.to_owned())).collect();

@@ -142,16 +142,17 @@ type Column<C> = fn(&C, &Mesh, [&Tensor; 2]) -> Result<Tensor>;
 /// On rank 0 of two tp ranks, what `watch` says of a column-parallel product of `x` with a weight.
 fn column_parallel<C: Step>(
     column: Column<C>,
-    sync: &str,
+    flags: &str,
     watch: impl Fn(&Mesh, [&Tensor; 2], Tensor) -> Result<bool> + Send + Sync + 'static,
 ) -> bool {
     let step = C::NUMBER;
     let only = if step == 3 { "" } else { "--pp 1" };
-    let config = format!("--dp 1 {only} --tp 2 --tp-sync {sync}");
+    let config = format!("--dp 1 {only} --tp 2 {flags}");
     let config = if step > 4 { format!("{config} --cp 1") } else { config };
     let config = parse::<C>(&Model::default().flags(&config)).unwrap();
     let outcomes = launch::launch(&config.launch(), move |mesh| {
-        let [x, weight] = [[6, 8], [4, 8]].map(|size| numbers(&size).set_requires_grad(true));
+        let [x, weight] =
+            [&[2, 3, 8][..], &[4, 8]].map(|size| numbers(size).set_requires_grad(true));
         let out = column(&config, mesh, [&x, &weight])?;
         watch(mesh, [&x, &weight], out)
     });
@@ -160,9 +161,9 @@ fn column_parallel<C: Step>(
 
 /// Whether a rank computes the gradient of a column-parallel weight before it waits for the sum of
 /// the gradient of what the weight was multiplied with.
-fn multiplies_before_it_waits<C: Step>(column: Column<C>, sync: &str) -> bool {
+fn multiplies_before_it_waits<C: Step>(column: Column<C>, flags: &str) -> bool {
     let line = Line::new();
-    column_parallel(column, sync, move |mesh, [x, weight], out| {
+    column_parallel(column, flags, move |mesh, [x, weight], out| {
         match mesh.tp.rank() {
             0 => spoil_when_waiting(mesh, x, &Arc::new(AtomicUsize::new(1)), &line),
             _ => line.hear(1)?,
@@ -175,8 +176,8 @@ fn multiplies_before_it_waits<C: Step>(column: Column<C>, sync: &str) -> bool {
 
 /// Whether that sum is on its way before the gradient of the weight is there. What never sets out
 /// is waited for as long as `patience`.
-fn sums_before_it_multiplies<C: Step>(column: Column<C>, sync: &str, patience: Duration) -> bool {
-    column_parallel(column, sync, move |mesh, [_, weight], out| {
+fn sums_before_it_multiplies<C: Step>(column: Column<C>, flags: &str, patience: Duration) -> bool {
+    column_parallel(column, flags, move |mesh, [_, weight], out| {
         let (group, before) = (mesh.tp.clone(), mesh.tp.bytes_sent());
         let (summed, when_ready) = (Arc::new(Mutex::new(None)), Instant::now());
         let seen = summed.clone();
@@ -195,17 +196,22 @@ fn sums_before_it_multiplies<C: Step>(column: Column<C>, sync: &str, patience: D
 }
 
 macro_rules! overlaps {
-    ($step:ident) => {{
+    ($step:ident) => {
+        overlaps!($step, "")
+    };
+    ($step:ident, $flags:literal) => {{
         let column: Column<$step::config::Config> = |config, mesh, [x, weight]| {
             let tp = $step::tensor_parallel::TensorParallel::new(config, mesh);
             let weights = autograd::Stacked::new(vec![weight.shallow_clone()]);
             weights.linear(tp.before_product(x)?)
         };
-        let step = stringify!($step);
-        assert!(sums_before_it_multiplies(column, "overlapped", NEVER), "{step} sums too late");
-        assert!(multiplies_before_it_waits(column, "overlapped"), "{step} waits too early");
-        let briefly = Duration::from_millis(100);
-        assert!(!sums_before_it_multiplies(column, "blocking", briefly), "{step} does not block");
+        let step = concat!(stringify!($step), " ", $flags);
+        let overlapped = concat!("--tp-sync overlapped ", $flags);
+        assert!(sums_before_it_multiplies(column, overlapped, NEVER), "{step} sums too late");
+        assert!(multiplies_before_it_waits(column, overlapped), "{step} waits too early");
+        let (blocking, briefly) =
+            (concat!("--tp-sync blocking ", $flags), Duration::from_millis(100));
+        assert!(!sums_before_it_multiplies(column, blocking, briefly), "{step} does not block");
     }};
 }
 
@@ -215,6 +221,29 @@ fn a_sum_over_tp_travels_while_the_weights_gradient_is_computed() {
     overlaps!(step04);
     overlaps!(step05);
     overlaps!(step06);
+    overlaps!(step07, "--sequence-parallel=false");
+    overlaps!(step07, "--sp-gather once");
+}
+
+/// What a product reads is gathered a second time in the backward pass: a rank computes its gradient
+/// with the weight before it waits for that.
+#[test]
+fn what_is_gathered_again_travels_while_its_gradient_is_computed() {
+    let column: Column<step07::config::Config> = |config, mesh, [x, weight]| {
+        let tp = step07::tensor_parallel::TensorParallel::new(config, mesh);
+        autograd::Stacked::new(vec![weight.shallow_clone()]).linear(tp.before_product(x)?)
+    };
+    let line = Line::new();
+    let early = column_parallel(column, "--sp-gather twice", move |mesh, [x, weight], out| {
+        match mesh.tp.rank() {
+            0 => spoil_when_waiting(mesh, weight, &Arc::new(AtomicUsize::new(1)), &line),
+            _ => line.hear(1)?,
+        }
+        autograd::backward_with(&out, &numbers(&out.size()))?;
+        ensure!(mesh.tp.rank() == 1 || !is_whole(weight), "it never waited");
+        Ok(is_whole(&x.grad()))
+    });
+    assert!(early, "it waits too early");
 }
 
 /// Two replicas with six parameters in buckets of two. A backward pass goes on to the parameters in
@@ -287,6 +316,7 @@ fn a_bucket_travels_as_soon_as_the_backward_pass_has_filled_it() {
     sums_within_the_backward_pass!(step04, 4, "--tp 1 --pp 1", parameter!(step04));
     sums_within_the_backward_pass!(step05, 5, "--tp 1 --pp 1 --cp 1", parameter!(step05));
     sums_within_the_backward_pass!(step06, 6, "--tp 1 --pp 1 --cp 1", parameter!(step06));
+    sums_within_the_backward_pass!(step07, 7, "--tp 1 --pp 1 --cp 1", parameter!(step07));
 }
 
 /// Of two stages, the real one is `stage`. The other only passes messages: it sends two, and says
@@ -331,6 +361,8 @@ fn a_stage_computes_while_its_messages_travel() {
     messages_travel_while_it_computes!(step05, 5, "--tp 1 --cp 1", 1);
     messages_travel_while_it_computes!(step06, 6, "--tp 1 --cp 1", 0);
     messages_travel_while_it_computes!(step06, 6, "--tp 1 --cp 1", 1);
+    messages_travel_while_it_computes!(step07, 7, "--tp 1 --cp 1", 0);
+    messages_travel_while_it_computes!(step07, 7, "--tp 1 --cp 1", 1);
 }
 
 /// A name's place in the forward pass: the embedding, the layers, what comes behind them.
@@ -380,6 +412,8 @@ fn in_each_backward_pass_gradients_are_ready_from_the_last_layer_to_the_first() 
         order_of_gradients!(step05, 5, "--dp 1 --tp 1 --pp 1 --cp 1"),
         order_of_gradients!(step06, 6, "--dp 1 --tp 1 --pp 1 --cp 1"),
         order_of_gradients!(step06, 6, "--dp 1 --tp 1 --pp 1 --cp 1 --dtype bf16"),
+        order_of_gradients!(step07, 7, "--dp 1 --tp 1 --pp 1 --cp 1"),
+        order_of_gradients!(step07, 7, "--dp 1 --tp 1 --pp 1 --cp 1 --recompute layer"),
     ];
     for (run, order) in orders.iter().enumerate() {
         for pass in order.chunks(order.len() / 3) {

@@ -71,7 +71,7 @@ fn next(rest: &str, language: Language, after_fn: bool) -> (Kind, usize) {
         '/' if rust && rest.starts_with("/*") => (Kind::Comment, block_comment(rest)),
         '#' if !rust => (Kind::Comment, line()),
         '#' if rest.starts_with("#[") || rest.starts_with("#![") => {
-            (Kind::Attribute, rest.find(']').map_or(rest.len(), |i| i + 1))
+            (Kind::Attribute, attribute(rest))
         }
         '"' => (Kind::Text, quoted(rest, 0)),
         'r' | 'b' | 'c' if rust && prefixed_string(rest).is_some() => {
@@ -96,6 +96,25 @@ fn next(rest: &str, language: Language, after_fn: bool) -> (Kind, usize) {
         }
         c => (Kind::Plain, c.len_utf8()),
     }
+}
+
+/// Length of an attribute: to the bracket that closes it. Brackets in its strings do not.
+fn attribute(rest: &str) -> usize {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(c) = rest[at..].chars().next() {
+        match c {
+            '"' => {
+                at += quoted(&rest[at..], 0);
+                continue;
+            }
+            '[' => depth += 1,
+            ']' if depth == 1 => return at + 1,
+            ']' => depth -= 1,
+            _ => {}
+        }
+        at += c.len_utf8();
+    }
+    rest.len()
 }
 
 /// Length of a string that opens with a quote at `start`, its escapes included.
@@ -192,6 +211,16 @@ mod tests {
         let open = kinds(source).iter().filter(|(kind, _)| *kind == Kind::Open).count();
         let close = kinds(source).iter().filter(|(kind, _)| *kind == Kind::Close).count();
         assert_eq!((open, close), (2, 2));
+    }
+
+    #[test]
+    fn a_bracket_in_the_text_of_an_attribute_does_not_end_it() {
+        let source = "#[command(heading = \"[parallel]\")]\nstruct A;";
+        let pieces = kinds(source);
+        assert_eq!(pieces[0], (Kind::Attribute, source.lines().next().unwrap()));
+        assert_eq!(pieces[1..], [(Kind::Keyword, "struct"), (Kind::Type, "A")]);
+        let nested = "#[cfg(any(a = [1]))]";
+        assert_eq!(kinds(nested), [(Kind::Attribute, nested)]);
     }
 
     #[test]

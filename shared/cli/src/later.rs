@@ -9,6 +9,8 @@ const COME_WITH: &[(u8, &str, &[&str])] = &[
     (6, "data", &["eval-data"]),
     (6, "train", &["eval-every", "eval-batches"]),
     (6, "run", &["save", "save-every", "save-keep", "resume", "export-hf", "dry-run", "gpu"]),
+    (7, "parallel", &["sequence-parallel", "sp-gather", "recompute"]),
+    (7, "run", &["memory"]),
 ];
 
 /// A setting of a later step.

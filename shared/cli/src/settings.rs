@@ -78,6 +78,8 @@ pub struct Extras<'a> {
     pub save_keep: Option<usize>,
     /// Where the trained weights are written.
     pub export_hf: Option<&'a Path>,
+    /// Where a picture of the ranks' memory is written, with its data beside it.
+    pub memory: Option<&'a Path>,
 }
 
 impl Common<'_> {

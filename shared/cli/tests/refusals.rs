@@ -46,6 +46,23 @@ fn what_a_run_says_and_draws_where_it_cannot() {
 }
 
 #[test]
+fn activations_that_cannot_be_shared_out_or_computed_again() {
+    assert_snapshot!(refused(7, "--tp 4 --cp 2 --seq-len 12"), @"seq-len is 12, but with sequence-parallel it must be a multiple of 8: cp 2 (zigzag) and tp 4 cut a sequence into parts of equal length");
+    assert_snapshot!(refused(7, "--tp 4 --seq-len 6 --dp 1"), @"seq-len is 6, but with sequence-parallel it must be a multiple of 4: cp 1 (zigzag) and tp 4 cut a sequence into parts of equal length");
+    assert_snapshot!(refused(7, "--tp 4 --cp 2 --seq-len 20 --cp-layout contiguous"), @"seq-len is 20, but with sequence-parallel it must be a multiple of 8: cp 2 (contiguous) and tp 4 cut a sequence into parts of equal length");
+    assert_snapshot!(refused(7, "--tp 3 --cp 2 --seq-len 20 --config DIR/three.toml"), @"seq-len is 20, but with sequence-parallel it must be a multiple of 12: cp 2 (zigzag) and tp 3 cut a sequence into parts of equal length");
+    assert_snapshot!(refused(7, "--memory DIR"), @"memory DIR is a directory, but must be a file");
+    assert_snapshot!(refused(7, "--memory DIR/m.json"), @"memory DIR/m.json has the name of the data that are written beside it: name it DIR/m.svg");
+    assert_snapshot!(refused(7, "--memory DIR/m.svg --metrics DIR/m.json"), @"the data of memory DIR/m.json would overwrite metrics: name another file");
+    assert_snapshot!(refused(7, "--memory DIR/m.svg --dry-run --device cuda"), @"memory is given, but device is cuda: allocations are recorded on a CPU alone");
+    assert_snapshot!(refused(7, "--sequence-parallel=maybe"), @"--sequence-parallel is maybe, but must be true or false");
+    assert_snapshot!(refused(7, "--sequence-parallel true"), @r#"unexpected argument "true": settings are flags, such as --steps 10"#);
+    assert_snapshot!(refused(7, "--recompute all"), @"--recompute is all, but must be none, elementwise or layer");
+    assert_snapshot!(refused(7, "--sp-gather thrice"), @"--sp-gather is thrice, but must be once or twice");
+    assert_snapshot!(file_refused("[parallel]\nrecompute = 'layer'"), @r#"config DIR/run.toml: [parallel] recompute is "layer", but recompute comes with step07 and this is step01"#);
+}
+
+#[test]
 fn a_value_that_begins_with_a_hyphen() {
     assert_snapshot!(refused(1, "--prompt --steps 3"), @"--prompt needs a value");
     assert_snapshot!(refused(1, "--prompt -h"), @"--prompt needs a value");
@@ -76,6 +93,8 @@ fn a_flag_that_comes_with_a_later_step() {
     assert_snapshot!(refused(4, "--cp 2"), @"--cp comes with step05: step04 has no such flag");
     assert_snapshot!(refused(5, "--dry-run"), @"--dry-run comes with step06: step05 has no such flag");
     assert_snapshot!(refused(5, "--save DIR"), @"--save comes with step06: step05 has no such flag");
+    assert_snapshot!(refused(6, "--sequence-parallel"), @"--sequence-parallel comes with step07: step06 has no such flag");
+    assert_snapshot!(refused(6, "--recompute layer"), @"--recompute comes with step07: step06 has no such flag");
 }
 
 #[test]

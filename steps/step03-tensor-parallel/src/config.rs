@@ -71,7 +71,7 @@ pub enum DpSync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TpSync {
-    /// The sum of an input's gradient first, then the gradient of the weight.
+    /// The gradient of the weight first, then the sum of the input's gradient.
     Blocking,
     /// Both at once.
     Overlapped,

@@ -3,4 +3,4 @@
 
 pub mod buckets;
 pub mod interleaved;
-pub mod sequence;
+pub mod likeliest;

@@ -1,8 +1,8 @@
 //! Every building exercise can be solved, and is not solved yet: each of its checks is red on the starter
 //! and green on the reference.
 
-use lessons::exercises::sequence::Operators;
-use lessons::exercises::{buckets, interleaved, sequence};
+use lessons::exercises::likeliest::Functions;
+use lessons::exercises::{buckets, interleaved, likeliest};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[path = "../../../book/lessons/buckets/reference.rs"]
@@ -13,10 +13,10 @@ mod buckets_starter;
 mod interleaved_reference;
 #[path = "../../../book/lessons/interleaved/starter.rs"]
 mod interleaved_starter;
-#[path = "../../../book/lessons/sequence/reference.rs"]
-mod sequence_reference;
-#[path = "../../../book/lessons/sequence/starter.rs"]
-mod sequence_starter;
+#[path = "../../../book/lessons/likeliest/reference.rs"]
+mod likeliest_reference;
+#[path = "../../../book/lessons/likeliest/starter.rs"]
+mod likeliest_starter;
 
 /// A check, by its name.
 type Check<T> = (&'static str, fn(T));
@@ -42,16 +42,12 @@ fn buckets_are_red_then_green() {
 }
 
 #[test]
-fn sequence_is_red_then_green() {
-    let starter = Operators {
-        gather: sequence_starter::gather,
-        reduce_scatter: sequence_starter::reduce_scatter,
-    };
-    let reference = Operators {
-        gather: sequence_reference::gather,
-        reduce_scatter: sequence_reference::reduce_scatter,
-    };
-    let checks = checks!(sequence: f_gathers_the_tokens_of_all_ranks the_gradient_of_f_is_summed_and_scattered g_leaves_each_rank_the_sum_of_its_tokens the_gradient_of_g_is_that_of_all_tokens a_layer_between_them_is_that_of_one_device what_cannot_be_is_refused);
+fn likeliest_is_red_then_green() {
+    let starter =
+        Functions { likeliest: likeliest_starter::likeliest, top_k: likeliest_starter::top_k };
+    let reference =
+        Functions { likeliest: likeliest_reference::likeliest, top_k: likeliest_reference::top_k };
+    let checks = checks!(likeliest: the_likeliest_word_is_that_of_the_whole_vocabulary of_equal_words_the_one_with_the_smaller_id_wins two_numbers_a_token_are_sent the_k_likeliest_are_those_of_the_whole_vocabulary of_equal_words_the_smaller_ids_come_first k_candidates_of_each_rank_are_sent what_cannot_be_is_refused);
     red_then_green(checks, starter, reference);
 }
 

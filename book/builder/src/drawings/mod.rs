@@ -11,6 +11,7 @@ mod passing;
 mod replicas;
 mod ring;
 mod schedules;
+mod shared_tokens;
 mod split;
 mod stages;
 mod sums;
@@ -35,13 +36,14 @@ pub fn by_name(name: &str) -> Result<String> {
         "ring-all-reduce" => ring::svg(),
         "schedules" => schedules::svg(),
         "schedules-messages" => schedules::with_messages(),
+        "shared-tokens" => shared_tokens::svg(),
         "split-matrices" => split::svg(),
         "stages" => stages::svg(),
         _ => bail!(
             "there is no drawing `{name}` \
              (there are: causal-triangle, ladder, layer-sums, llama-block, memory-by-length, \
              nodes, overlap, passing-blocks, replicas, ring-all-reduce, schedules, \
-             schedules-messages, split-matrices, stages)"
+             schedules-messages, shared-tokens, split-matrices, stages)"
         ),
     })
 }

@@ -37,18 +37,25 @@ pub(super) fn check(asked: &Asked) -> Result<()> {
     outputs.extend(run.metrics.clone().map(|path| ("metrics", path)));
     outputs.extend(run.plot.clone().map(|path| ("plot", path)));
     run.tensorboard.as_deref().map_or(Ok(()), |dir| can_be_made("tensorboard", dir))?;
-    if let Some(trace) = &run.trace {
-        let chart = trace.with_extension("svg");
-        outputs.push(("trace", trace.clone()));
-        if !is_special(trace) {
-            ensure!(
-                chart != *trace,
-                "trace {} has the name of the chart that is drawn beside it: name it {}",
-                trace.display(),
-                trace.with_extension("json").display()
-            );
-            outputs.push(("the trace's chart", chart));
+    for (name, path, other, beside) in [
+        ("trace", run.trace.as_deref(), "svg", "the trace's chart"),
+        ("memory", extras.memory, "json", "the data of memory"),
+    ] {
+        let Some(path) = path else { continue };
+        outputs.push((name, path.to_owned()));
+        if is_special(path) {
+            continue;
         }
+        let extra = path.with_extension(other);
+        let better = path.with_extension(if other == "svg" { "json" } else { "svg" });
+        ensure!(
+            extra != path,
+            "{name} {} has the name of {} beside it: name it {}",
+            path.display(),
+            if name == "trace" { "the chart that is drawn" } else { "the data that are written" },
+            better.display()
+        );
+        outputs.push((beside, extra));
     }
     // A pipe, or /dev/null, may be written to more than once.
     outputs.retain(|(_, path)| !is_special(path));

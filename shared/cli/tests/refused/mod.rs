@@ -24,6 +24,7 @@ pub fn dir() -> tempfile::TempDir {
     write("fast.toml", "[train]\nlr = 1e-2");
     write("bpe.toml", "[model]\nvocab_size = 5000");
     write("big.toml", "[model]\nvocab_size = 100000");
+    write("three.toml", "[model]\nnum_attention_heads = 6\nnum_key_value_heads = 3\nhead_dim = 16");
     write("small.toml", "[model]\nvocab_size = 200");
     std::fs::create_dir(dir.path().join("hf")).unwrap();
     write(

@@ -79,7 +79,8 @@ pub fn parse(
         3 => opened(program, args, env, step03::text::open)?.into(),
         4 => opened(program, args, env, step04::text::open)?.into(),
         5 => opened(program, args, env, step05::text::open)?.into(),
-        _ => opened(program, args, env, step06::held_out::open)?.into(),
+        6 => opened(program, args, env, step06::held_out::open)?.into(),
+        _ => opened(program, args, env, step07::held_out::open)?.into(),
     })
 }
 
