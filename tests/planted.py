@@ -551,7 +551,7 @@ BUGS = [
 ]
 
 # What several steps do alike, and so may each do wrong: their tests look at every one of them.
-STEPS = {1: S1, 2: S2, 3: S3, 4: S4, 5: S5, 6: S6}
+STEPS = {1: S1, 2: S2, 3: S3, 4: S4, 5: S5, 6: S6, 7: S7}
 for step, source in STEPS.items():
     # The loss of the first two is an operation of autograd; the third opens it.
     loss = "shared/autograd/src/cross_entropy.rs" if step < 3 else f"{source}/vocab_parallel.rs"
@@ -607,6 +607,9 @@ for step, source in STEPS.items():
              "        let ids = ids.start..ids.start + size / group.size() as i64;"),
             (f"no broadcast of the first weights, step {step}", "every_step", f"{source}/data_parallel.rs",
              "            group.broadcast(&parameter.tensor.detach(), 0)?;\n", "            let _ = (parameter, group);\n"),
+        ]
+    if 3 <= step <= 6:
+        BUGS += [
             (f"sums over tp that are waited for at once, step {step}", "overlap", f"{source}/tensor_parallel.rs",
              "let sum = group.all_reduce_async(&grad);", "let sum = comm::Work::done(group.all_reduce(&grad)?);"),
             (f"sums over tp that set out behind the weights' gradients, step {step}", "overlap",
@@ -656,8 +659,141 @@ for step, source in STEPS.items():
              "(grad_q, mut grad_own) = (zeros(q), own.zeros_like());"),
         ]
 
+# Of step 7, and of what was made for it: each rank's own tokens, and what is kept of a forward pass.
+SEQUENCE, AGAIN = f"{S7}/sequence_parallel.rs", "shared/autograd/src/recompute.rs"
+BUGS += [
+    ("gains that learn from a rank's own tokens alone", "step07", f"{S7}/train.rs",
+     "        self.model.tp.sum_partial_grads(parameters)?;\n", ""),
+    ("gains that learn from every token once more", "step07", f"{S7}/train.rs",
+     "        self.data_parallel.finish()?;\n",
+     "        self.data_parallel.finish()?;\n        self.model.tp.sum_partial_grads(parameters)?;\n"),
+    ("gains that count on every tp rank in the norm, step 7", "step07", f"{S7}/optimizer.rs",
+     "filter(|p| p.is_first(mesh.coords))", "filter(|p| p.pp.is_first(mesh.coords.pp))"),
+    ("tokens that are put together from the next rank on", "step07", SEQUENCE,
+     "        Ok(self.group.all_gather_dim(mine, SEQ)?)\n",
+     "        let tokens = mine.size()[SEQ];\n"
+     "        Ok(self.group.all_gather_dim(mine, SEQ)?.roll([tokens], [SEQ as i64]))\n"),
+    ("tokens on their way that are put together from the next rank on", "step07", SEQUENCE,
+     "        let whole = self.group.all_gather_dim_async(&mine, SEQ);\n        Ok(Box::new(|| Ok(whole.wait()?)))\n",
+     "        let (tokens, whole) = (mine.size()[SEQ], self.group.all_gather_dim_async(&mine, SEQ));\n"
+     "        Ok(Box::new(move || Ok(whole.wait()?.roll([tokens], [SEQ as i64]))))\n"),
+    ("a sequence whose tokens are dealt out over tp before it is cut for cp", "step07", f"{S7}/context_parallel.rs",
+     "        Self { group, layout, positions }\n",
+     "        let tp = if config.activations.sequence_parallel { mesh.layout.tp as i64 } else { 1 };\n"
+     "        let positions = positions.view([-1, tp]).tr().reshape([-1]);\n"
+     "        Self { group, layout, positions }\n"),
+    ("a gradient's memory cleared as soon as it is on its way", "step07", SEQUENCE,
+     "            let sum = self.group.reduce_scatter_dim_async(&partial, SEQ);\n",
+     "            let sum = self.group.reduce_scatter_dim_async(&partial, SEQ);\n"
+     "            let _ = partial.shallow_clone().zero_();\n"),
+    ("weights that decay before the last backward pass", "step07", f"{S7}/train.rs",
+     "            self.data_parallel.before_backward(is_last)\n",
+     "            if is_last {\n"
+     "                let keep = 1.0 - learning_rate(train, self.step) * train.weight_decay;\n"
+     "                for p in parameters.iter().filter(|p| p.decays) {\n"
+     "                    let _ = p.tensor.detach().g_mul_scalar_(keep);\n"
+     "                }\n"
+     "            }\n"
+     "            self.data_parallel.before_backward(is_last)\n"),
+    ("a layer's input added to in place where no history is recorded", "step07", f"{S7}/model.rs",
+     "        let x = x + self.self_attn.forward(read, rotary, cp)?;\n",
+     "        let attended = self.self_attn.forward(read, rotary, cp)?;\n"
+     "        let x = if attended.requires_grad() { x + attended } else { x.shallow_clone().g_add_(&attended) };\n"),
+    ("gradients of two runs instead of one", "step07", AGAIN,
+     "        backward_with(&out, grad)?;\n        Ok([x.grad()])\n",
+     "        backward_with(&out, grad)?;\n"
+     "        let own = x.grad().copy();\n"
+     "        backward_with(&tch::with_grad(|| forward(&x))?, grad)?;\n"
+     "        Ok([own])\n"),
+    ("gradients of two runs instead of one, in its crate", "autograd", AGAIN,
+     "        backward_with(&out, grad)?;\n        Ok([x.grad()])\n",
+     "        backward_with(&out, grad)?;\n"
+     "        let own = x.grad().copy();\n"
+     "        backward_with(&tch::with_grad(|| forward(&x))?, grad)?;\n"
+     "        Ok([own])\n"),
+    ("a forward pass that keeps its history and runs once", "autograd", AGAIN,
+     "    if !x.requires_grad() {\n", "    if x.defined() {\n"),
+    ("a first run that records history", "autograd", AGAIN,
+     "let out = tch::no_grad(|| forward(&input))?;", "let out = forward(&input)?;"),
+    ("a first run whose history is kept to the end", "autograd", AGAIN,
+     "    let out = tch::no_grad(|| forward(&input))?;\n    custom([x], &out, move |grad| {\n",
+     "    let first = forward(&input.copy().set_requires_grad(true))?;\n"
+     "    custom([x], &first.detach(), move |grad| {\n        let _ = &first;\n"),
+    ("a product that keeps what it can make again", "autograd", "shared/autograd/src/linear.rs",
+     "        let by_feature = value.stride().last() != Some(&1);\n",
+     "        let by_feature = value.stride().last() != Some(&1);\n        let read = value.shallow_clone();\n"),
+    ("what is sent kept beside what makes it again", "autograd", "shared/autograd/src/input.rs",
+     "        // A value that can be made again is not kept here either.\n",
+     "        let kept = value.shallow_clone();\n"
+     "        let again: Option<Again> = match again {\n"
+     "            Some(again) => Some(Box::new(move || {\n                let _ = &kept;\n                again()\n            })),\n"
+     "            None => None,\n        };\n"),
+    ("a norm that is kept for the product behind it", "step07", f"{S7}/layers.rs",
+     "        Input::again(&out, move || Ok(norm.forward(&x)))\n",
+     "        let (kept, _) = (out.detach(), (norm, x));\n"
+     "        Input::again(&out, move || Ok(kept.shallow_clone()))\n"),
+    ("halves of an MLP that are kept beside what they come to", "step07", f"{S7}/layers.rs",
+     "Ok(Input::again(&recompute(&both, swiglu)?, move || swiglu(&kept)))",
+     "let out = swiglu(&both)?;\n        Ok(Input::again(&out, move || swiglu(&kept)))"),
+    ("all tokens kept where they were to be gathered twice", "step07", f"{S7}/tensor_parallel.rs",
+     "settings.sp_gather == SpGather::Once", "settings.sp_gather == SpGather::Twice"),
+    ("all tokens gathered twice where they were to be kept", "step07", f"{S7}/tensor_parallel.rs",
+     "sequence && settings.sp_gather == SpGather::Once", "!sequence && settings.sp_gather == SpGather::Once"),
+    ("sums of which a rank throws most away", "step07", SEQUENCE,
+     "            return Ok(self.group.reduce_scatter_dim(partial, SEQ)?);\n",
+     "            self.group.all_reduce(partial)?;\n"
+     "            let own = partial.size()[SEQ] / self.group.size() as i64;\n"
+     "            return Ok(partial.narrow(SEQ as i64, own * self.group.rank() as i64, own).contiguous());\n"),
+    ("the next token from a row of a rank's own", "step07", f"{S7}/model.rs",
+     "norm.forward(&self.tp.whole(x)?.i((0, row)))", "norm.forward(&x.i((0, row % x.size()[1])))"),
+    ("stages that expect the tokens of all tp ranks", "step07", f"{S7}/pipeline_parallel.rs",
+     "let parts = if config.activations.sequence_parallel { cp * tp } else { cp };",
+     "let (parts, _) = (cp, tp);"),
+    ("a sequence that tp cannot share out", "cli", f"{S7}/activations.rs",
+     "seq.is_multiple_of(parts)", "seq.is_multiple_of(cp * pieces)"),
+    ("a sequence that an odd tp cannot share out in zigzag", "cli", f"{S7}/activations.rs",
+     "let (seq, parts) = (config.data.seq_len, cp * tp * pieces);",
+     "let (seq, parts) = (config.data.seq_len, cp * tp * pieces / pieces);"),
+    ("the first of several pieces of memory sent to all", "comm", "shared/comm/src/ring.rs",
+     "for strip in cut(data.len(), strips) {", "for strip in cut(data.len(), strips).take(1) {"),
+    ("the first of several pieces of memory summed", "comm", "shared/comm/src/ring.rs",
+     "for strip in cut(input.len(), strips) {", "for strip in cut(input.len(), strips).take(1) {"),
+    ("a tensor that counts as one piece of memory", "comm", "shared/comm/src/cpu.rs",
+     "let (strips, width) = (strips(&tensor.size(), dim), tensor.kind().elt_size_in_bytes());",
+     "let (strips, width) = (strips(&tensor.size(), 0), tensor.kind().elt_size_in_bytes());"),
+    ("a rank's own part put in the first place", "comm", "shared/comm/src/cpu.rs",
+     "self.rank as i64 * tensor.size()[dim]);", "0 * self.rank as i64);"),
+    ("sums over tp that a layer makes again not foretold", "activations", "shared/plan/src/traffic.rs",
+     "let again = if settings.layers_again() { forward } else { 0 };",
+     "let again = if settings.layers_again() { forward - forward } else { 0 };"),
+    ("keys and values that travel again not foretold", "activations", "shared/plan/src/traffic.rs",
+     "let again = if settings.layers_again() { hops * c } else { 0 };",
+     "let again = if settings.layers_again() { hops - hops } else { 0 };"),
+    ("tokens that are gathered again not foretold", "activations", "shared/plan/src/traffic.rs",
+     "(true, twice) => (4 * half, if twice { 2 * half } else { 0 }),",
+     "(true, twice) => (4 * half, if twice { half - half } else { 0 }),"),
+    ("gains whose gradients are summed not foretold", "activations", "shared/plan/src/traffic.rs",
+     "let norms = if settings.sequence_parallel { (2 * layers + u64::from(last)) * h } else { 0 };",
+     "let norms = if settings.sequence_parallel { (layers + u64::from(last)) * h } else { 0 };"),
+    ("tokens that have to be here before the gradient of the input is computed", "overlap", SEQUENCE,
+     "        let whole = self.group.all_gather_dim_async(&mine, SEQ);\n        Ok(Box::new(|| Ok(whole.wait()?)))\n",
+     "        done(self.group.all_gather_dim_async(&mine, SEQ).wait()?)\n"),
+    ("tokens that are waited for as soon as they are asked for", "autograd", "shared/autograd/src/input.rs",
+     "let again: Again = Box::new(move || there(before()?()?));",
+     "let again: Again = Box::new(move || done(there(before()?()?)?()?));"),
+    ("sums of whole gradients that are waited for at once, step 7", "overlap", SEQUENCE,
+     "        let sum = self.group.all_reduce_async(&partial);\n        Ok(Box::new(|| {\n            sum.wait()?;\n",
+     "        self.group.all_reduce_async(&partial).wait()?;\n        Ok(Box::new(|| {\n"),
+]
+
 # The bugs that need a second change.
 ALSO = {
+    "weights that decay before the last backward pass": (
+        f"{S7}/train.rs", "Optimizer::new(model.parameters(), config.train.weight_decay)",
+        "Optimizer::new(model.parameters(), 0.0)"),
+    "a product that keeps what it can make again": (
+        "shared/autograd/src/linear.rs", "            let grad_x = || backward(grad, &w.tr());",
+        "            let _ = &read;\n            let grad_x = || backward(grad, &w.tr());"),
     "the validation loss on the line of the next step": (
         f"{S6}/train.rs", "        if is_due(config.evaluation.eval_every) {\n",
         "        reporter.step(&stats)?;\n        if is_due(config.evaluation.eval_every) {\n"),
@@ -667,42 +803,15 @@ ALSO = {
     "clipping by the local norm": (f"{S2}/train.rs", "clip_grads(&grads, &norm,", "clip_grads(&grads, &local,"),
     **{f"outputs of blocks merged in bf16, step {step}": (
         f"{STEPS[step]}/context_parallel.rs", "sigmoid().unsqueeze(-1);", "sigmoid().unsqueeze(-1).to_kind(out.kind());")
-       for step in (5, 6)},
+       for step in (5, 6, 7)},
     **{f"the gradients of keys and values added up in bf16, step {step}": (
         f"{STEPS[step]}/context_parallel.rs", "let mut grad_kv = zeros(&kv);", "let mut grad_kv = kv.zeros_like();")
-       for step in (5, 6)},
+       for step in (5, 6, 7)},
 }
 
 
 # In the code that step 7's lesson leaves as it is.
 BUGS += [
-    ("gradients of a rank's own tokens taken for those of all", "step07", f"{S7}/train.rs",
-     "        self.model.tp.sum_partial_grads(parameters)?;\n",
-     ""),
-    ("gradients of norms summed over tp a second time", "step07", f"{S7}/sequence_parallel.rs",
-     "        self.group.all_reduce(&buffer)?;\n",
-     "        self.group.all_reduce(&buffer)?;\n        self.group.all_reduce(&buffer)?;\n"),
-    ("tokens of the ranks gathered in another order than summed", "step07", f"{S7}/sequence_parallel.rs",
-     "        Ok(self.group.all_gather_dim(mine, SEQ)?)\n",
-     "        let rows = mine.size()[1];\n        Ok(self.group.all_gather_dim(mine, SEQ)?.roll([rows], [1]))\n"),
-    ("a sequence shared out over tp before it is over cp", "step07", f"{S7}/context_parallel.rs",
-     "        Self { group, layout, positions }\n    }\n\n    /// This rank's tokens",
-     "        let positions = positions.view([-1, mesh.tp.size() as i64]).tr().reshape([-1]);\n        Self { group, layout, positions }\n    }\n\n    /// This rank's tokens"),
-    ("a partial sum cleared while it is on its way", "step07", f"{S7}/sequence_parallel.rs",
-     "            let sum = self.group.reduce_scatter_dim_async(&partial, SEQ);\n",
-     "            let sum = self.group.reduce_scatter_dim_async(&partial, SEQ);\n            let _ = partial.shallow_clone().zero_();\n"),
-    ("weights that change between a layer and its recomputation", "step07", f"{S7}/pipeline_parallel.rs",
-     "                    before_backward(i + 1 == micro_batches.len());\n",
-     "                    before_backward(i + 1 == micro_batches.len());\n                    tch::no_grad(|| {\n                        for p in model.parameters() {\n                            let _ = p.tensor.shallow_clone().g_mul_scalar_(1.000001);\n                        }\n                    });\n"),
-    ("gradients added once in each run of a layer", "step07", "shared/autograd/src/recompute.rs",
-     "        backward_with(&out, grad)?;\n",
-     "        backward_with(&out, grad)?;\n        let out = tch::with_grad(|| forward(&x))?;\n        backward_with(&out, grad)?;\n"),
-    ("a layer's input overwritten by its own residual", "step07", f"{S7}/model.rs",
-     "        let x = x + self.self_attn.forward(read, rotary, cp)?;\n",
-     "        let sum = self.self_attn.forward(read, rotary, cp)?;\n        let x = tch::no_grad(|| x.shallow_clone().g_add_(&sum.detach())) + &sum - sum.detach();\n"),
-    ("a forward pass with history that nobody needs", "autograd", "shared/autograd/src/recompute.rs",
-     "    let out = tch::no_grad(|| forward(&input))?;\n",
-     "    let out = forward(&input.detach().set_requires_grad(true))?;\n"),
     ("norms taken for whole where each rank has its own tokens", "lessons:step07", f"{S7}/layers.rs",
      "if self.tp.sequence { Placement::Partial } else { Placement::Replicate }", "Placement::Replicate"),
     ("the gradient behind g divided among the ranks", "lessons:step07", f"{S7}/tensor_parallel.rs",

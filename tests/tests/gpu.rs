@@ -96,6 +96,8 @@ fn every_step_does_so() {
         (3, "--dp 2 --tp 2"),
         (4, "--dp 1 --pp 2 --tp 2"),
         (5, "--dp 1 --pp 1 --cp 4 --tp 1"),
+        (7, "--dp 1 --pp 2 --cp 1 --tp 2 --sp-gather once"), // two sequences: tokens in two strips
+        (7, "--dp 1 --pp 1 --cp 2 --tp 2 --recompute layer"),
     ] {
         let run = format!("--global-batch 8 --micro-batch 2 {layout}");
         agree(step, Model { tied: true, ..Model::default() }, run.trim(), Bound::REORDERED);

@@ -194,6 +194,53 @@ fn the_bytes_of_each_way_are_those_of_its_formula() {
     }
 }
 
+/// Bytes that each rank keeps of the forward pass of four layers.
+fn kept(run: &str) -> Vec<u64> {
+    let run = format!("--global-batch 2 --micro-batch 2 --dp 1 --pp 1 --cp 1 {run}");
+    let config = parse::<step07::config::Config>(&model(false, 1).flags(&run)).unwrap();
+    launch::launch(&config.launch(), move |mesh| {
+        let trainer = step07::train::Trainer::new(&config, config.texts(), mesh)?;
+        let micro_batches = config.batches(0, 1)?.step(0)?;
+        let warm = trainer.model.forward(&micro_batches[0].inputs, None)?; // makes the stacks of weights
+        drop(warm);
+        mesh.world.barrier()?;
+        let recording = autograd::record_memory()?;
+        let out = trainer.model.forward(&micro_batches[0].inputs, None)?;
+        mesh.world.barrier()?; // what travels has arrived everywhere, and is let go
+        let changes = recording.finish();
+        drop(out);
+        Ok(changes.iter().map(|change| change.bytes).sum::<i64>() as u64)
+    })
+    .unwrap()
+}
+
+/// By hand, and to the byte: no number and no message tells of what is kept in vain.
+#[test]
+fn what_is_computed_again_is_not_kept() {
+    let (tokens, hidden, layers) = (2 * 16, 32, 4);
+    for (flags, n, is_kept) in [
+        ("--tp 1", 1, false),
+        ("--tp 2 --sp-gather twice", 2, false),
+        ("--tp 4 --sp-gather twice", 4, false),
+        ("--tp 2 --sp-gather once", 2, true),
+        ("--tp 2 --sequence-parallel=false", 1, false),
+    ] {
+        let tp: u64 = flags[5..6].parse().unwrap();
+        let (own, intermediate) = (tokens / n * hidden * 8, tokens * 48 / tp * 8);
+        let none = kept(&format!("{flags} --recompute none"));
+        let elementwise = kept(&format!("{flags} --recompute elementwise"));
+        let layer = kept(&format!("{flags} --recompute layer"));
+        // What two norms give, where it is not gathered and kept; silu(gate) and its product with up.
+        let less = layers * (if is_kept { 0 } else { 2 * own } + 2 * intermediate);
+        println!("{flags}: {none:?} {elementwise:?} {layer:?} {less} {own}");
+        for rank in 0..none.len() {
+            assert_eq!(none[rank] - elementwise[rank], less, "{flags}, rank {rank}");
+            // The rows of the embedding and which are another rank's; each layer's input; the end.
+            assert_eq!(layer[rank], tokens * 9 + (layers + 1) * own, "{flags}, rank {rank}");
+        }
+    }
+}
+
 /// What one stage sends to the next is tp times smaller.
 #[test]
 fn a_stage_sends_its_own_tokens_alone() {

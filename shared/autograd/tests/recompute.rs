@@ -1,7 +1,7 @@
 //! Recomputation: the same numbers, and less that is kept.
 
 use anyhow::{Result, bail};
-use autograd::{Input, Module, Stacked, done, recompute};
+use autograd::{Finish, Input, Module, Stacked, done, recompute};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
@@ -83,15 +83,15 @@ fn the_hooks_of_its_weights_fire_once_a_pass_with_the_gradient_complete() {
 /// Nothing that `forward` makes outlives it, and the second time it runs with history.
 #[test]
 fn only_the_input_is_kept() {
-    let x = leaf(&[3, 4]);
+    let (x, weight) = (leaf(&[3, 4]), leaf(&[3, 4]));
     let made = Arc::new(()); // a copy of it lives as long as the graph of `forward`
     let (token, runs) = (made.clone(), Arc::new(Mutex::new(vec![])));
     let seen = runs.clone();
     let out = recompute(&x, move |x| {
         let held = token.clone();
-        let y = autograd::custom([x], &x.square().detach(), move |grad| {
+        let y = autograd::custom([x, &weight], &(x * &weight).detach(), move |grad| {
             let _ = &held;
-            Ok([grad.shallow_clone()])
+            Ok([grad.shallow_clone(), grad.shallow_clone()])
         })?;
         seen.lock().unwrap().push((y.requires_grad(), Arc::strong_count(&token)));
         Ok(y)
@@ -179,6 +179,20 @@ fn a_product_reads_what_it_makes_again_and_does_not_keep_it() {
     assert_eq!(times.load(SeqCst), 1);
 }
 
+/// Tells that `result` is on its way, and what it returns tells that it has come.
+fn travelling(
+    result: Tensor,
+    order: &Arc<Mutex<Vec<&'static str>>>,
+    [start, end]: [&'static str; 2],
+) -> Result<Finish> {
+    order.lock().unwrap().push(start);
+    let order = order.clone();
+    Ok(Box::new(move || {
+        order.lock().unwrap().push(end);
+        Ok(result)
+    }))
+}
+
 /// As f of sequence parallelism on one rank whose peer has the same: what is there is doubled, and
 /// the gradient of both halves is summed.
 #[test]
@@ -193,12 +207,11 @@ fn what_is_sent_is_made_once_where_it_is_kept_and_twice_where_it_is_not() {
             let input = if recomputed { Input::again(y, move || Ok(x.tanh())) } else { y.into() };
             let double = move |x: Tensor| {
                 there.fetch_add(1, SeqCst);
-                order.lock().unwrap().push("there");
-                done(Tensor::cat(&[&x, &x], 1))
+                travelling(Tensor::cat(&[&x, &x], 1), &order, ["there", "it is"])
             };
             let sum = move |grad: Tensor| {
-                back.lock().unwrap().push("back");
-                done(grad.narrow(1, 0, 3) + grad.narrow(1, 3, 3))
+                let both = grad.narrow(1, 0, 3) + grad.narrow(1, 3, 3);
+                travelling(both, &back, ["back", "it is home"])
             };
             input.sent(keep, double, sum).unwrap()
         });
@@ -207,8 +220,41 @@ fn what_is_sent_is_made_once_where_it_is_kept_and_twice_where_it_is_not() {
             assert!(a.allclose(b, 1e-14, 1e-14, false), "keep {keep}");
         }
         assert_eq!(there.load(SeqCst), if keep { 1 } else { 2 });
-        // The value is on its way again before the gradient is.
-        let expected = if keep { vec!["there", "back"] } else { vec!["there", "there", "back"] };
+        // The value is on its way again before the gradient is, and nobody waits for it until the
+        // gradient is on its way too.
+        let expected = match keep {
+            true => vec!["there", "it is", "back", "it is home"],
+            false => vec!["there", "it is", "there", "back", "it is", "it is home"],
+        };
         assert_eq!(*order.lock().unwrap(), expected);
     }
+}
+
+/// To the byte: what a product holds until its backward pass, beside what it gives.
+#[test]
+fn a_product_keeps_its_input_or_what_makes_it_again_and_never_both() {
+    let x = leaf(&[2, 3, 4]);
+    let kept = |features: i64, input: &dyn Fn(&Tensor) -> Input| {
+        let stacked = Stacked::new(vec![leaf(&[5, features])]);
+        let recording = autograd::record_memory().unwrap();
+        let out = stacked.linear(input(&(&x * 2.0))).unwrap();
+        let held: i64 = recording.finish().iter().map(|change| change.bytes).sum();
+        drop(out);
+        held
+    };
+    let again = |y: &Tensor| {
+        let x = x.detach();
+        Input::again(y, move || Ok(&x * 2.0))
+    };
+    let least = kept(4, &again); // the output alone
+    let bytes = |times: i64| least + 24 * 8 * times;
+    assert_eq!(kept(4, &|y| y.into()), bytes(1), "y");
+    // Three times as many numbers are made of it.
+    let thrice = |x: Tensor| done(Tensor::cat(&[&x, &x, &x], 2));
+    let sent =
+        |input: Input, keep| input.sent(keep, thrice, |grad| done(grad.narrow(2, 0, 4))).unwrap();
+    assert_eq!(kept(12, &|y| sent(y.into(), true)), bytes(3), "what came of y");
+    assert_eq!(kept(12, &|y| sent(y.into(), false)), bytes(1), "y");
+    assert_eq!(kept(12, &|y| sent(again(y), true)), bytes(3), "what came of y");
+    assert_eq!(kept(12, &|y| sent(again(y), false)), bytes(0), "nothing");
 }
