@@ -812,6 +812,25 @@ ALSO = {
 
 # In the code that step 7's lesson leaves as it is.
 BUGS += [
+    ("layers that keep all that they compute, whatever was asked for", "step07", AGAIN,
+     "if again { recompute(x, lock) } else { lock(x) }", "let _ = again;\n        lock(x)"),
+    ("a sum on a GPU that goes to the first piece of memory", "gpu", "shared/nccl/src/cuda.rs",
+     "                    let to = output.data_ptr().byte_add(strip * (bytes(output) / strips));\n"
+     "                    (nccl.reduce_scatter)",
+     "                    let to = output.data_ptr().byte_add(strip / strips);\n"
+     "                    (nccl.reduce_scatter)"),
+    ("tokens on a GPU that come from the first piece of memory", "gpu", "shared/nccl/src/cuda.rs",
+     "let from = from(input).byte_add(strip * n);", "let from = from(input).byte_add(strip / strips * n);"),
+    ("tokens on a GPU that lie one beside the other", "gpu", "shared/nccl/src/cuda.rs",
+     "                    let to = output.data_ptr().byte_add(strip * (bytes(output) / strips));\n"
+     "                    (nccl.all_gather)",
+     "                    let to = output.data_ptr().byte_add(strip * n);\n                    (nccl.all_gather)"),
+    ("shares of sums that do not block, step 7", "overlap", SEQUENCE,
+     "        match self.sync {\n",
+     "        match if self.sequence { TpSync::Overlapped } else { self.sync } {\n"),
+    ("a rank's share of a sum that has to be here before the weights' gradient is computed", "overlap", SEQUENCE,
+     "            let sum = self.group.reduce_scatter_dim_async(&partial, SEQ);\n            return Ok(Box::new(|| Ok(sum.wait()?)));\n",
+     "            return done(self.group.reduce_scatter_dim_async(&partial, SEQ).wait()?);\n"),
     ("norms taken for whole where each rank has its own tokens", "lessons:step07", f"{S7}/layers.rs",
      "if self.tp.sequence { Placement::Partial } else { Placement::Replicate }", "Placement::Replicate"),
     ("the gradient behind g divided among the ranks", "lessons:step07", f"{S7}/tensor_parallel.rs",

@@ -163,13 +163,14 @@ fn column_parallel<C: Step>(
 /// the gradient of what the weight was multiplied with.
 fn multiplies_before_it_waits<C: Step>(column: Column<C>, flags: &str) -> bool {
     let line = Line::new();
-    column_parallel(column, flags, move |mesh, [x, weight], out| {
+    column_parallel(column, flags, move |mesh, [_, weight], out| {
+        let grad = numbers(&out.size()); // which the weight's gradient needs
         match mesh.tp.rank() {
-            0 => spoil_when_waiting(mesh, x, &Arc::new(AtomicUsize::new(1)), &line),
+            0 => spoil_when_waiting(mesh, &grad, &Arc::new(AtomicUsize::new(1)), &line),
             _ => line.hear(1)?,
         }
-        autograd::backward_with(&out, &numbers(&out.size()))?;
-        ensure!(mesh.tp.rank() == 1 || !is_whole(x), "it never waited");
+        autograd::backward_with(&out, &grad)?;
+        ensure!(mesh.tp.rank() == 1 || !is_whole(&grad), "it never waited");
         Ok(is_whole(&weight.grad()))
     })
 }
