@@ -723,11 +723,9 @@ BUGS += [
      "        let by_feature = value.stride().last() != Some(&1);\n",
      "        let by_feature = value.stride().last() != Some(&1);\n        let read = value.shallow_clone();\n"),
     ("what is sent kept beside what makes it again", "autograd", "shared/autograd/src/input.rs",
-     "        // A value that can be made again is not kept here either.\n",
-     "        let kept = value.shallow_clone();\n"
-     "        let again: Option<Again> = match again {\n"
-     "            Some(again) => Some(Box::new(move || {\n                let _ = &kept;\n                again()\n            })),\n"
-     "            None => None,\n        };\n"),
+     "    again.unwrap_or_else(|| Box::new(move || done(value.shallow_clone())))\n",
+     "    match again {\n        Some(again) => Box::new(move || {\n            let _ = &value;\n            again()\n        }),\n"
+     "        None => Box::new(move || done(value.shallow_clone())),\n    }\n"),
     ("a norm that is kept for the product behind it", "step07", f"{S7}/layers.rs",
      "        Input::again(&out, move || Ok(norm.forward(&x)))\n",
      "        let (kept, _) = (out.detach(), (norm, x));\n"

@@ -56,8 +56,7 @@ impl Input {
     ) -> Result<Self> {
         let Self { source, value, again, .. } = self;
         let made = tch::no_grad(|| there(value.shallow_clone())?())?;
-        // A value that can be made again is not kept here either.
-        let before = again.unwrap_or_else(|| Box::new(move || done(value.shallow_clone())));
+        let before = again_or_kept(again, value);
         let again: Again = Box::new(move || there(before()?()?));
         let again = (!keep).then_some(again);
         Ok(Self { source, value: made, again, on_grad: Some(Box::new(back)) })
@@ -74,11 +73,16 @@ impl Input {
         let Self { source, value, again, .. } = self;
         let made = tch::no_grad(|| there(&value))?;
         let source = custom([&source], &made, move |grad| Ok([back(grad)?]))?;
-        let before = again.unwrap_or_else(|| Box::new(move || done(value.shallow_clone())));
+        let before = again_or_kept(again, value);
         let again: Again = Box::new(move || done(there(&before()?()?)?));
         let again = (!keep).then_some(again);
         Ok(Self { source, value: made, again, on_grad: None })
     }
+}
+
+/// What makes a value again. One that nothing makes is kept, and one that something makes is not.
+pub(crate) fn again_or_kept(again: Option<Again>, value: Tensor) -> Again {
+    again.unwrap_or_else(|| Box::new(move || done(value.shallow_clone())))
 }
 
 /// Work that is done already.

@@ -1,8 +1,9 @@
 //! Linear layers: y = x·Wᵀ. Weights in the form in which a matrix product reads them, and their
 //! gradients as one writes them.
 
+use crate::input::{Input, again_or_kept};
 use crate::kernels::{add_product, linear, linear_by_feature, product, swiglu};
-use crate::{Input, custom_with, done, set_grad};
+use crate::{custom_with, set_grad};
 use anyhow::Result;
 use std::cell::RefCell;
 use tch::{Kind, Tensor};
@@ -78,8 +79,7 @@ impl Stacked {
         let w = self.get(value.kind());
         let out = tch::no_grad(|| product(&value, &w)); // [.., sum of outs]
         let by_feature = value.stride().last() != Some(&1);
-        // The product keeps x, or what makes it again.
-        let again = again.unwrap_or_else(|| Box::new(move || done(value.shallow_clone())));
+        let again = again_or_kept(again, value); // all that the product keeps of x
         let grads = Grads(self.weights.iter().map(Tensor::shallow_clone).collect());
         custom_with([&source], &self.weights, &out, move |grad| {
             let backward = if by_feature { linear_by_feature } else { linear };
