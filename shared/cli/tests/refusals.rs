@@ -54,7 +54,7 @@ fn activations_that_cannot_be_shared_out_or_computed_again() {
     assert_snapshot!(refused(7, "--memory DIR"), @"memory DIR is a directory, but must be a file");
     assert_snapshot!(refused(7, "--memory DIR/m.json"), @"memory DIR/m.json has the name of the data that are written beside it: name it DIR/m.svg");
     assert_snapshot!(refused(7, "--memory DIR/m.svg --metrics DIR/m.json"), @"the data of memory DIR/m.json would overwrite metrics: name another file");
-    assert_snapshot!(refused(7, "--memory DIR/m.svg --dry-run --device cuda"), @"memory is given, but device is cuda: allocations are recorded on a CPU alone");
+    assert_snapshot!(refused(7, "--memory DIR/m.svg --dry-run --device cuda"), @"memory is DIR/m.svg, but device is cuda: what ranks hold is recorded on a CPU alone");
     assert_snapshot!(refused(7, "--sequence-parallel=maybe"), @"--sequence-parallel is maybe, but must be true or false");
     assert_snapshot!(refused(7, "--sequence-parallel true"), @r#"unexpected argument "true": settings are flags, such as --steps 10"#);
     assert_snapshot!(refused(7, "--recompute all"), @"--recompute is all, but must be none, elementwise or layer");

@@ -64,10 +64,13 @@ impl Activations {
              tp {tp} cut a sequence into parts of equal length",
             word(&cp_layout)
         );
-        ensure!(
-            self.memory.is_none() || config.run.device == DeviceName::Cpu,
-            "memory is given, but device is cuda: allocations are recorded on a CPU alone"
-        );
+        if let Some(path) = &self.memory {
+            ensure!(
+                config.run.device == DeviceName::Cpu,
+                "memory is {}, but device is cuda: what ranks hold is recorded on a CPU alone",
+                path.display()
+            );
+        }
         Ok(())
     }
 

@@ -37,25 +37,35 @@ pub(super) fn check(asked: &Asked) -> Result<()> {
     outputs.extend(run.metrics.clone().map(|path| ("metrics", path)));
     outputs.extend(run.plot.clone().map(|path| ("plot", path)));
     run.tensorboard.as_deref().map_or(Ok(()), |dir| can_be_made("tensorboard", dir))?;
-    for (name, path, other, beside) in [
-        ("trace", run.trace.as_deref(), "svg", "the trace's chart"),
-        ("memory", extras.memory, "json", "the data of memory"),
+    // Each has a file beside it, under the same name.
+    for (name, path, [own, other], beside, is_made) in [
+        (
+            "trace",
+            run.trace.as_deref(),
+            ["json", "svg"],
+            "the trace's chart",
+            "the chart that is drawn",
+        ),
+        (
+            "memory",
+            extras.memory,
+            ["svg", "json"],
+            "the data of memory",
+            "the data that are written",
+        ),
     ] {
         let Some(path) = path else { continue };
         outputs.push((name, path.to_owned()));
-        if is_special(path) {
-            continue;
+        if !is_special(path) {
+            let second = path.with_extension(other);
+            ensure!(
+                second != path,
+                "{name} {} has the name of {is_made} beside it: name it {}",
+                path.display(),
+                path.with_extension(own).display()
+            );
+            outputs.push((beside, second));
         }
-        let extra = path.with_extension(other);
-        let better = path.with_extension(if other == "svg" { "json" } else { "svg" });
-        ensure!(
-            extra != path,
-            "{name} {} has the name of {} beside it: name it {}",
-            path.display(),
-            if name == "trace" { "the chart that is drawn" } else { "the data that are written" },
-            better.display()
-        );
-        outputs.push((beside, extra));
     }
     // A pipe, or /dev/null, may be written to more than once.
     outputs.retain(|(_, path)| !is_special(path));
