@@ -68,13 +68,14 @@ fn the_sums_of_gradients_foretold_are_those_that_travel() {
         };
     }
     type Run = fn(&[String]) -> anyhow::Result<()>;
-    let runs: [(u8, &str, Run); 6] = [
+    let runs: [(u8, &str, Run); 7] = [
         (2, "--dp 2", run!(step02)),
         (2, "--dp 2 --dp-sync naive", run!(step02)),
         (3, "--dp 2 --tp 2", run!(step03)),
         (4, "--dp 3 --pp 2 --tp 1", run!(step04)),
         (5, "--dp 1 --pp 1 --cp 2 --tp 1", run!(step05)),
         (6, "--dp 2 --pp 2 --cp 2 --tp 1", run!(step06)),
+        (7, "--dp 2 --pp 2 --cp 2 --tp 1", run!(step07)),
     ];
     let dir = tempfile::tempdir().unwrap();
     for (step, flags, run) in runs {

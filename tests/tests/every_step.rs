@@ -90,6 +90,7 @@ fn replicas_seeded_differently_still_start_equal() {
         (5, (1, 1, 2, 2)),
         (5, (2, 1, 2, 1)),
         (6, (2, 2, 2, 1)),
+        (7, (2, 1, 2, 2)),
     ] {
         let layout = layout(split);
         let run = format!("{batch} {}", flags_of(step, layout));

@@ -133,8 +133,15 @@ fn keys_and_values_travel_while_a_rank_attends() {
     let step06: Attention<step06::config::Config> = |config, mesh, [q, k, v]| {
         step06::context_parallel::ContextParallel::new(config, mesh).attention(q, k, v)
     };
-    let both = (attends_before_it_waits(step05), attends_before_it_waits(step06));
-    assert_eq!(both, ([true; 2], [true; 2]), "forward and backward");
+    let step07: Attention<step07::config::Config> = |config, mesh, [q, k, v]| {
+        step07::context_parallel::ContextParallel::new(config, mesh).attention(q, k, v)
+    };
+    let all = [
+        attends_before_it_waits(step05),
+        attends_before_it_waits(step06),
+        attends_before_it_waits(step07),
+    ];
+    assert_eq!(all, [[true; 2]; 3], "forward and backward");
 }
 
 type Column<C> = fn(&C, &Mesh, [&Tensor; 2]) -> Result<Tensor>;
