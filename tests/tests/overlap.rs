@@ -255,13 +255,14 @@ fn what_is_gathered_again_travels_while_its_gradient_is_computed() {
 }
 
 /// Two replicas with six parameters in buckets of two. A backward pass goes on to the parameters in
-/// front only when the sum of each bucket that it has filled has come through.
+/// front without waiting for a bucket that it has filled, and then only when this has come through.
 macro_rules! sums_within_the_backward_pass {
     ($step:ident, $number:literal, $flags:literal, $parameter:expr) => {{
         const NUMBERS: usize = 1024;
         let bucket = 2 * NUMBERS * size_of::<f64>();
         let run = format!("--dp 2 {} --bucket-mb {}", $flags, bucket as f64 / 1048576.0);
         let config = parse::<$step::config::Config>(&Model::default().flags(&run)).unwrap();
+        let line = Arc::new(Line::new());
         launch::launch(&config.launch(), move |mesh| {
             let tensor = |_| numbers(&[NUMBERS as i64]).set_requires_grad(true);
             let parameters: Vec<$step::layers::Parameter> =
@@ -272,7 +273,14 @@ macro_rules! sums_within_the_backward_pass {
             let mut x = parameters[0].tensor.shallow_clone();
             for (i, parameter) in parameters.iter().enumerate().skip(1) {
                 let (group, behind) = (mesh.dp.clone(), parameters.len() - i);
+                let line = line.clone();
                 x = autograd::custom([&x], &x.detach(), move |grad| {
+                    // The second rank fills its first bucket only when the first one has gone on.
+                    match (group.rank(), behind) {
+                        (0, 2) => line.0.send(behind)?,
+                        (1, 1) => line.hear(2)?,
+                        _ => (),
+                    }
                     let (filled, since) = ((behind / 2) * bucket, Instant::now());
                     while group.bytes_sent() < sent + filled as u64 {
                         ensure!(since.elapsed() < NEVER, "step {}: nothing is summed", $number);
